@@ -1,0 +1,2 @@
+//! The `hexapla` command.
+fn main() {}

@@ -1,0 +1,137 @@
+//! One error type for the whole library: what failed, where, what was expected, what was found, and a hint.
+
+use std::fmt;
+use std::path::Path;
+
+/// The library's result.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Something that went wrong, told so that the reader can mend it.
+///
+/// ```
+/// use hexapla::error::Error;
+/// let e = Error::new("cannot read parallel text")
+///     .at("train.tsv, line 7")
+///     .expected("2 tab-separated columns")
+///     .found("1")
+///     .hint("separate source and target with one tab");
+/// assert!(e.to_string().contains("line 7"));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error(Box<Parts>);
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Parts {
+    what: String,
+    place: Option<String>,
+    expected: Option<String>,
+    found: Option<String>,
+    hint: Option<String>,
+}
+
+impl Error {
+    /// A new error; `what` says what could not be done.
+    pub fn new(what: impl Into<String>) -> Self {
+        Error(Box::new(Parts {
+            what: what.into(),
+            ..Parts::default()
+        }))
+    }
+
+    /// An error from the operating system about the file or folder `path`.
+    pub fn io(what: impl Into<String>, path: &Path, error: &std::io::Error) -> Self {
+        Error::new(what)
+            .at(path.display().to_string())
+            .found(error.to_string())
+    }
+
+    /// Where: a file and line, a configuration key, a tensor's name. Replaces an earlier place.
+    #[must_use]
+    pub fn at(mut self, place: impl Into<String>) -> Self {
+        self.0.place = Some(place.into());
+        self
+    }
+
+    /// What would have been right.
+    #[must_use]
+    pub fn expected(mut self, expected: impl Into<String>) -> Self {
+        self.0.expected = Some(expected.into());
+        self
+    }
+
+    /// What was there instead.
+    #[must_use]
+    pub fn found(mut self, found: impl Into<String>) -> Self {
+        self.0.found = Some(found.into());
+        self
+    }
+
+    /// One thing to try.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.0.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Parts {
+            what,
+            place,
+            expected,
+            found,
+            hint,
+        } = &*self.0;
+        write!(f, "{what}")?;
+        for (label, part) in [
+            ("where", place),
+            ("expected", expected),
+            ("found", found),
+            ("hint", hint),
+        ] {
+            if let Some(text) = part {
+                write!(f, "\n  {label}: {text}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// `what` with the entry of `known` nearest to `wrong` as a hint (or the whole list where none is near).
+pub fn unknown_name(what: &str, wrong: &str, known: &[&str]) -> Error {
+    let nearest = known
+        .iter()
+        .map(|name| (strsim::damerau_levenshtein(wrong, name), *name))
+        .min()
+        .filter(|(distance, name)| *distance <= 2.max(name.len() / 3));
+    let error = Error::new(format!("unknown {what}")).found(format!("`{wrong}`"));
+    match nearest {
+        Some((_, name)) => error.hint(format!("did you mean `{name}`?")),
+        None => error.hint(format!("known: {}", known.join(", "))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_part_is_shown_in_order() {
+        let e = Error::new("no").at("here").expected("a").found("b").hint("c");
+        assert_eq!(
+            e.to_string(),
+            "no\n  where: here\n  expected: a\n  found: b\n  hint: c"
+        );
+    }
+
+    #[test]
+    fn the_nearest_name_is_offered() {
+        let e = unknown_name("key", "d_modle", &["d_model", "dropout"]);
+        assert!(e.to_string().contains("`d_model`"));
+        let e = unknown_name("key", "zzzzzzzz", &["d_model", "dropout"]);
+        assert!(e.to_string().contains("known: d_model, dropout"));
+    }
+}

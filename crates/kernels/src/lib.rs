@@ -1,0 +1,1 @@
+//! The numeric kernels of Hexapla: slices in, slices out.
