@@ -156,10 +156,12 @@ impl TransformerConfig {
     /// Names the first setting that does not fit, what would, and what it is.
     pub fn validate(&self) -> Result<()> {
         let refuse = |key: &str, expected: String, found: String| {
-            Err(Error::new("the model's configuration does not fit together")
-                .at(key)
-                .expected(expected)
-                .found(found))
+            Err(
+                Error::new("the model's configuration does not fit together")
+                    .at(key)
+                    .expected(expected)
+                    .found(found),
+            )
         };
         for (key, value, limit) in [
             ("source_vocab_size", self.source_vocab_size, 1 << 24),
@@ -169,7 +171,11 @@ impl TransformerConfig {
             ("decoder_heads", self.decoder_heads, 1 << 12),
             ("encoder_feed_forward", self.encoder_feed_forward, 1 << 20),
             ("decoder_feed_forward", self.decoder_feed_forward, 1 << 20),
-            ("max_position_embeddings", self.max_position_embeddings, 1 << 20),
+            (
+                "max_position_embeddings",
+                self.max_position_embeddings,
+                1 << 20,
+            ),
         ] {
             if value == 0 || value > limit {
                 return refuse(key, format!("1 to {limit}"), value.to_string());
@@ -188,11 +194,19 @@ impl TransformerConfig {
             ("decoder_heads", self.decoder_heads),
         ] {
             if !self.d_model.is_multiple_of(heads) {
-                return refuse(key, format!("a divisor of d_model {}", self.d_model), heads.to_string());
+                return refuse(
+                    key,
+                    format!("a divisor of d_model {}", self.d_model),
+                    heads.to_string(),
+                );
             }
         }
         if self.positions != Positions::Learned && !self.d_model.is_multiple_of(2) {
-            return refuse("d_model", "an even number (sinusoidal positions)".into(), self.d_model.to_string());
+            return refuse(
+                "d_model",
+                "an even number (sinusoidal positions)".into(),
+                self.d_model.to_string(),
+            );
         }
         if self.positions == Positions::SinusoidalHalvesFairseq && self.d_model < 4 {
             return refuse("d_model", "at least 4".into(), self.d_model.to_string());
@@ -214,7 +228,11 @@ impl TransformerConfig {
             }
         }
         if !(self.layer_norm_eps > 0.0 && self.layer_norm_eps < 1.0) {
-            return refuse("layer_norm_eps", "between 0 and 1".into(), self.layer_norm_eps.to_string());
+            return refuse(
+                "layer_norm_eps",
+                "between 0 and 1".into(),
+                self.layer_norm_eps.to_string(),
+            );
         }
         for (key, id) in [
             ("pad_token_id", Some(self.pad_token_id)),
@@ -223,7 +241,11 @@ impl TransformerConfig {
             ("forced_bos_token_id", self.forced_bos_token_id),
         ] {
             if let Some(id) = id.filter(|id| *id as usize >= self.target_vocab_size) {
-                return refuse(key, format!("below target_vocab_size {}", self.target_vocab_size), id.to_string());
+                return refuse(
+                    key,
+                    format!("below target_vocab_size {}", self.target_vocab_size),
+                    id.to_string(),
+                );
             }
         }
         Ok(())
@@ -309,7 +331,10 @@ impl ModelTable {
         set(&mut c.activation, &self.activation);
         set(&mut c.final_norm, &self.final_norm);
         set(&mut c.positions, &self.positions);
-        set(&mut c.max_position_embeddings, &self.max_position_embeddings);
+        set(
+            &mut c.max_position_embeddings,
+            &self.max_position_embeddings,
+        );
         set(&mut c.share_embeddings, &self.share_embeddings);
         set(&mut c.tie_output, &self.tie_output);
         set(&mut c.output_bias, &self.output_bias);
@@ -668,25 +693,44 @@ mod tests {
     #[test]
     fn the_base_preset_is_the_papers() {
         let c = TransformerConfig::preset("base").unwrap();
-        assert_eq!((c.d_model, c.encoder_heads, c.encoder_feed_forward), (512, 8, 2048));
+        assert_eq!(
+            (c.d_model, c.encoder_heads, c.encoder_feed_forward),
+            (512, 8, 2048)
+        );
         assert_eq!((c.encoder_layers, c.decoder_layers), (6, 6));
     }
 
     #[test]
     fn unknown_keys_are_refused_with_the_nearest_name() {
-        let e = Recipe::parse("[model]\nd_modell = 3\n", "r.toml").unwrap_err().to_string();
-        assert!(e.contains("r.toml, line 2") && e.contains("`d_model`"), "{e}");
-        let e = Recipe::parse("[training]\nschedule = \"cosin\"\n", "r.toml").unwrap_err().to_string();
+        let e = Recipe::parse("[model]\nd_modell = 3\n", "r.toml")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            e.contains("r.toml, line 2") && e.contains("`d_model`"),
+            "{e}"
+        );
+        let e = Recipe::parse("[training]\nschedule = \"cosin\"\n", "r.toml")
+            .unwrap_err()
+            .to_string();
         assert!(e.contains("`cosine`"), "{e}");
-        let e = Recipe::parse("[model]\nd_model = \"x\"\n", "r.toml").unwrap_err().to_string();
+        let e = Recipe::parse("[model]\nd_model = \"x\"\n", "r.toml")
+            .unwrap_err()
+            .to_string();
         assert!(e.contains("line 2"), "{e}");
     }
 
     #[test]
     fn a_preset_can_be_changed_piece_by_piece() {
-        let r = Recipe::parse("[model]\npreset = \"tiny\"\nlayers = 2\ndropout = 0.3\n", "r").unwrap();
+        let r = Recipe::parse(
+            "[model]\npreset = \"tiny\"\nlayers = 2\ndropout = 0.3\n",
+            "r",
+        )
+        .unwrap();
         let c = r.model.resolve().unwrap();
-        assert_eq!((c.d_model, c.encoder_layers, c.decoder_layers, c.dropout), (128, 2, 2, 0.3));
+        assert_eq!(
+            (c.d_model, c.encoder_layers, c.decoder_layers, c.dropout),
+            (128, 2, 2, 0.3)
+        );
     }
 
     #[test]

@@ -120,7 +120,11 @@ mod tests {
 
     #[test]
     fn every_part_is_shown_in_order() {
-        let e = Error::new("no").at("here").expected("a").found("b").hint("c");
+        let e = Error::new("no")
+            .at("here")
+            .expected("a")
+            .found("b")
+            .hint("c");
         assert_eq!(
             e.to_string(),
             "no\n  where: here\n  expected: a\n  found: b\n  hint: c"

@@ -4,3 +4,9 @@
 pub mod config;
 pub mod error;
 pub mod model;
+pub mod ops;
+pub mod random;
+pub mod tape;
+pub mod tensor;
+pub mod text;
+pub mod weights;

@@ -1,1 +1,31 @@
 //! The numeric kernels of Hexapla: slices in, slices out.
+//!
+//! This crate holds the project's only `unsafe` code. Three promises run through it:
+//!
+//! - **An instruction set is a value** ([`Isa`]) that exists only where the CPU has it, so a kernel that takes one
+//!   cannot be called on a machine that lacks it.
+//! - **Every sum has one order.** A product's output is a single chain of fused multiply-adds over k, whatever the
+//!   number of rows; every other sum runs in 16 lanes that are added in one fixed tree. So results are the same, bit for
+//!   bit, on every instruction set, in any batch and on any number of threads.
+//! - **Sizes are checked** before any pointer is made from a slice.
+
+mod buffer;
+mod dropout;
+mod gemm;
+mod isa;
+mod math;
+mod rows;
+mod simd;
+mod update;
+
+pub use buffer::Buffer;
+pub use dropout::Dropout;
+pub use gemm::{Matrix, MatrixMut, PackedMatrix, Plus, gemm, gemm_packed};
+pub use isa::Isa;
+pub use rows::{
+    Activation, CrossEntropy, LayerNormBackward, RowLoss, activate, activate_backward, add_assign,
+    add_bias_rows, attend_row, bias_gradient, cross_entropy_row, dot, dropout_in_place, embed_row,
+    layer_norm, layer_norm_backward, log_sum_exp, max, residual, scale_in_place,
+    softmax_backward_in_place, softmax_in_place,
+};
+pub use update::{AdamSettings, adam, blend, squared_norm};

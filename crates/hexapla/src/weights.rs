@@ -3,7 +3,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use hexapla_kernels::{Buffer, Matrix};
+
 use crate::config::{Positions, TransformerConfig};
+use crate::random::SplitMix;
 
 /// How a parameter starts.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -64,7 +67,10 @@ impl ParameterIndex {
 
     /// The handle of the parameter called `name`.
     pub fn find(&self, name: &str) -> Option<ParameterId> {
-        self.parameters.iter().position(|p| p.name == name).map(ParameterId)
+        self.parameters
+            .iter()
+            .position(|p| p.name == name)
+            .map(ParameterId)
     }
 
     /// Numbers in the flat run.
@@ -84,13 +90,13 @@ pub struct Weights {
     /// Names, shapes and places.
     pub index: Arc<ParameterIndex>,
     /// The flat run, `index.len()` long.
-    pub data: Vec<f32>,
+    pub data: Buffer,
 }
 
 impl Weights {
     /// All zeros.
     pub fn zeros(index: Arc<ParameterIndex>) -> Self {
-        let data = vec![0.0; index.len()];
+        let data = Buffer::zeros(index.len());
         Weights { index, data }
     }
 
@@ -98,14 +104,19 @@ impl Weights {
     pub fn random(index: Arc<ParameterIndex>, seed: u64) -> Self {
         let mut weights = Weights::zeros(index.clone());
         for (number, parameter) in index.iter().enumerate() {
-            let mut random = SplitMix(seed ^ (number as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+            let mut random =
+                SplitMix(seed ^ (number as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
             let values = &mut weights.data[parameter.range.clone()];
             match parameter.init {
                 Init::Constant(value) => values.fill(value),
-                Init::Normal(deviation) => values.iter_mut().for_each(|v| *v = deviation * random.normal()),
+                Init::Normal(deviation) => values
+                    .iter_mut()
+                    .for_each(|v| *v = deviation * random.normal()),
                 Init::Glorot => {
                     let limit = (6.0 / parameter.shape.iter().sum::<usize>() as f32).sqrt();
-                    values.iter_mut().for_each(|v| *v = limit * (2.0 * random.uniform() - 1.0));
+                    values
+                        .iter_mut()
+                        .for_each(|v| *v = limit * (2.0 * random.uniform() - 1.0));
                 }
             }
         }
@@ -117,48 +128,15 @@ impl Weights {
         &self.data[self.index.get(id).range.clone()]
     }
 
+    /// A parameter of two dimensions as a matrix.
+    pub fn matrix(&self, id: ParameterId) -> Matrix<'_> {
+        let shape = &self.index.get(id).shape;
+        Matrix::new(self.get(id), shape[0], shape[1], shape[1])
+    }
+
     /// The numbers of one parameter, to change.
     pub fn get_mut(&mut self, id: ParameterId) -> &mut [f32] {
         &mut self.data[self.index.get(id).range.clone()]
-    }
-}
-
-/// A small seeded generator for initial weights and shuffles (SplitMix64).
-#[derive(Debug, Clone)]
-pub struct SplitMix(pub u64);
-
-impl SplitMix {
-    /// The next 64 bits.
-    pub fn next_u64(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    /// Uniform in [0, 1).
-    pub fn uniform(&mut self) -> f32 {
-        (self.next_u64() >> 40) as f32 / (1u64 << 24) as f32
-    }
-
-    /// Standard normal (Box–Muller), computed in f64 with `libm` so that every machine agrees.
-    pub fn normal(&mut self) -> f32 {
-        let u = ((self.next_u64() >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
-        let v = (self.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
-        (libm::sqrt(-2.0 * libm::log(u)) * libm::cos(std::f64::consts::TAU * v)) as f32
-    }
-
-    /// Uniform in 0..n (n > 0).
-    pub fn below(&mut self, n: usize) -> usize {
-        ((u128::from(self.next_u64()) * n as u128) >> 64) as usize
-    }
-
-    /// Puts `items` in random order (Fisher–Yates).
-    pub fn shuffle<T>(&mut self, items: &mut [T]) {
-        for i in (1..items.len()).rev() {
-            items.swap(i, self.below(i + 1));
-        }
     }
 }
 
@@ -169,7 +147,15 @@ pub fn embedding_names(config: &TransformerConfig) -> [&'static str; 3] {
     } else {
         ("source_embedding.weight", "target_embedding.weight")
     };
-    [source, target, if config.tie_output { target } else { "output.weight" }]
+    [
+        source,
+        target,
+        if config.tie_output {
+            target
+        } else {
+            "output.weight"
+        },
+    ]
 }
 
 /// Rows of a learned position table.

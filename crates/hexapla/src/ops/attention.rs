@@ -1,0 +1,417 @@
+//! Scaled dot-product attention in several heads (paper, section 3.2).
+
+use hexapla_kernels::{
+    Dropout, Isa, Matrix, MatrixMut, Plus, attend_row, dropout_in_place, gemm,
+    softmax_backward_in_place, softmax_in_place,
+};
+
+use crate::ops::{Run, Step};
+use crate::tape::Backward;
+use crate::tensor::{Node, Tensor};
+use crate::text::batch::Span;
+
+/// Which rows of keys and values each query row sees.
+#[derive(Debug, Clone, Copy)]
+pub enum View<'a> {
+    /// The queries of span i see the keys of span i: all of them, or with `causal` those up to their own place.
+    Spans {
+        /// Sentences among the query rows.
+        queries: &'a [Span],
+        /// Sentences among the key rows.
+        keys: &'a [Span],
+        /// The mask of decoder self-attention.
+        causal: bool,
+    },
+    /// Query row i sees the key rows `seen[i]`, in that order (decoding; nothing is recorded).
+    Rows(&'a [&'a [u32]]),
+}
+
+/// How to attend.
+#[derive(Debug, Clone, Copy)]
+pub struct Attention<'a> {
+    /// Number of heads; divides the width.
+    pub heads: usize,
+    /// Who sees what.
+    pub view: View<'a>,
+    /// Dropout of the probabilities.
+    pub dropout: f32,
+}
+
+/// Queries, keys and values, each `[rows, d_model]`; head h has the columns from `h · d_model / heads`.
+#[derive(Debug)]
+pub struct Projections {
+    /// What asks.
+    pub query: Tensor,
+    /// What is compared with.
+    pub key: Tensor,
+    /// What is taken.
+    pub value: Tensor,
+}
+
+/// What the backward step needs.
+#[derive(Debug)]
+pub struct Recorded {
+    p: Projections,
+    heads: usize,
+    /// Probabilities before dropout, sentence by sentence, head by head.
+    probabilities: Tensor,
+    pairs: Vec<(Span, Span)>,
+    dropout: Dropout,
+    out: Option<Node>,
+}
+
+/// `softmax(Q·Kᵀ/√d_k) · V` for each head; the result has the queries' shape.
+///
+/// With [`View::Rows`], `weights` receives each query row's probabilities averaged over the heads, one after the other.
+pub fn attention(
+    run: &mut Run,
+    p: Projections,
+    options: &Attention,
+    weights: Option<&mut Vec<Vec<f32>>>,
+) -> Tensor {
+    match options.view {
+        View::Spans {
+            queries,
+            keys,
+            causal,
+        } => over_spans(run, p, options, (queries, keys), causal),
+        View::Rows(seen) => over_rows(run, &p, options.heads, seen, weights),
+    }
+}
+
+fn over_spans(
+    run: &mut Run,
+    p: Projections,
+    options: &Attention,
+    (queries, keys): (&[Span], &[Span]),
+    causal: bool,
+) -> Tensor {
+    let dropout = run.dropout(options.dropout);
+    let size: usize = queries
+        .iter()
+        .zip(keys)
+        .map(|(q, k)| q.len * k.len * options.heads)
+        .sum();
+    let mut out = run.tensor(p.query.rows(), p.query.columns());
+    let mut probabilities = run.arena.tensor(1, size);
+    let mut dropped = run.arena.tensor(
+        1,
+        if dropout.is_none() {
+            0
+        } else {
+            largest(queries, keys)
+        },
+    );
+    let mut place = 0;
+    for (q, k) in queries.iter().zip(keys) {
+        for h in 0..options.heads {
+            let head = Head::new(h, options.heads, p.query.columns());
+            let end = place + q.len * k.len;
+            let scores = &mut probabilities.data_mut()[place..end];
+            let scale = 1.0 / (head.width as f32).sqrt();
+            product(
+                run.isa,
+                scores,
+                head.of(&p.query, *q),
+                head.of(&p.key, *k).transposed(),
+            );
+            softmax_in_place(run.isa, scores, k.len, scale, causal);
+            let seen = if dropout.is_none() {
+                &*scores
+            } else {
+                let copy = &mut dropped.data_mut()[..end - place];
+                copy.copy_from_slice(scores);
+                dropout_in_place(run.isa, copy, dropout, place as u32);
+                &*copy
+            };
+            let seen = Matrix::new(seen, q.len, k.len, k.len);
+            gemm(
+                run.isa,
+                head.of_mut(&mut out, *q),
+                seen,
+                head.of(&p.value, *k),
+                Plus::Nothing,
+            );
+            place = end;
+        }
+    }
+    run.record(|| {
+        Step::Attention(Recorded {
+            p,
+            heads: options.heads,
+            probabilities,
+            pairs: queries.iter().copied().zip(keys.iter().copied()).collect(),
+            dropout,
+            out: out.node(),
+        })
+    });
+    out
+}
+
+fn over_rows(
+    run: &mut Run,
+    p: &Projections,
+    heads: usize,
+    seen: &[&[u32]],
+    mut weights: Option<&mut Vec<Vec<f32>>>,
+) -> Tensor {
+    let width = p.query.columns();
+    let mut out = run.tensor(p.query.rows(), width);
+    let longest = seen.iter().map(|rows| rows.len()).max().unwrap_or(0);
+    let mut scratch = run.arena.tensor(heads, longest);
+    for (r, rows) in seen.iter().enumerate() {
+        let scratch = &mut scratch.data_mut()[..heads * rows.len()];
+        let out = &mut out.data_mut()[r * width..(r + 1) * width];
+        attend_row(
+            run.isa,
+            out,
+            scratch,
+            p.query.row(r),
+            p.key.data(),
+            p.value.data(),
+            rows,
+            heads,
+        );
+        if let Some(weights) = &mut weights {
+            let mean = |k: usize| {
+                (0..heads).map(|h| scratch[h * rows.len() + k]).sum::<f32>() / heads as f32
+            };
+            weights.push((0..rows.len()).map(mean).collect());
+        }
+    }
+    out
+}
+
+/// One head's columns.
+#[derive(Clone, Copy)]
+struct Head {
+    start: usize,
+    width: usize,
+}
+
+impl Head {
+    fn new(head: usize, heads: usize, d_model: usize) -> Self {
+        let width = d_model / heads;
+        Head {
+            start: head * width,
+            width,
+        }
+    }
+
+    /// The rows of `span`, this head's columns: `[span.len, width]`.
+    fn of(self, x: &Tensor, span: Span) -> Matrix<'_> {
+        let rest = x
+            .data()
+            .get(span.start * x.columns() + self.start..)
+            .unwrap_or(&[]);
+        Matrix::new(rest, span.len, self.width, x.columns())
+    }
+
+    fn of_mut(self, x: &mut Tensor, span: Span) -> MatrixMut<'_> {
+        let columns = x.columns();
+        let rest = x
+            .data_mut()
+            .get_mut(span.start * columns + self.start..)
+            .unwrap_or(&mut []);
+        MatrixMut::new(rest, span.len, self.width, columns)
+    }
+}
+
+/// Numbers in the largest table of probabilities of one head.
+fn largest(queries: &[Span], keys: &[Span]) -> usize {
+    queries
+        .iter()
+        .zip(keys)
+        .map(|(q, k)| q.len * k.len)
+        .max()
+        .unwrap_or(0)
+}
+
+/// `out = a · b`, `out` without gaps.
+fn product(isa: Isa, out: &mut [f32], a: Matrix, b: Matrix) {
+    let (rows, columns) = (a.rows(), b.columns());
+    gemm(
+        isa,
+        MatrixMut::new(out, rows, columns, columns),
+        a,
+        b,
+        Plus::Nothing,
+    );
+}
+
+impl Recorded {
+    /// With P the probabilities and D the dropout: `dV = (P∘D)ᵀ·dO`, `dP = (dO·Vᵀ)∘D`,
+    /// `dS = P∘(dP − Σ P∘dP)/√d_k`, `dQ = dS·K`, `dK = dSᵀ·Q`.
+    pub fn backward(self, back: &mut Backward) {
+        let Some(d_out) = back.take(self.out) else {
+            return;
+        };
+        let isa = back.isa;
+        let Projections { query, key, value } = &self.p;
+        let shape = |t: &Tensor| (t.rows(), t.columns());
+        let new = |(rows, columns)| back.arena.tensor(rows, columns);
+        let (mut dq, mut dk, mut dv) = (new(shape(query)), new(shape(key)), new(shape(value)));
+        let most = self
+            .pairs
+            .iter()
+            .map(|(q, k)| q.len * k.len)
+            .max()
+            .unwrap_or(0);
+        let (mut dropped, mut ds) = (new((1, most)), new((1, most)));
+        let mut place = 0;
+        for (q, k) in &self.pairs {
+            for h in 0..self.heads {
+                let head = Head::new(h, self.heads, query.columns());
+                let size = q.len * k.len;
+                let p = &self.probabilities.data()[place..place + size];
+                let d_head = head.of(&d_out, *q);
+                let dropped = &mut dropped.data_mut()[..size];
+                dropped.copy_from_slice(p);
+                dropout_in_place(isa, dropped, self.dropout, place as u32);
+                let dropped = Matrix::new(dropped, q.len, k.len, k.len);
+                gemm(
+                    isa,
+                    head.of_mut(&mut dv, *k),
+                    dropped.transposed(),
+                    d_head,
+                    Plus::Nothing,
+                );
+                let ds = &mut ds.data_mut()[..size];
+                product(isa, ds, d_head, head.of(value, *k).transposed());
+                dropout_in_place(isa, ds, self.dropout, place as u32);
+                softmax_backward_in_place(isa, ds, p, k.len, 1.0 / (head.width as f32).sqrt());
+                let ds = Matrix::new(ds, q.len, k.len, k.len);
+                gemm(
+                    isa,
+                    head.of_mut(&mut dq, *q),
+                    ds,
+                    head.of(key, *k),
+                    Plus::Nothing,
+                );
+                gemm(
+                    isa,
+                    head.of_mut(&mut dk, *k),
+                    ds.transposed(),
+                    head.of(query, *q),
+                    Plus::Nothing,
+                );
+                place += size;
+            }
+        }
+        back.give(query.node(), dq);
+        back.give(key.node(), dk);
+        back.give(value.node(), dv);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::check::Check;
+    use crate::tensor::Arena;
+
+    const SPANS: [Span; 3] = [
+        Span { start: 0, len: 4 },
+        Span { start: 4, len: 1 },
+        Span { start: 5, len: 3 },
+    ];
+    const OTHERS: [Span; 3] = [
+        Span { start: 0, len: 2 },
+        Span { start: 2, len: 5 },
+        Span { start: 7, len: 3 },
+    ];
+
+    #[test]
+    fn gradients_are_slopes() {
+        for dropout in [0.0, 0.3] {
+            for (keys, causal) in [(&SPANS, true), (&SPANS, false), (&OTHERS, false)] {
+                let mut check = Check::new();
+                let rows = keys[2].start + keys[2].len;
+                let (q, k, v) = (
+                    check.input(8, 12),
+                    check.input(rows, 12),
+                    check.input(rows, 12),
+                );
+                check.run(|run, x| {
+                    let p = Projections {
+                        query: x[q].clone(),
+                        key: x[k].clone(),
+                        value: x[v].clone(),
+                    };
+                    let view = View::Spans {
+                        queries: &SPANS,
+                        keys,
+                        causal,
+                    };
+                    attention(
+                        run,
+                        p,
+                        &Attention {
+                            heads: 3,
+                            view,
+                            dropout,
+                        },
+                        None,
+                    )
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn picked_rows_see_what_spans_see() {
+        let arena = Arena::default();
+        let mut check = Check::new();
+        check.parameter(&[1]);
+        let weights = check.weights();
+        let packed = crate::ops::Packed::NONE;
+        let mut run = Run::inference(&arena, &weights, &packed);
+        let mut random = crate::random::SplitMix(5);
+        let mut tensor = |rows| {
+            let mut t = arena.tensor(rows, 12);
+            t.data_mut().iter_mut().for_each(|v| *v = random.normal());
+            t
+        };
+        let (query, key, value) = (tensor(8), tensor(8), tensor(8));
+        let p = || Projections {
+            query: query.clone(),
+            key: key.clone(),
+            value: value.clone(),
+        };
+        let view = View::Spans {
+            queries: &SPANS,
+            keys: &SPANS,
+            causal: true,
+        };
+        let whole = attention(
+            &mut run,
+            p(),
+            &Attention {
+                heads: 3,
+                view,
+                dropout: 0.0,
+            },
+            None,
+        );
+        let seen: Vec<Vec<u32>> = SPANS
+            .iter()
+            .flat_map(|s| (0..s.len).map(|i| (s.start as u32..=(s.start + i) as u32).collect()))
+            .collect();
+        let seen: Vec<&[u32]> = seen.iter().map(Vec::as_slice).collect();
+        let mut averages = Vec::new();
+        let options = Attention {
+            heads: 3,
+            view: View::Rows(&seen),
+            dropout: 0.0,
+        };
+        let rows = attention(&mut run, p(), &options, Some(&mut averages));
+        for (a, b) in whole.data().iter().zip(rows.data()) {
+            assert!((a - b).abs() < 1e-6, "{a} {b}");
+        }
+        assert!(
+            averages
+                .iter()
+                .all(|w| (w.iter().sum::<f32>() - 1.0).abs() < 1e-5)
+        );
+    }
+}

@@ -1,0 +1,155 @@
+//! Output layer and label-smoothed cross-entropy in one (paper, sections 3.4 and 5.4), block of rows by block of rows, so
+//! that the logits of a batch never exist whole.
+
+use hexapla_kernels::{
+    CrossEntropy, Matrix, MatrixMut, Plus, RowLoss, bias_gradient, cross_entropy_row, gemm,
+    gemm_packed,
+};
+
+use crate::ops::{Run, Step};
+use crate::tape::Backward;
+use crate::tensor::{Node, Tensor};
+use crate::weights::ParameterId;
+
+/// The output layer and the loss.
+#[derive(Debug, Clone, Copy)]
+pub struct Output {
+    /// `[vocab, d_model]`.
+    pub table: ParameterId,
+    /// `[vocab]`.
+    pub bias: Option<ParameterId>,
+}
+
+/// What a row's loss is.
+#[derive(Debug, Clone, Copy)]
+pub struct LossOptions {
+    /// Share of probability spread over the vocabulary.
+    pub label_smoothing: f32,
+    /// What each token's gradient is multiplied by.
+    pub scale: f32,
+}
+
+/// What the backward step needs: the gradient, made in the forward step while the logits were at hand.
+#[derive(Debug)]
+pub struct Recorded {
+    x: Option<Node>,
+    dx: Tensor,
+}
+
+/// Logits of `rows` rows of `x`: `x · tableᵀ + bias`, `[rows, vocab]`.
+fn logits_of(run: &Run, output: Output, x: Matrix, logits: MatrixMut) {
+    let plus = output
+        .bias
+        .map_or(Plus::Nothing, |b| Plus::Bias(run.weights.get(b)));
+    match run.packed.get(output.table) {
+        Some(packed) => gemm_packed(logits, x, packed, plus),
+        None => gemm(
+            run.isa,
+            logits,
+            x,
+            run.weights.matrix(output.table).transposed(),
+            plus,
+        ),
+    }
+}
+
+/// All logits of `x`: `[rows, vocab]`.
+pub fn logits(run: &mut Run, output: Output, x: &Tensor) -> Tensor {
+    let mut logits = run
+        .arena
+        .tensor(x.rows(), run.weights.index.get(output.table).shape[0]);
+    logits_of(run, output, x.matrix(), logits.matrix_mut());
+    logits
+}
+
+/// The loss of each row of `x` `[rows, d_model]` against `labels` (one for each row). While a tape records, the gradients
+/// of the table and of the bias are added at once.
+pub fn cross_entropy(
+    run: &mut Run,
+    output: Output,
+    x: &Tensor,
+    labels: &[u32],
+    options: LossOptions,
+) -> Vec<RowLoss> {
+    let (vocab, width) = {
+        let shape = &run.weights.index.get(output.table).shape;
+        (shape[0], shape[1])
+    };
+    // About six megabytes of logits at a time, a whole number of tiles.
+    let block = (1_500_000 / vocab / 8 * 8).clamp(32, 256);
+    let isa = run.isa;
+    let weights = run.weights;
+    let table_range = weights.index.get(output.table).range.clone();
+    let bias_range = output.bias.map(|b| weights.index.get(b).range.clone());
+    let mut block_logits = run.arena.tensor(block.min(x.rows()), vocab);
+    let mut dx = run
+        .is_recording()
+        .then(|| run.arena.tensor(x.rows(), width));
+    let mut losses = Vec::with_capacity(labels.len());
+    for first in (0..x.rows()).step_by(block) {
+        let rows = block.min(x.rows() - first);
+        let x = Matrix::new(&x.data()[first * width..], rows, width, width);
+        let d = &mut block_logits.data_mut()[..rows * vocab];
+        logits_of(run, output, x, MatrixMut::new(d, rows, vocab, vocab));
+        for (row, label) in d.chunks_exact_mut(vocab).zip(&labels[first..]) {
+            let options = CrossEntropy {
+                label: *label as usize,
+                label_smoothing: options.label_smoothing,
+                scale: options.scale,
+            };
+            losses.push(cross_entropy_row(isa, row, options));
+        }
+        if let (Some(dx), Some(gradients)) = (&mut dx, run.gradients()) {
+            let d_matrix = Matrix::new(d, rows, vocab, vocab);
+            let dx = MatrixMut::new(&mut dx.data_mut()[first * width..], rows, width, width);
+            gemm(
+                isa,
+                dx,
+                d_matrix,
+                weights.matrix(output.table),
+                Plus::Nothing,
+            );
+            let d_table = MatrixMut::new(&mut gradients[table_range.clone()], vocab, width, width);
+            gemm(isa, d_table, d_matrix.transposed(), x, Plus::C);
+            if let Some(range) = &bias_range {
+                bias_gradient(isa, &mut gradients[range.clone()], d);
+            }
+        }
+    }
+    if let Some(dx) = dx {
+        run.record(|| Step::CrossEntropy(Recorded { x: x.node(), dx }));
+    }
+    losses
+}
+
+impl Recorded {
+    /// The gradient is there already.
+    pub fn backward(self, back: &mut Backward) {
+        back.give(self.x, self.dx);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::check::Check;
+
+    #[test]
+    fn gradients_are_slopes() {
+        for label_smoothing in [0.0, 0.1] {
+            let mut check = Check::new();
+            let x = check.input(40, 6);
+            let table = check.parameter(&[11, 6]);
+            let bias = Some(check.parameter(&[11]));
+            let labels: Vec<u32> = (0..40).map(|i| i * 7 % 11).collect();
+            let options = LossOptions {
+                label_smoothing,
+                scale: 0.5,
+            };
+            check.run_loss(|run, inputs| {
+                let rows = cross_entropy(run, Output { table, bias }, &inputs[x], &labels, options);
+                rows.iter().map(|l| f64::from(l.smoothed) * 0.5).sum()
+            });
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Token embedding plus position (paper, sections 3.4 and 3.5).
+
+use hexapla_kernels::{Dropout, dropout_in_place, embed_row};
+
+use crate::ops::{Run, Step};
+use crate::tape::Backward;
+use crate::tensor::{Node, Tensor};
+use crate::weights::ParameterId;
+
+/// Where the positions' vectors come from.
+#[derive(Debug, Clone, Copy)]
+pub enum PositionTable<'a> {
+    /// Computed once: `[positions, d_model]`.
+    Fixed(&'a [f32]),
+    /// A parameter of that shape.
+    Learned(ParameterId),
+}
+
+/// How to embed.
+#[derive(Debug, Clone, Copy)]
+pub struct Embedding<'a> {
+    /// `[vocab, d_model]`.
+    pub table: ParameterId,
+    /// What a token's vector is multiplied by (√d_model in the paper).
+    pub scale: f32,
+    /// Position vectors.
+    pub positions: PositionTable<'a>,
+    /// Dropout of the sum.
+    pub dropout: f32,
+}
+
+/// What the backward step needs.
+#[derive(Debug)]
+pub struct Recorded {
+    ids: Vec<u32>,
+    positions: Option<(ParameterId, Vec<u32>)>,
+    table: ParameterId,
+    scale: f32,
+    dropout: Dropout,
+    y: Option<Node>,
+}
+
+/// `dropout(table[id] · scale + positions[place])` for each of `ids`; the result is `[ids, d_model]`.
+/// `places` are rows of the position table, one for each id.
+pub fn embed(run: &mut Run, options: &Embedding, ids: &[u32], places: &[u32]) -> Tensor {
+    let dropout = run.dropout(options.dropout);
+    let weights = run.weights;
+    let width = weights.index.get(options.table).shape[1];
+    let table = weights.get(options.table);
+    let positions = match options.positions {
+        PositionTable::Fixed(table) => table,
+        PositionTable::Learned(id) => weights.get(id),
+    };
+    let mut y = run.tensor(ids.len(), width);
+    let isa = run.isa;
+    for (r, (row, (id, place))) in y
+        .data_mut()
+        .chunks_exact_mut(width)
+        .zip(ids.iter().zip(places))
+        .enumerate()
+    {
+        let embedding = &table[*id as usize * width..][..width];
+        let position = &positions[*place as usize * width..][..width];
+        embed_row(
+            isa,
+            row,
+            embedding,
+            position,
+            options.scale,
+            dropout,
+            (r * width) as u32,
+        );
+    }
+    run.record(|| {
+        Step::Embedding(Recorded {
+            ids: ids.to_vec(),
+            positions: match options.positions {
+                PositionTable::Fixed(_) => None,
+                PositionTable::Learned(id) => Some((id, places.to_vec())),
+            },
+            table: options.table,
+            scale: options.scale,
+            dropout,
+            y: y.node(),
+        })
+    });
+    y
+}
+
+impl Recorded {
+    /// Each row's gradient is added to its token's and its position's row, in the rows' order.
+    pub fn backward(self, back: &mut Backward) {
+        let Some(mut dy) = back.take(self.y) else {
+            return;
+        };
+        dropout_in_place(back.isa, dy.data_mut(), self.dropout, 0);
+        let width = dy.columns();
+        let mut scatter = |id: ParameterId, rows: &[u32], scale: f32| {
+            let gradient = back.gradient(id);
+            for (d, row) in dy.data().chunks_exact(width).zip(rows) {
+                let sum = &mut gradient[*row as usize * width..][..width];
+                for (sum, d) in sum.iter_mut().zip(d) {
+                    *sum = d.mul_add(scale, *sum);
+                }
+            }
+        };
+        scatter(self.table, &self.ids, self.scale);
+        if let Some((id, places)) = &self.positions {
+            scatter(*id, places, 1.0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::check::Check;
+
+    #[test]
+    fn gradients_are_slopes() {
+        for dropout in [0.0, 0.3] {
+            for learned in [false, true] {
+                let mut check = Check::new();
+                let table = check.parameter(&[7, 6]);
+                let position = check.parameter(&[5, 6]);
+                let fixed = vec![0.5; 30];
+                check.run(|run, _| {
+                    let positions = if learned {
+                        PositionTable::Learned(position)
+                    } else {
+                        PositionTable::Fixed(&fixed)
+                    };
+                    let options = Embedding {
+                        table,
+                        scale: 2.5,
+                        positions,
+                        dropout,
+                    };
+                    embed(run, &options, &[1, 6, 1, 0], &[0, 1, 2, 0])
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! `y = x · W + b` for each row.
+
+use hexapla_kernels::{Plus, bias_gradient, gemm, gemm_packed};
+
+use crate::ops::{Run, Step};
+use crate::tape::Backward;
+use crate::tensor::{Node, Tensor};
+use crate::weights::ParameterId;
+
+/// What the backward step needs.
+#[derive(Debug)]
+pub struct Recorded {
+    x: Tensor,
+    weight: ParameterId,
+    bias: Option<ParameterId>,
+    y: Option<Node>,
+}
+
+/// `x` is `[rows, in]`, the weight `[in, out]`, the bias `[out]`; the result is `[rows, out]`.
+pub fn linear(run: &mut Run, x: &Tensor, weight: ParameterId, bias: Option<ParameterId>) -> Tensor {
+    let weights = run.weights;
+    let plus = bias.map_or(Plus::Nothing, |b| Plus::Bias(weights.get(b)));
+    let mut y = run.tensor(x.rows(), weights.index.get(weight).shape[1]);
+    match run.packed.get(weight) {
+        Some(packed) => gemm_packed(y.matrix_mut(), x.matrix(), packed, plus),
+        None => gemm(
+            run.isa,
+            y.matrix_mut(),
+            x.matrix(),
+            weights.matrix(weight),
+            plus,
+        ),
+    }
+    run.record(|| {
+        Step::Linear(Recorded {
+            x: x.clone(),
+            weight,
+            bias,
+            y: y.node(),
+        })
+    });
+    y
+}
+
+impl Recorded {
+    /// `dW += xᵀ · dy`, `db += Σ dy`, `dx += dy · Wᵀ`.
+    pub fn backward(self, back: &mut Backward) {
+        let Some(dy) = back.take(self.y) else { return };
+        let isa = back.isa;
+        let parameter = back.weights.index.get(self.weight);
+        let (rows, columns) = (parameter.shape[0], parameter.shape[1]);
+        let dw =
+            hexapla_kernels::MatrixMut::new(back.gradient(self.weight), rows, columns, columns);
+        gemm(isa, dw, self.x.matrix().transposed(), dy.matrix(), Plus::C);
+        if let Some(bias) = self.bias {
+            bias_gradient(isa, back.gradient(bias), dy.data());
+        }
+        back.give_with(self.x.node(), (dy.rows(), rows), |back, dx, plus| {
+            let transposed = back.weights.matrix(self.weight).transposed();
+            gemm(isa, dx.matrix_mut(), dy.matrix(), transposed, plus);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::check::Check;
+
+    #[test]
+    fn gradients_are_slopes() {
+        for bias in [false, true] {
+            let mut check = Check::new();
+            let x = check.input(5, 7);
+            let w = check.parameter(&[7, 6]);
+            let b = bias.then(|| check.parameter(&[6]));
+            check.run(|run, inputs| linear(run, &inputs[x], w, b));
+        }
+    }
+}

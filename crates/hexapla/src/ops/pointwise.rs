@@ -1,0 +1,117 @@
+//! Operations on each number by itself: the feed-forward block's non-linearity, and the residual connection.
+
+use hexapla_kernels::{
+    Activation, Dropout, activate, activate_backward, dropout_in_place, residual as residual_kernel,
+};
+
+use crate::ops::{Run, Step};
+use crate::tape::Backward;
+use crate::tensor::{Node, Tensor};
+
+/// What the backward step of [`activation`] needs.
+#[derive(Debug)]
+pub struct RecordedActivation {
+    x: Tensor,
+    kind: Activation,
+    dropout: Dropout,
+    y: Option<Node>,
+}
+
+/// `dropout(activation(x))`, of the shape of `x`.
+pub fn activation(run: &mut Run, x: &Tensor, kind: Activation, dropout: f32) -> Tensor {
+    let dropout = run.dropout(dropout);
+    let mut y = run.tensor(x.rows(), x.columns());
+    activate(run.isa, y.data_mut(), x.data(), kind, dropout);
+    run.record(|| {
+        Step::Activation(RecordedActivation {
+            x: x.clone(),
+            kind,
+            dropout,
+            y: y.node(),
+        })
+    });
+    y
+}
+
+impl RecordedActivation {
+    /// `dx = dy · dropout · activation'(x)`.
+    pub fn backward(self, back: &mut Backward) {
+        let Some(mut d) = back.take(self.y) else {
+            return;
+        };
+        activate_backward(
+            back.isa,
+            d.data_mut(),
+            self.x.data(),
+            self.kind,
+            self.dropout,
+        );
+        back.give(self.x.node(), d);
+    }
+}
+
+/// What the backward step of [`residual`] needs.
+#[derive(Debug)]
+pub struct RecordedResidual {
+    x: Option<Node>,
+    y: Option<Node>,
+    dropout: Dropout,
+    sum: Option<Node>,
+}
+
+/// `x + dropout(y)`, of their common shape (paper, sections 3.1 and 5.4).
+pub fn residual(run: &mut Run, x: &Tensor, y: &Tensor, dropout: f32) -> Tensor {
+    let dropout = run.dropout(dropout);
+    let mut sum = run.tensor(x.rows(), x.columns());
+    residual_kernel(run.isa, sum.data_mut(), x.data(), y.data(), dropout);
+    run.record(|| {
+        Step::Residual(RecordedResidual {
+            x: x.node(),
+            y: y.node(),
+            dropout,
+            sum: sum.node(),
+        })
+    });
+    sum
+}
+
+impl RecordedResidual {
+    /// `dx = d`, `dy = d · dropout`.
+    pub fn backward(self, back: &mut Backward) {
+        let Some(d) = back.take(self.sum) else { return };
+        let mut dy = back.arena.tensor(d.rows(), d.columns());
+        dy.data_mut().copy_from_slice(d.data());
+        dropout_in_place(back.isa, dy.data_mut(), self.dropout, 0);
+        back.give(self.y, dy);
+        back.give(self.x, d);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::check::Check;
+
+    #[test]
+    fn gradients_of_activations_are_slopes() {
+        for kind in [Activation::Relu, Activation::Gelu, Activation::Swish] {
+            for dropout in [0.0, 0.4] {
+                let mut check = Check::new();
+                let x = check.input(4, 9);
+                check.run(|run, inputs| activation(run, &inputs[x], kind, dropout));
+            }
+        }
+    }
+
+    #[test]
+    fn gradients_of_the_residual_are_slopes() {
+        for dropout in [0.0, 0.4] {
+            let mut check = Check::new();
+            let (x, y) = (check.input(4, 9), check.input(4, 9));
+            check.run(|run, inputs| {
+                let sum = residual(run, &inputs[x], &inputs[y], dropout);
+                residual(run, &sum, &inputs[y], dropout)
+            });
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! One pass through the model: with a tape (training) or without (inference).
+
+use hexapla_kernels::{Buffer, Dropout, Isa, PackedMatrix};
+
+use crate::ops::{attention, cross_entropy, embedding, layer_norm, linear, pointwise};
+use crate::random::mix;
+use crate::tape::{Backward, Tape};
+use crate::tensor::{Arena, Tensor};
+use crate::weights::{ParameterId, Weights};
+
+/// A recorded operation.
+#[derive(Debug)]
+pub enum Step {
+    /// `ops/linear.rs`
+    Linear(linear::Recorded),
+    /// `ops/attention.rs`
+    Attention(attention::Recorded),
+    /// `ops/layer_norm.rs`
+    LayerNorm(layer_norm::Recorded),
+    /// `ops/embedding.rs`
+    Embedding(embedding::Recorded),
+    /// `ops/cross_entropy.rs`
+    CrossEntropy(cross_entropy::Recorded),
+    /// `ops/pointwise.rs`
+    Activation(pointwise::RecordedActivation),
+    /// `ops/pointwise.rs`
+    Residual(pointwise::RecordedResidual),
+}
+
+/// Matrices packed for the product, by parameter. What is not packed is multiplied from the flat run.
+#[derive(Debug, Default)]
+pub struct Packed(Vec<Option<PackedMatrix>>);
+
+impl Packed {
+    /// Nothing packed.
+    pub const NONE: Packed = Packed(Vec::new());
+
+    /// Keeps `matrix` for the parameter `id`.
+    pub fn insert(&mut self, id: ParameterId, matrix: PackedMatrix) {
+        if self.0.len() <= id.0 {
+            self.0.resize_with(id.0 + 1, || None);
+        }
+        self.0[id.0] = Some(matrix);
+    }
+
+    /// The packed matrix of the parameter `id`.
+    pub fn get(&self, id: ParameterId) -> Option<&PackedMatrix> {
+        self.0.get(id.0).and_then(Option::as_ref)
+    }
+
+    /// The packed matrix of the parameter `id`, to change.
+    pub fn get_mut(&mut self, id: ParameterId) -> Option<&mut PackedMatrix> {
+        self.0.get_mut(id.0).and_then(Option::as_mut)
+    }
+}
+
+/// Where the random choices of a pass come from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Dropped {
+    /// Mixed from seed, step, shard and part of the batch.
+    pub key: u64,
+    /// Uses of dropout so far in this pass.
+    places: u64,
+}
+
+impl Dropped {
+    /// The choices of one pass.
+    pub fn new(seed: u64, step: u64, shard: u64, part: u64) -> Self {
+        let key = [step, shard, part]
+            .iter()
+            .fold(mix(seed), |key, v| mix(key ^ mix(*v)));
+        Dropped { key, places: 0 }
+    }
+}
+
+/// What a recording pass writes to, kept from step to step.
+#[derive(Debug)]
+pub struct Gradients {
+    /// Laid out as the parameters are.
+    pub data: Buffer,
+    tape: Tape<Step>,
+    flowing: Vec<Option<Tensor>>,
+}
+
+impl Gradients {
+    /// Zeros for `len` numbers.
+    pub fn zeros(len: usize) -> Self {
+        Gradients {
+            data: Buffer::zeros(len),
+            tape: Tape::default(),
+            flowing: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Gradients {
+    /// What flowed to `node` and was taken by nobody.
+    pub(crate) fn flowing(&self, node: Option<crate::tensor::Node>) -> Option<&Tensor> {
+        node.and_then(|n| self.flowing[n.0 as usize].as_ref())
+    }
+}
+
+/// One pass through the model. Every operation takes it first.
+#[derive(Debug)]
+pub struct Run<'a> {
+    /// Instructions to use.
+    pub isa: Isa,
+    /// Where buffers come from.
+    pub arena: Arena,
+    /// The parameters.
+    pub weights: &'a Weights,
+    /// Those of them that are packed.
+    pub packed: &'a Packed,
+    recording: Option<(&'a mut Gradients, Dropped)>,
+}
+
+impl<'a> Run<'a> {
+    /// A pass that records nothing and drops nothing.
+    pub fn inference(arena: &Arena, weights: &'a Weights, packed: &'a Packed) -> Self {
+        Run {
+            isa: Isa::best(),
+            arena: arena.clone(),
+            weights,
+            packed,
+            recording: None,
+        }
+    }
+
+    /// A pass that records; gradients are added to `gradients` by [`Run::backward`].
+    pub fn training(
+        arena: &Arena,
+        weights: &'a Weights,
+        packed: &'a Packed,
+        gradients: &'a mut Gradients,
+        dropped: Dropped,
+    ) -> Self {
+        gradients.tape.clear();
+        Run {
+            recording: Some((gradients, dropped)),
+            ..Run::inference(arena, weights, packed)
+        }
+    }
+
+    /// Whether a tape records.
+    pub fn is_recording(&self) -> bool {
+        self.recording.is_some()
+    }
+
+    /// A new value of `rows × columns`, to be filled.
+    pub fn tensor(&mut self, rows: usize, columns: usize) -> Tensor {
+        let node = self.recording.as_mut().map(|(g, _)| g.tape.node());
+        self.arena.tensor(rows, columns).with_node(node)
+    }
+
+    /// Keeps a step for the backward pass.
+    pub fn record(&mut self, step: impl FnOnce() -> Step) {
+        if let Some((gradients, _)) = &mut self.recording {
+            gradients.tape.push(step());
+        }
+    }
+
+    /// The next use of dropout in this pass; none in inference.
+    pub fn dropout(&mut self, p: f32) -> Dropout {
+        match &mut self.recording {
+            Some((_, dropped)) if p > 0.0 => {
+                dropped.places += 1;
+                Dropout::new(p, mix(dropped.key ^ dropped.places))
+            }
+            _ => Dropout::NONE,
+        }
+    }
+
+    /// The gradients to add to, while recording.
+    pub(crate) fn gradients(&mut self) -> Option<&mut [f32]> {
+        self.recording.as_mut().map(|(g, _)| &mut *g.data)
+    }
+
+    /// Plays the tape back: adds every parameter's gradient.
+    pub fn backward(self) {
+        self.backward_from(|_| {});
+    }
+
+    /// As [`Run::backward`], after `start` has given gradients to some values.
+    pub fn backward_from(self, start: impl FnOnce(&mut Backward)) {
+        let Some((gradients, _)) = self.recording else {
+            return;
+        };
+        let Gradients {
+            data,
+            tape,
+            flowing,
+        } = gradients;
+        let mut backward = Backward {
+            isa: self.isa,
+            arena: self.arena,
+            weights: self.weights,
+            gradients: data,
+            flowing,
+        };
+        let mut start = Some(start);
+        tape.play_back(&mut backward, |step, backward| {
+            if let Some(start) = start.take() {
+                start(backward);
+            }
+            match step {
+                Step::Linear(s) => s.backward(backward),
+                Step::Attention(s) => s.backward(backward),
+                Step::LayerNorm(s) => s.backward(backward),
+                Step::Embedding(s) => s.backward(backward),
+                Step::CrossEntropy(s) => s.backward(backward),
+                Step::Activation(s) => s.backward(backward),
+                Step::Residual(s) => s.backward(backward),
+            }
+        });
+    }
+}

@@ -1,0 +1,107 @@
+//! What a forward pass leaves behind for the backward pass.
+//!
+//! This is not a general automatic differentiation: the few operations of the Transformer each know their own backward
+//! step (`ops`), and the tape only keeps those steps in order and the gradients that flow between them.
+
+use hexapla_kernels::{Isa, Plus, add_assign};
+
+use crate::tensor::{Arena, Node, Tensor};
+use crate::weights::{ParameterId, Weights};
+
+/// The steps recorded by one forward pass, and the number of values that they made.
+#[derive(Debug)]
+pub struct Tape<S> {
+    steps: Vec<S>,
+    nodes: u32,
+}
+
+impl<S> Default for Tape<S> {
+    fn default() -> Self {
+        Tape {
+            steps: Vec::new(),
+            nodes: 0,
+        }
+    }
+}
+
+impl<S> Tape<S> {
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.steps.clear();
+        self.nodes = 0;
+    }
+
+    /// A place for a new value.
+    pub fn node(&mut self) -> Node {
+        self.nodes += 1;
+        Node(self.nodes - 1)
+    }
+
+    /// Keeps a step.
+    pub fn push(&mut self, step: S) {
+        self.steps.push(step);
+    }
+
+    /// Takes the steps in reverse order, and forgets them.
+    pub fn play_back(&mut self, backward: &mut Backward, mut play: impl FnMut(S, &mut Backward)) {
+        backward.flowing.clear();
+        backward.flowing.resize_with(self.nodes as usize, || None);
+        while let Some(step) = self.steps.pop() {
+            play(step, backward);
+        }
+        self.nodes = 0;
+    }
+}
+
+/// A backward pass under way.
+#[derive(Debug)]
+pub struct Backward<'a> {
+    /// Instructions to use.
+    pub isa: Isa,
+    /// Where buffers come from.
+    pub arena: Arena,
+    /// The parameters.
+    pub weights: &'a Weights,
+    /// The gradient of every parameter, laid out as the parameters are; added to.
+    pub gradients: &'a mut [f32],
+    /// The gradient of each value that is on its way back.
+    pub flowing: &'a mut Vec<Option<Tensor>>,
+}
+
+impl Backward<'_> {
+    /// The gradient that has reached the value `node`; none if nothing depends on it.
+    pub fn take(&mut self, node: Option<Node>) -> Option<Tensor> {
+        node.and_then(|n| self.flowing[n.0 as usize].take())
+    }
+
+    /// Sends a gradient on to the value `node`.
+    pub fn give(&mut self, node: Option<Node>, gradient: Tensor) {
+        let Some(node) = node else { return };
+        match &mut self.flowing[node.0 as usize] {
+            place @ None => *place = Some(gradient),
+            Some(sum) => add_assign(self.isa, sum.data_mut(), gradient.data()),
+        }
+    }
+
+    /// Lets `write` put a gradient of `rows × columns` for the value `node`, or add to the one that is there.
+    pub fn give_with(
+        &mut self,
+        node: Option<Node>,
+        shape: (usize, usize),
+        write: impl FnOnce(&mut Self, &mut Tensor, Plus),
+    ) {
+        let (mut gradient, plus) = match self.take(node) {
+            Some(sum) => (sum, Plus::C),
+            None => (self.arena.tensor(shape.0, shape.1), Plus::Nothing),
+        };
+        write(self, &mut gradient, plus);
+        if let Some(node) = node {
+            self.flowing[node.0 as usize] = Some(gradient);
+        }
+    }
+
+    /// The gradient of a parameter.
+    pub fn gradient(&mut self, id: ParameterId) -> &mut [f32] {
+        &mut self.gradients[self.weights.index.get(id).range.clone()]
+    }
+}

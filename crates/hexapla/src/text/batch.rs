@@ -1,0 +1,101 @@
+//! Sentences end to end in one run of rows, with no padding between them.
+
+/// Where a sentence lies among the rows of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// Its first row.
+    pub start: usize,
+    /// Its number of rows.
+    pub len: usize,
+}
+
+/// The tokens of several sentences, end to end.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rows {
+    /// One id a row.
+    pub ids: Vec<u32>,
+    /// Each row's place in its sentence, from 0.
+    pub places: Vec<u32>,
+    /// One for each sentence, in order, covering all rows.
+    pub spans: Vec<Span>,
+}
+
+impl Rows {
+    /// Adds a sentence.
+    pub fn push(&mut self, ids: impl IntoIterator<Item = u32>) {
+        let start = self.ids.len();
+        self.ids.extend(ids);
+        let len = self.ids.len() - start;
+        self.places.extend(0..len as u32);
+        self.spans.push(Span { start, len });
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// Rows of the longest sentence.
+    pub fn longest(&self) -> usize {
+        self.spans.iter().map(|s| s.len).max().unwrap_or(0)
+    }
+}
+
+impl<S: AsRef<[u32]>> FromIterator<S> for Rows {
+    fn from_iter<I: IntoIterator<Item = S>>(sentences: I) -> Self {
+        let mut rows = Rows::default();
+        for sentence in sentences {
+            rows.push(sentence.as_ref().iter().copied());
+        }
+        rows
+    }
+}
+
+/// Sentence pairs of one part of a training batch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PairRows {
+    /// What the encoder reads: source tokens and the end token.
+    pub source: Rows,
+    /// What the decoder reads: the start token and the target tokens.
+    pub target: Rows,
+    /// What the decoder is to say, row by row: target tokens and the end token.
+    pub labels: Vec<u32>,
+}
+
+impl PairRows {
+    /// Adds a pair of token sequences without special tokens.
+    pub fn push(&mut self, source: &[u32], target: &[u32], decoder_start: u32, eos: u32) {
+        self.source.push(source.iter().copied().chain([eos]));
+        self.target
+            .push([decoder_start].into_iter().chain(target.iter().copied()));
+        self.labels.extend(target.iter().copied().chain([eos]));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sentences_lie_end_to_end() {
+        let rows: Rows = [vec![5, 6], vec![], vec![7]].iter().collect();
+        assert_eq!(rows.ids, [5, 6, 7]);
+        assert_eq!(rows.places, [0, 1, 0]);
+        assert_eq!(rows.spans[2], Span { start: 2, len: 1 });
+        assert_eq!(rows.longest(), 2);
+    }
+
+    #[test]
+    fn the_decoder_reads_its_labels_one_step_late() {
+        let mut pair = PairRows::default();
+        pair.push(&[5, 6], &[7, 8, 9], 1, 2);
+        assert_eq!(pair.source.ids, [5, 6, 2]);
+        assert_eq!(pair.target.ids, [1, 7, 8, 9]);
+        assert_eq!(pair.labels, [7, 8, 9, 2]);
+    }
+}

@@ -1,0 +1,3 @@
+//! From text to token ids, and back.
+
+pub mod batch;

@@ -1,0 +1,778 @@
+//! Matrix products in f32: `C (+)= A · B (+ bias)`.
+//!
+//! Each output is one chain of fused multiply-adds over k in ascending order, starting from 0 (or from C), with the bias
+//! added last. Blocking over k stores and reloads the chain and does not change it. So an output depends on its row of A
+//! and its column of B alone: not on the number of rows, the instruction set, or the blocking.
+//!
+//! The blocking is Goto's: a panel of B (`KC × NR`) stays in the first cache, a block of A (`MC × KC`) in the second.
+
+use std::cell::RefCell;
+
+use crate::buffer::Buffer;
+use crate::isa::{Isa, Level};
+#[cfg(target_arch = "x86_64")]
+use crate::simd::{Avx2, Avx512};
+use crate::simd::{Plain, Simd};
+
+/// A view of a matrix inside a slice: element (r, c) stands at `r * row_stride + c * column_stride`.
+#[derive(Debug, Clone, Copy)]
+pub struct Matrix<'a> {
+    data: &'a [f32],
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    column_stride: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// `rows × columns`, row after row, rows `row_stride` apart.
+    ///
+    /// # Panics
+    /// The slice is too short.
+    pub fn new(data: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
+        assert!(
+            rows == 0 || columns == 0 || (rows - 1) * row_stride + columns <= data.len(),
+            "a {rows}×{columns} matrix with stride {row_stride} does not fit in {} numbers",
+            data.len()
+        );
+        Matrix {
+            data,
+            rows,
+            columns,
+            row_stride,
+            column_stride: 1,
+        }
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of columns.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// The same numbers with rows and columns exchanged.
+    #[must_use]
+    pub fn transposed(self) -> Self {
+        Matrix {
+            rows: self.columns,
+            columns: self.rows,
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+            ..self
+        }
+    }
+}
+
+/// A view of a matrix to write to, row after row.
+#[derive(Debug)]
+pub struct MatrixMut<'a> {
+    data: &'a mut [f32],
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+}
+
+impl<'a> MatrixMut<'a> {
+    /// `rows × columns`, rows `row_stride` apart.
+    ///
+    /// # Panics
+    /// The slice is too short, or rows overlap.
+    pub fn new(data: &'a mut [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
+        assert!(
+            rows == 0 || columns == 0 || (rows - 1) * row_stride + columns <= data.len(),
+            "a {rows}×{columns} matrix with stride {row_stride} does not fit in {} numbers",
+            data.len()
+        );
+        assert!(rows <= 1 || row_stride >= columns, "rows overlap");
+        MatrixMut {
+            data,
+            rows,
+            columns,
+            row_stride,
+        }
+    }
+}
+
+/// What a product is added to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Plus<'a> {
+    /// Nothing: C's numbers are replaced.
+    Nothing,
+    /// The numbers that are in C: each chain starts from them.
+    C,
+    /// A bias, one number for each column, added at the end of each chain; C's numbers are replaced.
+    Bias(&'a [f32]),
+}
+
+/// Rows of A in a tile.
+const MR: usize = 8;
+/// k in a block: a panel of `KC × NR` numbers is 32 KiB with AVX-512.
+const KC: usize = 256;
+/// Rows of A in a packed block.
+const MC: usize = 256;
+/// Columns of B in a packed block (a multiple of every tile's width).
+const NC: usize = 768;
+/// Products with at most this many numbers in B are computed from B as it lies.
+const SMALL_B: usize = 64 * 64;
+
+/// Columns of B in a tile.
+fn tile_width(isa: Isa) -> usize {
+    match isa.0 {
+        Level::Scalar => 2 * Plain::LANES,
+        #[cfg(target_arch = "aarch64")]
+        Level::Neon => 2 * Plain::LANES,
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => 2 * Avx2::LANES,
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => 2 * Avx512::LANES,
+    }
+}
+
+thread_local! {
+    /// Packed blocks of A and B, kept from call to call.
+    static SCRATCH: RefCell<(Buffer, Buffer)> = RefCell::default();
+}
+
+/// `C (+)= A · B`.
+///
+/// # Panics
+/// The shapes do not fit.
+pub fn gemm(isa: Isa, c: MatrixMut, a: Matrix, b: Matrix, plus: Plus) {
+    assert_eq!(a.columns, b.rows, "inner sizes differ");
+    assert_eq!(
+        (c.rows, c.columns),
+        (a.rows, b.columns),
+        "C has another shape than A·B"
+    );
+    check_bias(plus, b.columns);
+    SCRATCH.with_borrow_mut(|(pack_a, pack_b)| {
+        let product = Product { isa, a, c, plus };
+        if b.column_stride == 1 && (b.rows * b.columns <= SMALL_B || product.a.rows <= MR) {
+            product.run(B::Direct(b), pack_a);
+        } else {
+            product.run_packing(b, pack_a, pack_b);
+        }
+    });
+}
+
+/// A matrix B packed once, for many products.
+#[derive(Debug, Clone)]
+pub struct PackedMatrix {
+    isa: Isa,
+    rows: usize,
+    columns: usize,
+    /// Panels of `tile_width` columns: all rows of the first, then of the second …; the last is filled with zeros.
+    panels: Buffer,
+}
+
+impl PackedMatrix {
+    /// Packs `b` for the instruction set `isa`.
+    pub fn new(isa: Isa, b: Matrix) -> Self {
+        let width = tile_width(isa);
+        let mut panels = Buffer::zeros(b.columns.div_ceil(width) * b.rows * width);
+        pack_b(isa, &mut panels, b, 0, b.rows, 0, b.columns);
+        PackedMatrix {
+            isa,
+            rows: b.rows,
+            columns: b.columns,
+            panels,
+        }
+    }
+
+    /// Packs other numbers of the same shape in place.
+    ///
+    /// # Panics
+    /// `b` has another shape.
+    pub fn repack(&mut self, b: Matrix) {
+        assert_eq!(
+            (b.rows, b.columns),
+            (self.rows, self.columns),
+            "another shape"
+        );
+        pack_b(self.isa, &mut self.panels, b, 0, b.rows, 0, b.columns);
+    }
+
+    /// Rows of B: the inner size of a product.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Columns of B: the width of a product.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+}
+
+/// [`gemm`] with a packed B.
+///
+/// # Panics
+/// The shapes do not fit.
+pub fn gemm_packed(c: MatrixMut, a: Matrix, b: &PackedMatrix, plus: Plus) {
+    assert_eq!(a.columns, b.rows, "inner sizes differ");
+    assert_eq!(
+        (c.rows, c.columns),
+        (a.rows, b.columns),
+        "C has another shape than A·B"
+    );
+    check_bias(plus, b.columns);
+    SCRATCH.with_borrow_mut(|(pack_a, _)| {
+        let product = Product {
+            isa: b.isa,
+            a,
+            c,
+            plus,
+        };
+        product.run(
+            B::Packed {
+                panels: &b.panels,
+                rows: b.rows,
+            },
+            pack_a,
+        );
+    });
+}
+
+fn check_bias(plus: Plus, columns: usize) {
+    if let Plus::Bias(bias) = plus {
+        assert_eq!(
+            bias.len(),
+            columns,
+            "the bias has another length than C's rows"
+        );
+    }
+}
+
+/// Where B's panels lie.
+#[derive(Clone, Copy)]
+enum B<'a> {
+    /// In a matrix whose columns are one apart.
+    Direct(Matrix<'a>),
+    /// In panels of the tile's width over `rows` k.
+    Packed { panels: &'a [f32], rows: usize },
+}
+
+/// One product under way.
+struct Product<'a> {
+    isa: Isa,
+    a: Matrix<'a>,
+    c: MatrixMut<'a>,
+    plus: Plus<'a>,
+}
+
+/// A part of a product: rows, columns and k.
+#[derive(Clone, Copy)]
+struct Block {
+    rows: (usize, usize),
+    columns: (usize, usize),
+    k: (usize, usize),
+}
+
+impl Product<'_> {
+    /// Multiplies by a B whose panels can be read where they lie.
+    fn run(mut self, b: B, pack: &mut Buffer) {
+        let (n, k) = (self.c.columns, self.a.columns);
+        for k0 in (0..k.max(1)).step_by(KC) {
+            let k1 = (k0 + KC).min(k);
+            self.rows(
+                b,
+                Block {
+                    rows: (0, 0),
+                    columns: (0, n),
+                    k: (k0, k1),
+                },
+                (0, 0),
+                pack,
+            );
+        }
+    }
+
+    /// Multiplies by any B, packing it block by block.
+    fn run_packing(mut self, b: Matrix, pack_a: &mut Buffer, pack: &mut Buffer) {
+        let (n, k) = (self.c.columns, self.a.columns);
+        let width = tile_width(self.isa);
+        for n0 in (0..n).step_by(NC) {
+            let n1 = (n0 + NC).min(n);
+            for k0 in (0..k.max(1)).step_by(KC) {
+                let k1 = (k0 + KC).min(k);
+                pack.resize((n1 - n0).div_ceil(width) * (k1 - k0) * width);
+                pack_b(self.isa, pack, b, k0, k1, n0, n1);
+                let block = Block {
+                    rows: (0, 0),
+                    columns: (n0, n1),
+                    k: (k0, k1),
+                };
+                self.rows(
+                    B::Packed {
+                        panels: pack,
+                        rows: k1 - k0,
+                    },
+                    block,
+                    (k0, n0),
+                    pack_a,
+                );
+            }
+        }
+    }
+
+    /// All rows of one block of columns and k. `origin` is the (k, column) at which B's panels begin.
+    fn rows(&mut self, b: B, block: Block, origin: (usize, usize), pack: &mut Buffer) {
+        let m = self.a.rows;
+        let k = block.k.1 - block.k.0;
+        // Packing A pays where several tiles read it again.
+        let packing = m > MR && (block.columns.1 - block.columns.0) > 2 * tile_width(self.isa);
+        for m0 in (0..m).step_by(MC) {
+            let m1 = (m0 + MC).min(m);
+            if packing {
+                pack.resize((m1 - m0).div_ceil(MR) * MR * k);
+                pack_a(self.isa, pack, self.a, m0, m1, block.k);
+            }
+            let packed = packing.then_some(&**pack);
+            self.tiles(
+                b,
+                packed,
+                Block {
+                    rows: (m0, m1),
+                    ..block
+                },
+                origin,
+            );
+        }
+    }
+
+    /// The tiles of one block.
+    fn tiles(&mut self, b: B, packed_a: Option<&[f32]>, block: Block, origin: (usize, usize)) {
+        let width = tile_width(self.isa);
+        let k = block.k.1 - block.k.0;
+        let first = block.k.0 == 0;
+        let last = block.k.1 == self.a.columns;
+        for n0 in (block.columns.0..block.columns.1).step_by(width) {
+            let n = (block.columns.1 - n0).min(width);
+            let (b_data, b_start, b_stride) = match b {
+                B::Direct(m) => (m.data, block.k.0 * m.row_stride + n0, m.row_stride),
+                B::Packed { panels, rows } => {
+                    let panel = (n0 - origin.1) / width;
+                    (panels, (panel * rows + block.k.0 - origin.0) * width, width)
+                }
+            };
+            let bias = match self.plus {
+                Plus::Bias(bias) if last => bias[n0..n0 + n].as_ptr(),
+                _ => std::ptr::null(),
+            };
+            for m0 in (block.rows.0..block.rows.1).step_by(MR) {
+                let m = (block.rows.1 - m0).min(MR);
+                let (a_data, a_start, a_rows, a_columns) = match packed_a {
+                    Some(packed) => (packed, (m0 - block.rows.0) * k, 1, MR),
+                    None => {
+                        let start = m0 * self.a.row_stride + block.k.0 * self.a.column_stride;
+                        (self.a.data, start, self.a.row_stride, self.a.column_stride)
+                    }
+                };
+                let c_start = m0 * self.c.row_stride + n0;
+                if k > 0 {
+                    let a_last = a_start + (m - 1) * a_rows + (k - 1) * a_columns;
+                    let b_last = b_start + (k - 1) * b_stride + n - 1;
+                    assert!(a_last < a_data.len() && b_last < b_data.len());
+                }
+                assert!(c_start + (m - 1) * self.c.row_stride + n <= self.c.data.len());
+                let tile = Tile {
+                    k,
+                    a: a_data[a_start.min(a_data.len())..].as_ptr(),
+                    a_rows,
+                    a_columns,
+                    b: b_data[b_start.min(b_data.len())..].as_ptr(),
+                    b_rows: b_stride,
+                    c: self.c.data[c_start..].as_mut_ptr(),
+                    c_rows: self.c.row_stride,
+                    n,
+                    load_c: !first || self.plus == Plus::C,
+                    bias,
+                };
+                // SAFETY: the asserts above show that the last element that a tile of m rows, n columns and k steps
+                // touches lies in each slice (the strides are not negative, so all others do too); the bias is n long;
+                // `c` comes from a unique borrow; the `Isa` proves the instruction set.
+                unsafe { run_tile(self.isa, m, &tile) };
+            }
+        }
+    }
+}
+
+/// One tile: `m ≤ MR` rows, `n` columns up to the tile's width, `k` steps.
+struct Tile {
+    k: usize,
+    a: *const f32,
+    a_rows: usize,
+    a_columns: usize,
+    b: *const f32,
+    b_rows: usize,
+    c: *mut f32,
+    c_rows: usize,
+    n: usize,
+    load_c: bool,
+    bias: *const f32,
+}
+
+/// # Safety
+/// Every element that the tile names can be read (A, B, bias) or read and written (C).
+unsafe fn run_tile(isa: Isa, m: usize, tile: &Tile) {
+    // SAFETY: passed on to the caller; the `Isa` proves the instruction set.
+    unsafe {
+        match isa.0 {
+            Level::Scalar => by_rows::<Plain>(m, tile),
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => by_rows::<Plain>(m, tile),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => avx2(m, tile),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => avx512(m, tile),
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn avx2(m: usize, tile: &Tile) {
+    // SAFETY: passed on.
+    unsafe { by_rows::<Avx2>(m, tile) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq")]
+unsafe fn avx512(m: usize, tile: &Tile) {
+    // SAFETY: passed on.
+    unsafe { by_rows::<Avx512>(m, tile) }
+}
+
+/// Picks the code for the tile's number of rows and of vectors.
+#[inline(always)]
+unsafe fn by_rows<S: Simd>(m: usize, tile: &Tile) {
+    macro_rules! pick {
+        ($($rows:literal)*) => {
+            match m {
+                // SAFETY: passed on from `run_tile`.
+                $($rows => unsafe {
+                    if tile.n == 2 * S::LANES {
+                        multiply::<S, $rows, 2, true>(tile)
+                    } else if tile.n > S::LANES {
+                        multiply::<S, $rows, 2, false>(tile)
+                    } else {
+                        multiply::<S, $rows, 1, false>(tile)
+                    }
+                },)*
+                _ => unreachable!("a tile has 1 to {MR} rows"),
+            }
+        };
+    }
+    pick!(1 2 3 4 5 6 7 8)
+}
+
+/// The innermost product: M rows by V vectors, all accumulators in registers.
+#[inline(always)]
+unsafe fn multiply<S: Simd, const M: usize, const V: usize, const FULL: bool>(tile: &Tile) {
+    let lanes = |v: usize| tile.n.saturating_sub(v * S::LANES).min(S::LANES);
+    // SAFETY (whole body): rows below M, columns below n and steps below k are inside the slices (see `run_tile`);
+    // with FULL, n is V vectors, otherwise loads and stores are masked to the columns below n.
+    unsafe {
+        let mut sums = [[S::zero(); V]; M];
+        if tile.load_c {
+            for (i, row) in sums.iter_mut().enumerate() {
+                for (v, sum) in row.iter_mut().enumerate() {
+                    let c = tile.c.add(i * tile.c_rows + v * S::LANES);
+                    *sum = if FULL {
+                        S::load_full(c)
+                    } else {
+                        S::load(c, lanes(v))
+                    };
+                }
+            }
+        }
+        let (mut a, mut b) = (tile.a, tile.b);
+        for _ in 0..tile.k {
+            let mut columns = [S::zero(); V];
+            for (v, column) in columns.iter_mut().enumerate() {
+                let p = b.add(v * S::LANES);
+                *column = if FULL {
+                    S::load_full(p)
+                } else {
+                    S::load(p, lanes(v))
+                };
+            }
+            for (i, row) in sums.iter_mut().enumerate() {
+                let x = S::splat(*a.add(i * tile.a_rows));
+                for (sum, column) in row.iter_mut().zip(columns) {
+                    *sum = S::fma(x, column, *sum);
+                }
+            }
+            a = a.wrapping_add(tile.a_columns);
+            b = b.wrapping_add(tile.b_rows);
+        }
+        if !tile.bias.is_null() {
+            for v in 0..V {
+                let bias = S::load(tile.bias.add(v * S::LANES), lanes(v));
+                for row in &mut sums {
+                    row[v] = S::add(row[v], bias);
+                }
+            }
+        }
+        for (i, row) in sums.iter().enumerate() {
+            for (v, sum) in row.iter().enumerate() {
+                let c = tile.c.add(i * tile.c_rows + v * S::LANES);
+                if FULL {
+                    S::store_full(c, *sum);
+                } else {
+                    S::store(c, *sum, lanes(v));
+                }
+            }
+        }
+    }
+}
+
+/// Rows `m0..m1` of A in panels of MR rows: for each k the MR rows' numbers side by side. Missing rows are zeros.
+fn pack_a(isa: Isa, pack: &mut [f32], a: Matrix, m0: usize, m1: usize, (k0, k1): (usize, usize)) {
+    let k = k1 - k0;
+    for (panel, m) in pack
+        .chunks_exact_mut((MR * k).max(1))
+        .zip((m0..m1).step_by(MR))
+    {
+        pack_panel(isa, panel, MR, a, (m, (m1 - m).min(MR)), (k0, k1));
+    }
+}
+
+/// Columns `n0..n1` and rows `k0..k1` of B in panels of the tile's width.
+fn pack_b(isa: Isa, pack: &mut [f32], b: Matrix, k0: usize, k1: usize, n0: usize, n1: usize) {
+    let width = tile_width(isa);
+    let k = k1 - k0;
+    for (panel, n) in pack
+        .chunks_exact_mut((width * k).max(1))
+        .zip((n0..n1).step_by(width))
+    {
+        pack_panel(
+            isa,
+            panel,
+            width,
+            b.transposed(),
+            (n, (n1 - n).min(width)),
+            (k0, k1),
+        );
+    }
+}
+
+/// `panel[k * width + i] = a[start + i, k]` for `i < count`, zero for the rest.
+fn pack_panel(
+    isa: Isa,
+    panel: &mut [f32],
+    width: usize,
+    a: Matrix,
+    (start, count): (usize, usize),
+    (k0, k1): (usize, usize),
+) {
+    if count < width {
+        panel.fill(0.0);
+    }
+    if a.row_stride == 1 {
+        for (k, out) in (k0..k1).zip(panel.chunks_exact_mut(width)) {
+            let from = start + k * a.column_stride;
+            out[..count].copy_from_slice(&a.data[from..from + count]);
+        }
+        return;
+    }
+    let mut i = 0;
+    #[cfg(target_arch = "x86_64")]
+    if a.column_stride == 1 && isa != Isa::SCALAR {
+        while i + 8 <= count {
+            let from = (start + i) * a.row_stride + k0;
+            transpose8(
+                isa,
+                &mut panel[i..],
+                width,
+                &a.data[from..],
+                a.row_stride,
+                k1 - k0,
+            );
+            i += 8;
+        }
+    }
+    let _ = isa;
+    for i in i..count {
+        let from = (start + i) * a.row_stride;
+        for k in k0..k1 {
+            panel[(k - k0) * width + i] = a.data[from + k * a.column_stride];
+        }
+    }
+}
+
+/// `out[k * width + i] = rows[i * stride + k]` for 8 rows and `k` columns.
+#[cfg(target_arch = "x86_64")]
+fn transpose8(isa: Isa, out: &mut [f32], width: usize, rows: &[f32], stride: usize, k: usize) {
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn blocks(out: *mut f32, width: usize, rows: *const f32, stride: usize, k: usize) {
+        use std::arch::x86_64::*;
+        for k0 in (0..k).step_by(8) {
+            // SAFETY: k is a multiple of 8; rows 0..8 × columns 0..k and out (k - 1) * width + 8 are inside the slices.
+            unsafe {
+                let r: [__m256; 8] =
+                    std::array::from_fn(|i| _mm256_loadu_ps(rows.add(i * stride + k0)));
+                let t: [__m256; 8] = std::array::from_fn(|i| {
+                    let (x, y) = (r[i / 2 * 2], r[i / 2 * 2 + 1]);
+                    if i % 2 == 0 {
+                        _mm256_unpacklo_ps(x, y)
+                    } else {
+                        _mm256_unpackhi_ps(x, y)
+                    }
+                });
+                let s: [__m256; 8] = std::array::from_fn(|i| {
+                    let half = i / 4 * 4;
+                    let (x, y) = (t[half + i % 4 / 2], t[half + i % 4 / 2 + 2]);
+                    if i % 2 == 0 {
+                        _mm256_shuffle_ps::<0x44>(x, y)
+                    } else {
+                        _mm256_shuffle_ps::<0xEE>(x, y)
+                    }
+                });
+                for i in 0..4 {
+                    let low = _mm256_permute2f128_ps::<0x20>(s[i], s[i + 4]);
+                    let high = _mm256_permute2f128_ps::<0x31>(s[i], s[i + 4]);
+                    _mm256_storeu_ps(out.add((k0 + i) * width), low);
+                    _mm256_storeu_ps(out.add((k0 + i + 4) * width), high);
+                }
+            }
+        }
+    }
+    assert!(isa != Isa::SCALAR && 7 * stride + k <= rows.len());
+    assert!(k == 0 || (k - 1) * width + 8 <= out.len());
+    let whole = k / 8 * 8;
+    // SAFETY: the asserts above bound every access; a set other than scalar on x86-64 includes AVX2.
+    unsafe { blocks(out.as_mut_ptr(), width, rows.as_ptr(), stride, whole) };
+    for k in whole..k {
+        for i in 0..8 {
+            out[k * width + i] = rows[i * stride + k];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn numbers(n: usize, seed: u32) -> Vec<f32> {
+        let mut state = seed.wrapping_mul(747_796_405).wrapping_add(1);
+        (0..n)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+            })
+            .collect()
+    }
+
+    /// The definition.
+    fn reference(c: &mut [f32], a: Matrix, b: Matrix, accumulate: bool, bias: Option<&[f32]>) {
+        for i in 0..a.rows {
+            for j in 0..b.columns {
+                let mut sum = if accumulate {
+                    c[i * b.columns + j]
+                } else {
+                    0.0
+                };
+                for k in 0..a.columns {
+                    let x = a.data[i * a.row_stride + k * a.column_stride];
+                    let y = b.data[k * b.row_stride + j * b.column_stride];
+                    sum = x.mul_add(y, sum);
+                }
+                c[i * b.columns + j] = sum + bias.map_or(0.0, |bias| bias[j]);
+            }
+        }
+    }
+
+    fn check(m: usize, n: usize, k: usize, transposed: (bool, bool)) {
+        let (da, db) = (numbers(m * k, 1), numbers(k * n, 2));
+        let a = if transposed.0 {
+            Matrix::new(&da, k, m, m).transposed()
+        } else {
+            Matrix::new(&da, m, k, k)
+        };
+        let b = if transposed.1 {
+            Matrix::new(&db, n, k, k).transposed()
+        } else {
+            Matrix::new(&db, k, n, n)
+        };
+        let bias = numbers(n, 4);
+        for isa in Isa::available() {
+            for plus in [Plus::Nothing, Plus::C] {
+                let mut expected = numbers(m * n, 3);
+                let mut found = expected.clone();
+                reference(&mut expected, a, b, plus == Plus::C, None);
+                gemm(isa, MatrixMut::new(&mut found, m, n, n), a, b, plus);
+                assert!(
+                    expected == found,
+                    "{} {m}×{n}×{k} {transposed:?}",
+                    isa.name()
+                );
+            }
+            let mut expected = vec![0.0; m * n];
+            let mut found = numbers(m * n, 5);
+            reference(&mut expected, a, b, false, Some(&bias));
+            let packed = PackedMatrix::new(isa, b);
+            gemm_packed(
+                MatrixMut::new(&mut found, m, n, n),
+                a,
+                &packed,
+                Plus::Bias(&bias),
+            );
+            assert!(expected == found, "packed {} {m}×{n}×{k}", isa.name());
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_gives_the_reference_bit_for_bit() {
+        for (m, n, k) in [
+            (1, 1, 1),
+            (8, 32, 16),
+            (9, 33, 17),
+            (70, 130, 300),
+            (300, 40, 20),
+            (5, 800, 513),
+            (2, 3, 0),
+        ] {
+            for transposed in [(false, false), (false, true), (true, false), (true, true)] {
+                check(m, n, k, transposed);
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+        #[test]
+        fn odd_shapes_too(m in 1usize..40, n in 1usize..100, k in 0usize..70, ta: bool, tb: bool) {
+            check(m, n, k, (ta, tb));
+        }
+    }
+
+    #[test]
+    fn a_row_does_not_depend_on_its_companions() {
+        let (k, n) = (300, 100);
+        let (da, db) = (numbers(50 * k, 7), numbers(k * n, 8));
+        let packed = PackedMatrix::new(Isa::best(), Matrix::new(&db, k, n, n));
+        let mut together = vec![0.0; 50 * n];
+        gemm_packed(
+            MatrixMut::new(&mut together, 50, n, n),
+            Matrix::new(&da, 50, k, k),
+            &packed,
+            Plus::Nothing,
+        );
+        for i in 0..50 {
+            let mut alone = vec![0.0; n];
+            let row = Matrix::new(&da[i * k..], 1, k, k);
+            gemm_packed(
+                MatrixMut::new(&mut alone, 1, n, n),
+                row,
+                &packed,
+                Plus::Nothing,
+            );
+            assert_eq!(alone, together[i * n..(i + 1) * n]);
+        }
+    }
+}

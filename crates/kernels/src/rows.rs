@@ -1,0 +1,617 @@
+//! Operations on rows of numbers: sums, softmax, layer norm, activations, the loss of one row.
+
+use crate::dropout::Dropout;
+use crate::isa::multiversion;
+use crate::math::{erf, exp, sigmoid};
+
+/// Lanes of every sum. Adding in 16 lanes and then in a fixed tree gives one result on every instruction set.
+const LANES: usize = 16;
+
+/// Sum of `f(place, number)` in the fixed order.
+#[inline(always)]
+fn lane_sum(x: &[f32], f: impl Fn(usize, f32) -> f32) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let chunks = x.chunks_exact(LANES);
+    let tail = chunks.remainder();
+    let whole = x.len() - tail.len();
+    for (c, chunk) in chunks.enumerate() {
+        for l in 0..LANES {
+            lanes[l] += f(c * LANES + l, chunk[l]);
+        }
+    }
+    for (l, v) in tail.iter().enumerate() {
+        lanes[l] += f(whole + l, *v);
+    }
+    tree(lanes, |a, b| a + b)
+}
+
+/// Combines 16 lanes in a fixed tree.
+#[inline(always)]
+fn tree(mut lanes: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> f32 {
+    for width in [8, 4, 2, 1] {
+        for l in 0..width {
+            lanes[l] = f(lanes[l], lanes[l + width]);
+        }
+    }
+    lanes[0]
+}
+
+/// Largest number; −∞ of nothing. NaN is passed over.
+#[inline(always)]
+fn lane_max(x: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let chunks = x.chunks_exact(LANES);
+    let tail = chunks.remainder();
+    for chunk in chunks {
+        for l in 0..LANES {
+            lanes[l] = if chunk[l] > lanes[l] {
+                chunk[l]
+            } else {
+                lanes[l]
+            };
+        }
+    }
+    for (l, v) in tail.iter().enumerate() {
+        lanes[l] = if *v > lanes[l] { *v } else { lanes[l] };
+    }
+    tree(lanes, |a, b| if b > a { b } else { a })
+}
+
+#[inline(always)]
+fn lane_dot(x: &[f32], y: &[f32]) -> f32 {
+    let y = &y[..x.len()];
+    let mut lanes = [0.0f32; LANES];
+    let (cx, cy) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
+    let (tx, ty) = (cx.remainder(), cy.remainder());
+    for (a, b) in cx.zip(cy) {
+        for l in 0..LANES {
+            lanes[l] = a[l].mul_add(b[l], lanes[l]);
+        }
+    }
+    for (l, (a, b)) in tx.iter().zip(ty).enumerate() {
+        lanes[l] = a.mul_add(*b, lanes[l]);
+    }
+    tree(lanes, |a, b| a + b)
+}
+
+multiversion! {
+    /// Largest number of `x`; −∞ of nothing.
+    pub fn max(x: &[f32]) -> f32 {
+        lane_max(x)
+    }
+}
+
+multiversion! {
+    /// Sum of the products of `x` and `y` (as long as `x`, at least).
+    pub fn dot(x: &[f32], y: &[f32]) -> f32 {
+        lane_dot(x, y)
+    }
+}
+
+multiversion! {
+    /// ln Σ eˣ.
+    pub fn log_sum_exp(x: &[f32]) -> f32 {
+        let max = lane_max(x);
+        if max.is_infinite() {
+            return max;
+        }
+        max + lane_sum(x, |_, v| exp(v - max)).ln()
+    }
+}
+
+#[inline(always)]
+fn softmax_row(x: &mut [f32], scale: f32) {
+    let max = lane_max(x) * scale;
+    for v in x.iter_mut() {
+        *v = exp(v.mul_add(scale, -max));
+    }
+    let inverse = 1.0 / lane_sum(x, |_, v| v);
+    for v in x.iter_mut() {
+        *v *= inverse;
+    }
+}
+
+multiversion! {
+    /// `x = softmax(scale · x)` over each row's first `limit(row)` numbers, 0 behind them (paper, equation 1).
+    ///
+    /// `x` is `[rows, columns]`; row r sees `columns` numbers, or with `causal` the first `r + 1`.
+    pub fn softmax_in_place(x: &mut [f32], columns: usize, scale: f32, causal: bool) -> () {
+        for (r, row) in x.chunks_exact_mut(columns.max(1)).enumerate() {
+            let seen = if causal { (r + 1).min(columns) } else { columns };
+            let (seen, unseen) = row.split_at_mut(seen);
+            softmax_row(seen, scale);
+            unseen.fill(0.0);
+        }
+    }
+}
+
+multiversion! {
+    /// From probabilities `p` and their gradient `d` to the gradient of the scores, in `d`:
+    /// `scale · p · (d − Σ p·d)`, row by row of `[rows, columns]`.
+    pub fn softmax_backward_in_place(d: &mut [f32], p: &[f32], columns: usize, scale: f32) -> () {
+        for (d, p) in d.chunks_exact_mut(columns.max(1)).zip(p.chunks_exact(columns.max(1))) {
+            let sum = lane_dot(p, d);
+            for (d, p) in d.iter_mut().zip(p) {
+                *d = scale * p * (*d - sum);
+            }
+        }
+    }
+}
+
+multiversion! {
+    /// `x = x · dropout`, places counted from `first`.
+    pub fn dropout_in_place(x: &mut [f32], dropout: Dropout, first: u32) -> () {
+        if dropout.is_none() {
+            return;
+        }
+        for (i, v) in x.iter_mut().enumerate() {
+            *v *= dropout.factor(first.wrapping_add(i as u32));
+        }
+    }
+}
+
+multiversion! {
+    /// `x += y`.
+    pub fn add_assign(x: &mut [f32], y: &[f32]) -> () {
+        for (x, y) in x.iter_mut().zip(y) {
+            *x += y;
+        }
+    }
+}
+
+multiversion! {
+    /// `x *= factor`.
+    pub fn scale_in_place(x: &mut [f32], factor: f32) -> () {
+        for x in x.iter_mut() {
+            *x *= factor;
+        }
+    }
+}
+
+multiversion! {
+    /// Adds `bias` to each row of `x`.
+    pub fn add_bias_rows(x: &mut [f32], bias: &[f32]) -> () {
+        for row in x.chunks_exact_mut(bias.len().max(1)) {
+            for (x, b) in row.iter_mut().zip(bias) {
+                *x += b;
+            }
+        }
+    }
+}
+
+multiversion! {
+    /// Adds each row of `d` to `bias_gradient`, in order.
+    pub fn bias_gradient(bias_gradient: &mut [f32], d: &[f32]) -> () {
+        for row in d.chunks_exact(bias_gradient.len().max(1)) {
+            for (g, d) in bias_gradient.iter_mut().zip(row) {
+                *g += d;
+            }
+        }
+    }
+}
+
+multiversion! {
+    /// `out = x + dropout(y)`.
+    pub fn residual(out: &mut [f32], x: &[f32], y: &[f32], dropout: Dropout) -> () {
+        let y = &y[..out.len()];
+        let x = &x[..out.len()];
+        if dropout.is_none() {
+            for i in 0..out.len() {
+                out[i] = x[i] + y[i];
+            }
+        } else {
+            for i in 0..out.len() {
+                out[i] = x[i] + y[i] * dropout.factor(i as u32);
+            }
+        }
+    }
+}
+
+multiversion! {
+    /// `out = dropout(embedding · scale + position)`, places counted from `first` (paper, sections 3.4 and 3.5).
+    pub fn embed_row(out: &mut [f32], embedding: &[f32], position: &[f32], scale: f32, dropout: Dropout, first: u32) -> () {
+        let embedding = &embedding[..out.len()];
+        let position = &position[..out.len()];
+        for i in 0..out.len() {
+            out[i] = embedding[i].mul_add(scale, position[i]);
+        }
+        if !dropout.is_none() {
+            for (i, v) in out.iter_mut().enumerate() {
+                *v *= dropout.factor(first.wrapping_add(i as u32));
+            }
+        }
+    }
+}
+
+/// The non-linearities of the feed-forward block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// max(0, x).
+    Relu,
+    /// x·Φ(x).
+    Gelu,
+    /// x·sigmoid(x).
+    Swish,
+}
+
+#[inline(always)]
+fn value(activation: Activation, x: f32) -> f32 {
+    match activation {
+        Activation::Relu => x.max(0.0),
+        Activation::Gelu => 0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2)),
+        Activation::Swish => x * sigmoid(x),
+    }
+}
+
+#[inline(always)]
+fn slope(activation: Activation, x: f32) -> f32 {
+    match activation {
+        Activation::Relu => {
+            if x > 0.0 {
+                1.0
+            } else {
+                0.0
+            }
+        }
+        Activation::Gelu => {
+            let phi = 0.5 * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2));
+            // The normal density at x: 1/√(2π) · e^(−x²/2).
+            phi + x * 0.398_942_3 * exp(-0.5 * x * x)
+        }
+        Activation::Swish => {
+            let s = sigmoid(x);
+            s * (1.0 + x * (1.0 - s))
+        }
+    }
+}
+
+multiversion! {
+    /// `out = dropout(activation(x))`.
+    pub fn activate(out: &mut [f32], x: &[f32], activation: Activation, dropout: Dropout) -> () {
+        let x = &x[..out.len()];
+        macro_rules! run {
+            ($kind:expr) => {
+                for i in 0..out.len() {
+                    out[i] = value($kind, x[i]);
+                }
+            };
+        }
+        match activation {
+            Activation::Relu => run!(Activation::Relu),
+            Activation::Gelu => run!(Activation::Gelu),
+            Activation::Swish => run!(Activation::Swish),
+        }
+        if !dropout.is_none() {
+            for (i, v) in out.iter_mut().enumerate() {
+                *v *= dropout.factor(i as u32);
+            }
+        }
+    }
+}
+
+multiversion! {
+    /// `d = d · dropout · activation'(x)`, in place.
+    pub fn activate_backward(d: &mut [f32], x: &[f32], activation: Activation, dropout: Dropout) -> () {
+        let x = &x[..d.len()];
+        if !dropout.is_none() {
+            for (i, v) in d.iter_mut().enumerate() {
+                *v *= dropout.factor(i as u32);
+            }
+        }
+        macro_rules! run {
+            ($kind:expr) => {
+                for i in 0..d.len() {
+                    d[i] *= slope($kind, x[i]);
+                }
+            };
+        }
+        match activation {
+            Activation::Relu => run!(Activation::Relu),
+            Activation::Gelu => run!(Activation::Gelu),
+            Activation::Swish => run!(Activation::Swish),
+        }
+    }
+}
+
+multiversion! {
+    /// Layer norm of each row: `out = (x − mean) / √(variance + eps) · scale + shift`.
+    /// `statistics` receives mean and 1/√(variance + eps) of each row.
+    pub fn layer_norm(out: &mut [f32], statistics: &mut [f32], x: &[f32], scale: &[f32], shift: &[f32], eps: f32) -> () {
+        let width = scale.len();
+        let rows = out.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(statistics.chunks_exact_mut(2));
+        for ((out, x), statistics) in rows {
+            let mean = lane_sum(x, |_, v| v) / width as f32;
+            let variance = lane_sum(x, |_, v| (v - mean) * (v - mean)) / width as f32;
+            let inverse = 1.0 / (variance + eps).sqrt();
+            let (scale, shift) = (&scale[..x.len()], &shift[..x.len()]);
+            for i in 0..out.len() {
+                out[i] = ((x[i] - mean) * inverse).mul_add(scale[i], shift[i]);
+            }
+            statistics[0] = mean;
+            statistics[1] = inverse;
+        }
+    }
+}
+
+/// What the backward pass of layer norm reads and writes.
+pub struct LayerNormBackward<'a> {
+    /// Gradient of the input, `[rows, width]`; written or added to.
+    pub dx: &'a mut [f32],
+    /// Added to `dx` instead of replacing it.
+    pub accumulate: bool,
+    /// Gradient of the scale, `[width]`; added to.
+    pub dscale: &'a mut [f32],
+    /// Gradient of the shift, `[width]`; added to.
+    pub dshift: &'a mut [f32],
+    /// Gradient of the output, `[rows, width]`.
+    pub dy: &'a [f32],
+    /// The input, `[rows, width]`.
+    pub x: &'a [f32],
+    /// Mean and inverse deviation of each row.
+    pub statistics: &'a [f32],
+    /// The scale, `[width]`.
+    pub scale: &'a [f32],
+}
+
+multiversion! {
+    /// With x̂ = (x − mean) · inverse and g = dy · scale: `dx = inverse · (g − mean(g) − x̂ · mean(g · x̂))`,
+    /// `dscale += Σ dy · x̂`, `dshift += Σ dy`.
+    pub fn layer_norm_backward(b: LayerNormBackward) -> () {
+        let width = b.scale.len();
+        let n = width as f32;
+        let rows = b.dx.chunks_exact_mut(width).zip(b.dy.chunks_exact(width));
+        let saved = b.x.chunks_exact(width).zip(b.statistics.chunks_exact(2));
+        let (scale, dscale, dshift) = (&b.scale[..width], &mut b.dscale[..width], &mut b.dshift[..width]);
+        for ((dx, dy), (x, statistics)) in rows.zip(saved) {
+            let (mean, inverse) = (statistics[0], statistics[1]);
+            let (x, dy, dx) = (&x[..width], &dy[..width], &mut dx[..width]);
+            let g_mean = lane_sum(dy, |i, d| d * scale[i]) / n;
+            let gx_mean = lane_sum(dy, |i, d| d * scale[i] * ((x[i] - mean) * inverse)) / n;
+            for i in 0..width {
+                let normal = (x[i] - mean) * inverse;
+                dscale[i] += dy[i] * normal;
+                dshift[i] += dy[i];
+                let d = inverse * (dy[i] * scale[i] - g_mean - normal * gx_mean);
+                dx[i] = if b.accumulate { dx[i] + d } else { d };
+            }
+        }
+    }
+}
+
+/// One row of logits and what to do with it.
+#[derive(Debug, Clone, Copy)]
+pub struct CrossEntropy {
+    /// The right id.
+    pub label: usize,
+    /// ε: the label gets 1 − ε, and ε is spread evenly over the whole vocabulary (paper, section 5.4).
+    pub label_smoothing: f32,
+    /// What the gradient is multiplied by (1 / tokens of the step).
+    pub scale: f32,
+}
+
+/// The loss of one row.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct RowLoss {
+    /// Label-smoothed cross-entropy.
+    pub smoothed: f32,
+    /// −ln p(label).
+    pub negative_log_likelihood: f32,
+}
+
+multiversion! {
+    /// Loss of one row of logits, and its gradient in place of the logits: `scale · (softmax − target distribution)`.
+    pub fn cross_entropy_row(logits: &mut [f32], options: CrossEntropy) -> RowLoss {
+        let n = logits.len() as f32;
+        let max = lane_max(logits);
+        let at_label = logits[options.label];
+        let sum_of_logits = lane_sum(logits, |_, v| v);
+        for v in logits.iter_mut() {
+            *v = exp(*v - max);
+        }
+        let sum = lane_sum(logits, |_, v| v);
+        let log_sum = max + sum.ln();
+        let even = options.label_smoothing / n;
+        let factor = options.scale / sum;
+        let offset = -options.scale * even;
+        for v in logits.iter_mut() {
+            *v = v.mul_add(factor, offset);
+        }
+        logits[options.label] -= options.scale * (1.0 - options.label_smoothing);
+        let negative_log_likelihood = log_sum - at_label;
+        let mean = log_sum - sum_of_logits / n;
+        RowLoss {
+            smoothed: (1.0 - options.label_smoothing) * negative_log_likelihood + options.label_smoothing * mean,
+            negative_log_likelihood,
+        }
+    }
+}
+
+multiversion! {
+    /// Attention of one query row over some rows of keys and values, for all heads (paper, section 3.2).
+    ///
+    /// `query` and `out` are `[width]`; `keys` and `values` hold rows of `width`; `rows` picks those seen, in order.
+    /// `weights` (`[heads, rows]`) receives the probabilities.
+    pub fn attend_row(
+        out: &mut [f32],
+        weights: &mut [f32],
+        query: &[f32],
+        keys: &[f32],
+        values: &[f32],
+        rows: &[u32],
+        heads: usize,
+    ) -> () {
+        let width = query.len();
+        let head_width = width / heads;
+        let scale = 1.0 / (head_width as f32).sqrt();
+        for (h, weights) in weights.chunks_exact_mut(rows.len().max(1)).take(heads).enumerate() {
+            let columns = h * head_width..(h + 1) * head_width;
+            let query = &query[columns.clone()];
+            for (weight, row) in weights.iter_mut().zip(rows) {
+                let start = *row as usize * width;
+                *weight = lane_dot(query, &keys[start..start + width][columns.clone()]);
+            }
+            softmax_row(weights, scale);
+            let out = &mut out[columns.clone()];
+            out.fill(0.0);
+            for (weight, row) in weights.iter().zip(rows) {
+                let start = *row as usize * width;
+                let value = &values[start..start + width][columns.clone()];
+                for (o, v) in out.iter_mut().zip(value) {
+                    *o = weight.mul_add(*v, *o);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Isa;
+
+    fn numbers(n: usize, seed: u32) -> Vec<f32> {
+        let mut state = seed;
+        (0..n)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 8) as f32 / (1 << 22) as f32 - 2.0
+            })
+            .collect()
+    }
+
+    /// Runs `f` on every instruction set and checks that all give the scalar set's numbers, bit for bit.
+    fn same_everywhere(f: impl Fn(Isa) -> Vec<f32>) -> Vec<f32> {
+        let expected = f(Isa::SCALAR);
+        for isa in Isa::available() {
+            let found = f(isa);
+            assert!(
+                expected
+                    .iter()
+                    .zip(&found)
+                    .all(|(a, b)| a.to_bits() == b.to_bits()),
+                "{} differs from scalar",
+                isa.name()
+            );
+        }
+        expected
+    }
+
+    #[test]
+    fn every_row_operation_is_the_same_on_every_instruction_set() {
+        for n in [1, 7, 16, 33, 128, 200] {
+            let (x, y, s) = (numbers(3 * n, 1), numbers(3 * n, 2), numbers(n, 3));
+            let drop = Dropout::new(0.3, 99);
+            same_everywhere(|isa| vec![max(isa, &x), dot(isa, &x, &y), log_sum_exp(isa, &x)]);
+            for causal in [false, true] {
+                let p = same_everywhere(|isa| {
+                    let mut p = x.clone();
+                    softmax_in_place(isa, &mut p, n, 0.5, causal);
+                    p
+                });
+                for row in p.chunks(n) {
+                    assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+                }
+                same_everywhere(|isa| {
+                    let mut d = y.clone();
+                    softmax_backward_in_place(isa, &mut d, &p, n, 0.5);
+                    d
+                });
+            }
+            for kind in [Activation::Relu, Activation::Gelu, Activation::Swish] {
+                same_everywhere(|isa| {
+                    let mut out = vec![0.0; 3 * n];
+                    activate(isa, &mut out, &x, kind, drop);
+                    activate_backward(isa, &mut out, &y, kind, drop);
+                    out
+                });
+            }
+            same_everywhere(|isa| {
+                let mut out = vec![0.0; 3 * n];
+                residual(isa, &mut out, &x, &y, drop);
+                embed_row(isa, &mut out[..n], &x, &y, 3.0, drop, 7);
+                dropout_in_place(isa, &mut out, drop, 5);
+                out
+            });
+            same_everywhere(|isa| {
+                let mut logits = x.clone();
+                let options = CrossEntropy {
+                    label: n / 2,
+                    label_smoothing: 0.1,
+                    scale: 0.25,
+                };
+                let loss = cross_entropy_row(isa, &mut logits, options);
+                logits.extend([loss.smoothed, loss.negative_log_likelihood]);
+                logits
+            });
+            same_everywhere(|isa| {
+                let (mut out, mut statistics) = (vec![0.0; 3 * n], vec![0.0; 6]);
+                layer_norm(isa, &mut out, &mut statistics, &x, &s, &s, 1e-5);
+                let (mut dx, mut dscale, mut dshift) =
+                    (vec![1.0; 3 * n], vec![0.0; n], vec![0.0; n]);
+                let b = LayerNormBackward {
+                    dx: &mut dx,
+                    accumulate: true,
+                    dscale: &mut dscale,
+                    dshift: &mut dshift,
+                    dy: &y,
+                    x: &x,
+                    statistics: &statistics,
+                    scale: &s,
+                };
+                layer_norm_backward(isa, b);
+                [out, statistics, dx, dscale, dshift].concat()
+            });
+        }
+        let (q, k, v) = (numbers(24, 1), numbers(24 * 9, 2), numbers(24 * 9, 3));
+        same_everywhere(|isa| {
+            let (mut out, mut weights) = (vec![0.0; 24], vec![0.0; 15]);
+            attend_row(isa, &mut out, &mut weights, &q, &k, &v, &[1, 0, 5, 8, 5], 3);
+            [out, weights].concat()
+        });
+    }
+
+    #[test]
+    fn layer_norm_has_mean_zero_and_variance_one() {
+        let x = numbers(64, 5);
+        let (mut out, mut statistics) = (vec![0.0; 64], vec![0.0; 2]);
+        layer_norm(
+            Isa::best(),
+            &mut out,
+            &mut statistics,
+            &x,
+            &[1.0; 64],
+            &[0.0; 64],
+            1e-5,
+        );
+        let mean = out.iter().sum::<f32>() / 64.0;
+        let variance = out.iter().map(|v| v * v).sum::<f32>() / 64.0;
+        assert!(
+            mean.abs() < 1e-6 && (variance - 1.0).abs() < 1e-4,
+            "{mean} {variance}"
+        );
+    }
+
+    #[test]
+    fn the_gradient_of_the_loss_is_its_slope() {
+        let x = numbers(40, 6);
+        let options = CrossEntropy {
+            label: 3,
+            label_smoothing: 0.1,
+            scale: 1.0,
+        };
+        let loss = |x: &[f32]| cross_entropy_row(Isa::SCALAR, &mut x.to_vec(), options).smoothed;
+        let mut gradient = x.clone();
+        cross_entropy_row(Isa::SCALAR, &mut gradient, options);
+        for i in 0..x.len() {
+            let (mut up, mut down) = (x.clone(), x.clone());
+            up[i] += 1e-2;
+            down[i] -= 1e-2;
+            let slope = (loss(&up) - loss(&down)) / 2e-2;
+            assert!(
+                (slope - gradient[i]).abs() < 2e-4,
+                "{i}: {slope} {}",
+                gradient[i]
+            );
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! The few vector operations that the matrix product needs, for each instruction set.
+
+/// A vector of f32.
+pub(crate) trait Simd: Copy {
+    /// The vector's type.
+    type Vector: Copy;
+    /// Numbers in a vector.
+    const LANES: usize;
+
+    /// Zeros.
+    ///
+    /// # Safety
+    /// The CPU has the instruction set. (So for every function here.)
+    unsafe fn zero() -> Self::Vector;
+    /// All lanes equal `x`.
+    unsafe fn splat(x: f32) -> Self::Vector;
+    /// The first `n` lanes from `p`, zeros behind them; reads exactly `min(n, LANES)` numbers.
+    unsafe fn load(p: *const f32, n: usize) -> Self::Vector;
+    /// All lanes from `p`.
+    unsafe fn load_full(p: *const f32) -> Self::Vector;
+    /// The first `n` lanes to `p`.
+    unsafe fn store(p: *mut f32, v: Self::Vector, n: usize);
+    /// All lanes to `p`.
+    unsafe fn store_full(p: *mut f32, v: Self::Vector);
+    /// `a * b + c`, rounded once.
+    unsafe fn fma(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
+    /// `a + b`.
+    unsafe fn add(a: Self::Vector, b: Self::Vector) -> Self::Vector;
+}
+
+/// Plain Rust; also NEON, which every 64-bit ARM has and the compiler uses by itself.
+#[derive(Clone, Copy)]
+pub(crate) struct Plain;
+
+impl Simd for Plain {
+    type Vector = [f32; 8];
+    const LANES: usize = 8;
+
+    #[inline(always)]
+    unsafe fn zero() -> [f32; 8] {
+        [0.0; 8]
+    }
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> [f32; 8] {
+        [x; 8]
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32, n: usize) -> [f32; 8] {
+        let mut v = [0.0; 8];
+        for (i, x) in v.iter_mut().enumerate().take(n) {
+            // SAFETY: the caller lets the first `n` numbers be read.
+            *x = unsafe { *p.add(i) };
+        }
+        v
+    }
+    #[inline(always)]
+    unsafe fn load_full(p: *const f32) -> [f32; 8] {
+        // SAFETY: the caller lets 8 numbers be read.
+        unsafe { p.cast::<[f32; 8]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, v: [f32; 8], n: usize) {
+        for (i, x) in v.iter().enumerate().take(n) {
+            // SAFETY: the caller lets the first `n` numbers be written.
+            unsafe { *p.add(i) = *x };
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_full(p: *mut f32, v: [f32; 8]) {
+        // SAFETY: the caller lets 8 numbers be written.
+        unsafe { p.cast::<[f32; 8]>().write_unaligned(v) }
+    }
+    #[inline(always)]
+    unsafe fn fma(a: [f32; 8], b: [f32; 8], c: [f32; 8]) -> [f32; 8] {
+        let mut v = [0.0; 8];
+        for i in 0..8 {
+            v[i] = a[i].mul_add(b[i], c[i]);
+        }
+        v
+    }
+    #[inline(always)]
+    unsafe fn add(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        let mut v = [0.0; 8];
+        for i in 0..8 {
+            v[i] = a[i] + b[i];
+        }
+        v
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86::{Avx2, Avx512};
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::Simd;
+    use std::arch::x86_64::*;
+
+    /// 256-bit vectors.
+    #[derive(Clone, Copy)]
+    pub(crate) struct Avx2;
+
+    /// A mask of the first `n` of 8 lanes.
+    #[inline(always)]
+    unsafe fn mask8(n: usize) -> __m256i {
+        const ONES: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+        // SAFETY: n.min(8) is at most 8, so eight numbers from 8 - n on lie inside the table of 16.
+        unsafe { _mm256_loadu_si256(ONES.as_ptr().add(8 - n.min(8)).cast()) }
+    }
+
+    // SAFETY (all functions): the instruction set is the caller's promise; masked lanes touch no memory, and the others
+    // are numbers that the caller lets be read or written.
+    impl Simd for Avx2 {
+        type Vector = __m256;
+        const LANES: usize = 8;
+
+        #[inline(always)]
+        unsafe fn zero() -> __m256 {
+            // SAFETY: see above.
+            unsafe { _mm256_setzero_ps() }
+        }
+        #[inline(always)]
+        unsafe fn splat(x: f32) -> __m256 {
+            // SAFETY: see above.
+            unsafe { _mm256_set1_ps(x) }
+        }
+        #[inline(always)]
+        unsafe fn load(p: *const f32, n: usize) -> __m256 {
+            // SAFETY: see above.
+            unsafe { _mm256_maskload_ps(p, mask8(n)) }
+        }
+        #[inline(always)]
+        unsafe fn load_full(p: *const f32) -> __m256 {
+            // SAFETY: see above.
+            unsafe { _mm256_loadu_ps(p) }
+        }
+        #[inline(always)]
+        unsafe fn store(p: *mut f32, v: __m256, n: usize) {
+            // SAFETY: see above.
+            unsafe { _mm256_maskstore_ps(p, mask8(n), v) }
+        }
+        #[inline(always)]
+        unsafe fn store_full(p: *mut f32, v: __m256) {
+            // SAFETY: see above.
+            unsafe { _mm256_storeu_ps(p, v) }
+        }
+        #[inline(always)]
+        unsafe fn fma(a: __m256, b: __m256, c: __m256) -> __m256 {
+            // SAFETY: see above.
+            unsafe { _mm256_fmadd_ps(a, b, c) }
+        }
+        #[inline(always)]
+        unsafe fn add(a: __m256, b: __m256) -> __m256 {
+            // SAFETY: see above.
+            unsafe { _mm256_add_ps(a, b) }
+        }
+    }
+
+    /// 512-bit vectors.
+    #[derive(Clone, Copy)]
+    pub(crate) struct Avx512;
+
+    #[inline(always)]
+    fn mask16(n: usize) -> __mmask16 {
+        if n >= 16 { u16::MAX } else { (1u16 << n) - 1 }
+    }
+
+    // SAFETY (all functions): as for `Avx2`.
+    impl Simd for Avx512 {
+        type Vector = __m512;
+        const LANES: usize = 16;
+
+        #[inline(always)]
+        unsafe fn zero() -> __m512 {
+            // SAFETY: see above.
+            unsafe { _mm512_setzero_ps() }
+        }
+        #[inline(always)]
+        unsafe fn splat(x: f32) -> __m512 {
+            // SAFETY: see above.
+            unsafe { _mm512_set1_ps(x) }
+        }
+        #[inline(always)]
+        unsafe fn load(p: *const f32, n: usize) -> __m512 {
+            // SAFETY: see above.
+            unsafe { _mm512_maskz_loadu_ps(mask16(n), p) }
+        }
+        #[inline(always)]
+        unsafe fn load_full(p: *const f32) -> __m512 {
+            // SAFETY: see above.
+            unsafe { _mm512_loadu_ps(p) }
+        }
+        #[inline(always)]
+        unsafe fn store(p: *mut f32, v: __m512, n: usize) {
+            // SAFETY: see above.
+            unsafe { _mm512_mask_storeu_ps(p, mask16(n), v) }
+        }
+        #[inline(always)]
+        unsafe fn store_full(p: *mut f32, v: __m512) {
+            // SAFETY: see above.
+            unsafe { _mm512_storeu_ps(p, v) }
+        }
+        #[inline(always)]
+        unsafe fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
+            // SAFETY: see above.
+            unsafe { _mm512_fmadd_ps(a, b, c) }
+        }
+        #[inline(always)]
+        unsafe fn add(a: __m512, b: __m512) -> __m512 {
+            // SAFETY: see above.
+            unsafe { _mm512_add_ps(a, b) }
+        }
+    }
+}
