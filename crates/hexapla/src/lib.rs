@@ -9,4 +9,5 @@ pub mod random;
 pub mod tape;
 pub mod tensor;
 pub mod text;
+pub mod train;
 pub mod weights;

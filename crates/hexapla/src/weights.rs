@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use hexapla_kernels::{Buffer, Matrix};
 
-use crate::config::{Positions, TransformerConfig};
 use crate::random::SplitMix;
 
 /// How a parameter starts.
@@ -138,32 +137,4 @@ impl Weights {
     pub fn get_mut(&mut self, id: ParameterId) -> &mut [f32] {
         &mut self.data[self.index.get(id).range.clone()]
     }
-}
-
-/// Names of the embedding tables: source, target, output (equal where they are shared or tied).
-pub fn embedding_names(config: &TransformerConfig) -> [&'static str; 3] {
-    let (source, target) = if config.share_embeddings {
-        ("embedding.weight", "embedding.weight")
-    } else {
-        ("source_embedding.weight", "target_embedding.weight")
-    };
-    [
-        source,
-        target,
-        if config.tie_output {
-            target
-        } else {
-            "output.weight"
-        },
-    ]
-}
-
-/// Rows of a learned position table.
-pub fn position_rows(config: &TransformerConfig) -> usize {
-    config.max_position_embeddings + config.position_offset
-}
-
-/// Whether positions are trained.
-pub fn has_learned_positions(config: &TransformerConfig) -> bool {
-    config.positions == Positions::Learned
 }

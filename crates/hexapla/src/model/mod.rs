@@ -1,1 +1,4 @@
 //! The Transformer of "Attention Is All You Need": the paper's figure and its decoding state.
+pub mod layers;
+pub mod state;
+pub mod transformer;

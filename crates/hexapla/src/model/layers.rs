@@ -1,0 +1,354 @@
+//! The boxes of the paper's figure 1. Each has one forward, for training, for whole sentences and for one decoding step.
+
+use hexapla_kernels::Activation;
+
+use crate::config::{self, Norm, TransformerConfig};
+use crate::model::state::KeysAndValues;
+use crate::ops::Run;
+use crate::ops::attention::{Attention, Projections, View, attention};
+use crate::ops::layer_norm::layer_norm;
+use crate::ops::linear::linear;
+use crate::ops::pointwise::{activation, residual};
+use crate::tensor::Tensor;
+use crate::weights::{Init, ParameterId, ParameterIndex};
+
+/// `x · W + b`.
+#[derive(Debug, Clone)]
+pub struct Linear {
+    /// `[in, out]`.
+    pub weight: ParameterId,
+    /// `[out]`.
+    pub bias: ParameterId,
+}
+
+impl Linear {
+    fn new(index: &mut ParameterIndex, name: &str, inputs: usize, outputs: usize) -> Self {
+        Linear {
+            weight: index.add(format!("{name}.weight"), &[inputs, outputs], Init::Glorot),
+            bias: index.add(format!("{name}.bias"), &[outputs], Init::Constant(0.0)),
+        }
+    }
+
+    /// `[rows, in]` to `[rows, out]`.
+    pub fn forward(&self, run: &mut Run, x: &Tensor) -> Tensor {
+        linear(run, x, self.weight, Some(self.bias))
+    }
+}
+
+/// Layer norm with a trained scale and shift.
+#[derive(Debug, Clone)]
+pub struct LayerNorm {
+    scale: ParameterId,
+    shift: ParameterId,
+    eps: f32,
+}
+
+impl LayerNorm {
+    pub(crate) fn new(index: &mut ParameterIndex, name: &str, config: &TransformerConfig) -> Self {
+        LayerNorm {
+            scale: index.add(
+                format!("{name}.weight"),
+                &[config.d_model],
+                Init::Constant(1.0),
+            ),
+            shift: index.add(
+                format!("{name}.bias"),
+                &[config.d_model],
+                Init::Constant(0.0),
+            ),
+            eps: config.layer_norm_eps,
+        }
+    }
+
+    /// `[rows, d_model]` to the same.
+    pub fn forward(&self, run: &mut Run, x: &Tensor) -> Tensor {
+        layer_norm(run, x, self.scale, self.shift, self.eps)
+    }
+}
+
+/// The figure's "Add & Norm": a sublayer's residual connection and its layer norm (section 3.1).
+#[derive(Debug, Clone)]
+pub struct AddNorm {
+    norm: LayerNorm,
+    place: Norm,
+    dropout: f32,
+}
+
+impl AddNorm {
+    fn new(index: &mut ParameterIndex, name: &str, config: &TransformerConfig) -> Self {
+        AddNorm {
+            norm: LayerNorm::new(index, name, config),
+            place: config.norm,
+            dropout: config.dropout,
+        }
+    }
+
+    /// `norm(x + sublayer(x))`, or with pre-norm `x + sublayer(norm(x))`.
+    pub fn around(
+        &self,
+        run: &mut Run,
+        x: &Tensor,
+        sublayer: impl FnOnce(&mut Run, &Tensor) -> Tensor,
+    ) -> Tensor {
+        match self.place {
+            Norm::Post => {
+                let y = sublayer(run, x);
+                let sum = residual(run, x, &y, self.dropout);
+                self.norm.forward(run, &sum)
+            }
+            Norm::Pre => {
+                let normed = self.norm.forward(run, x);
+                let y = sublayer(run, &normed);
+                residual(run, x, &y, self.dropout)
+            }
+        }
+    }
+}
+
+/// Multi-head attention (section 3.2.2).
+#[derive(Debug, Clone)]
+pub struct MultiHeadAttention {
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    output: Linear,
+    heads: usize,
+    dropout: f32,
+}
+
+/// What attention looks at besides its queries.
+pub struct Memory<'a> {
+    /// Rows from which keys and values are made, `[rows, d_model]`.
+    pub rows: &'a Tensor,
+    /// Who sees what.
+    pub view: View<'a>,
+    /// Keys and values of earlier rows, to which those of `rows` are added.
+    pub past: Option<&'a mut KeysAndValues>,
+    /// Receives the probabilities, averaged over the heads.
+    pub weights: Option<&'a mut Vec<Vec<f32>>>,
+}
+
+impl MultiHeadAttention {
+    fn new(
+        index: &mut ParameterIndex,
+        name: &str,
+        config: &TransformerConfig,
+        heads: usize,
+    ) -> Self {
+        let d = config.d_model;
+        let mut linear = |part: &str| Linear::new(index, &format!("{name}.{part}"), d, d);
+        MultiHeadAttention {
+            query: linear("query"),
+            key: linear("key"),
+            value: linear("value"),
+            output: linear("output"),
+            heads,
+            dropout: config.attention_dropout,
+        }
+    }
+
+    /// `x` `[rows, d_model]` asks, `memory` answers; the result has the shape of `x`.
+    pub fn forward(&self, run: &mut Run, x: &Tensor, memory: Memory) -> Tensor {
+        let query = self.query.forward(run, x);
+        let key = self.key.forward(run, memory.rows);
+        let value = self.value.forward(run, memory.rows);
+        let (key, value) = match memory.past {
+            None => (key, value),
+            Some(past) => past.extend(&key, &value),
+        };
+        let options = Attention {
+            heads: self.heads,
+            view: memory.view,
+            dropout: self.dropout,
+        };
+        let heads = attention(
+            run,
+            Projections { query, key, value },
+            &options,
+            memory.weights,
+        );
+        self.output.forward(run, &heads)
+    }
+
+    fn linears(&self) -> [&Linear; 4] {
+        [&self.query, &self.key, &self.value, &self.output]
+    }
+}
+
+/// Position-wise feed-forward network (section 3.3).
+#[derive(Debug, Clone)]
+pub struct FeedForward {
+    inner: Linear,
+    outer: Linear,
+    activation: Activation,
+    dropout: f32,
+}
+
+impl FeedForward {
+    fn new(
+        index: &mut ParameterIndex,
+        name: &str,
+        config: &TransformerConfig,
+        width: usize,
+    ) -> Self {
+        FeedForward {
+            inner: Linear::new(index, &format!("{name}.inner"), config.d_model, width),
+            outer: Linear::new(index, &format!("{name}.outer"), width, config.d_model),
+            activation: match config.activation {
+                config::Activation::Relu => Activation::Relu,
+                config::Activation::Gelu => Activation::Gelu,
+                config::Activation::Swish => Activation::Swish,
+            },
+            dropout: config.activation_dropout,
+        }
+    }
+
+    /// `[rows, d_model]` to the same.
+    pub fn forward(&self, run: &mut Run, x: &Tensor) -> Tensor {
+        let inner = self.inner.forward(run, x); // (rows, feed_forward)
+        let inner = activation(run, &inner, self.activation, self.dropout);
+        self.outer.forward(run, &inner)
+    }
+
+    fn linears(&self) -> [&Linear; 2] {
+        [&self.inner, &self.outer]
+    }
+}
+
+/// The left box of figure 1.
+#[derive(Debug, Clone)]
+pub struct EncoderLayer {
+    self_attention: MultiHeadAttention,
+    self_attention_norm: AddNorm,
+    feed_forward: FeedForward,
+    feed_forward_norm: AddNorm,
+}
+
+impl EncoderLayer {
+    pub(crate) fn new(index: &mut ParameterIndex, name: &str, config: &TransformerConfig) -> Self {
+        let part = |part: &str| format!("{name}.{part}");
+        EncoderLayer {
+            self_attention: MultiHeadAttention::new(
+                index,
+                &part("self_attention"),
+                config,
+                config.encoder_heads,
+            ),
+            self_attention_norm: AddNorm::new(index, &part("self_attention_norm"), config),
+            feed_forward: FeedForward::new(
+                index,
+                &part("feed_forward"),
+                config,
+                config.encoder_feed_forward,
+            ),
+            feed_forward_norm: AddNorm::new(index, &part("feed_forward_norm"), config),
+        }
+    }
+
+    /// `x` is `[rows, d_model]`; `view` says which rows are one sentence.
+    pub fn forward(&self, run: &mut Run, x: &Tensor, view: View) -> Tensor {
+        let x = self.self_attention_norm.around(run, x, |run, x| {
+            let memory = Memory {
+                rows: x,
+                view,
+                past: None,
+                weights: None,
+            };
+            self.self_attention.forward(run, x, memory)
+        });
+        self.feed_forward_norm
+            .around(run, &x, |run, x| self.feed_forward.forward(run, x))
+    }
+
+    pub(crate) fn linears(&self) -> impl Iterator<Item = &Linear> {
+        self.self_attention
+            .linears()
+            .into_iter()
+            .chain(self.feed_forward.linears())
+    }
+}
+
+/// The right box of figure 1.
+#[derive(Debug, Clone)]
+pub struct DecoderLayer {
+    self_attention: MultiHeadAttention,
+    self_attention_norm: AddNorm,
+    cross_attention: MultiHeadAttention,
+    cross_attention_norm: AddNorm,
+    feed_forward: FeedForward,
+    feed_forward_norm: AddNorm,
+}
+
+/// What a decoder layer looks at besides its own rows.
+pub struct DecoderMemory<'a> {
+    /// Which target rows each target row sees.
+    pub target: View<'a>,
+    /// Keys and values of earlier target rows.
+    pub target_past: Option<&'a mut KeysAndValues>,
+    /// The encoder's output, or no rows where `source_past` has it already.
+    pub source_rows: &'a Tensor,
+    /// Which source rows each target row sees.
+    pub source: View<'a>,
+    /// Keys and values of the encoder's output.
+    pub source_past: Option<&'a mut KeysAndValues>,
+    /// Receives the probabilities over the source rows.
+    pub weights: Option<&'a mut Vec<Vec<f32>>>,
+}
+
+impl DecoderLayer {
+    pub(crate) fn new(index: &mut ParameterIndex, name: &str, config: &TransformerConfig) -> Self {
+        let part = |part: &str| format!("{name}.{part}");
+        let heads = config.decoder_heads;
+        DecoderLayer {
+            self_attention: MultiHeadAttention::new(index, &part("self_attention"), config, heads),
+            self_attention_norm: AddNorm::new(index, &part("self_attention_norm"), config),
+            cross_attention: MultiHeadAttention::new(
+                index,
+                &part("cross_attention"),
+                config,
+                heads,
+            ),
+            cross_attention_norm: AddNorm::new(index, &part("cross_attention_norm"), config),
+            feed_forward: FeedForward::new(
+                index,
+                &part("feed_forward"),
+                config,
+                config.decoder_feed_forward,
+            ),
+            feed_forward_norm: AddNorm::new(index, &part("feed_forward_norm"), config),
+        }
+    }
+
+    /// `x` is `[rows, d_model]`.
+    pub fn forward(&self, run: &mut Run, x: &Tensor, m: DecoderMemory) -> Tensor {
+        let x = self.self_attention_norm.around(run, x, |run, x| {
+            let memory = Memory {
+                rows: x,
+                view: m.target,
+                past: m.target_past,
+                weights: None,
+            };
+            self.self_attention.forward(run, x, memory)
+        });
+        let x = self.cross_attention_norm.around(run, &x, |run, x| {
+            let memory = Memory {
+                rows: m.source_rows,
+                view: m.source,
+                past: m.source_past,
+                weights: m.weights,
+            };
+            self.cross_attention.forward(run, x, memory)
+        });
+        self.feed_forward_norm
+            .around(run, &x, |run, x| self.feed_forward.forward(run, x))
+    }
+
+    pub(crate) fn linears(&self) -> impl Iterator<Item = &Linear> {
+        let attentions = self
+            .self_attention
+            .linears()
+            .into_iter()
+            .chain(self.cross_attention.linears());
+        attentions.chain(self.feed_forward.linears())
+    }
+}

@@ -1,0 +1,411 @@
+//! The paper's figure 1: embeddings, two stacks, and the output layer.
+
+use std::sync::Arc;
+
+use hexapla_kernels::{Isa, PackedMatrix, RowLoss};
+
+use crate::config::{Positions, TransformerConfig};
+use crate::error::Result;
+use crate::model::layers::{DecoderLayer, DecoderMemory, EncoderLayer, LayerNorm, Linear};
+use crate::model::state::DecoderState;
+use crate::ops::attention::View;
+use crate::ops::cross_entropy::{LossOptions, Output, cross_entropy, logits};
+use crate::ops::embedding::{Embedding, PositionTable, embed};
+use crate::ops::{Packed, Run};
+use crate::tensor::Tensor;
+use crate::text::batch::{PairRows, Rows};
+use crate::weights::{Init, ParameterId, ParameterIndex, Weights};
+
+/// The shape of a model: which operations, on which parameters. The numbers are in [`Weights`].
+#[derive(Debug, Clone)]
+pub struct Transformer {
+    config: TransformerConfig,
+    index: Arc<ParameterIndex>,
+    source: Embedder,
+    target: Embedder,
+    encoder: Vec<EncoderLayer>,
+    encoder_norm: Option<LayerNorm>,
+    decoder: Vec<DecoderLayer>,
+    decoder_norm: Option<LayerNorm>,
+    output: Output,
+}
+
+/// Token embedding plus positions.
+#[derive(Debug, Clone)]
+struct Embedder {
+    table: ParameterId,
+    /// `None`: computed, in `fixed`.
+    learned: Option<ParameterId>,
+    fixed: Arc<Vec<f32>>,
+}
+
+impl Transformer {
+    /// Lays out a model of this configuration.
+    ///
+    /// # Errors
+    /// The configuration does not fit together.
+    pub fn new(config: TransformerConfig) -> Result<Self> {
+        config.validate()?;
+        let mut index = ParameterIndex::default();
+        let c = &config;
+        let normal = Init::Normal((c.d_model as f32).powf(-0.5));
+        let table = |index: &mut ParameterIndex, name: &str, rows: usize| {
+            let found = index.find(name);
+            found.unwrap_or_else(|| index.add(name, &[rows, c.d_model], normal))
+        };
+        let (source_name, target_name) = if c.share_embeddings {
+            ("embedding.weight", "embedding.weight")
+        } else {
+            ("source_embedding.weight", "target_embedding.weight")
+        };
+        let source = table(&mut index, source_name, c.source_vocab_size);
+        let target = table(&mut index, target_name, c.target_vocab_size);
+        let output_table = if c.tie_output {
+            target
+        } else {
+            table(&mut index, "output.weight", c.target_vocab_size)
+        };
+        let fixed = Arc::new(if c.positions == Positions::Learned {
+            Vec::new()
+        } else {
+            sinusoids(c)
+        });
+        let embedder = |index: &mut ParameterIndex, name: &str, table| Embedder {
+            table,
+            learned: (c.positions == Positions::Learned).then(|| {
+                let rows = c.max_position_embeddings + c.position_offset;
+                index.add(
+                    format!("{name}_positions.weight"),
+                    &[rows, c.d_model],
+                    normal,
+                )
+            }),
+            fixed: fixed.clone(),
+        };
+        let source = embedder(&mut index, "source", source);
+        let target = embedder(&mut index, "target", target);
+        let stack_norm = |index: &mut ParameterIndex, name: &str| {
+            c.final_norm.then(|| LayerNorm::new(index, name, c))
+        };
+        let encoder = (0..c.encoder_layers)
+            .map(|i| EncoderLayer::new(&mut index, &format!("encoder.layers.{i}"), c))
+            .collect();
+        let encoder_norm = stack_norm(&mut index, "encoder.norm");
+        let decoder = (0..c.decoder_layers)
+            .map(|i| DecoderLayer::new(&mut index, &format!("decoder.layers.{i}"), c))
+            .collect();
+        let decoder_norm = stack_norm(&mut index, "decoder.norm");
+        let bias = c
+            .output_bias
+            .then(|| index.add("output.bias", &[c.target_vocab_size], Init::Constant(0.0)));
+        Ok(Transformer {
+            index: Arc::new(index),
+            source,
+            target,
+            encoder,
+            encoder_norm,
+            decoder,
+            decoder_norm,
+            output: Output {
+                table: output_table,
+                bias,
+            },
+            config,
+        })
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &TransformerConfig {
+        &self.config
+    }
+
+    /// Names, shapes and places of the parameters.
+    pub fn index(&self) -> &Arc<ParameterIndex> {
+        &self.index
+    }
+
+    /// All matrices packed for inference.
+    pub fn pack(&self, weights: &Weights) -> Packed {
+        let mut packed = self.pack_output(weights);
+        let linears = self.encoder.iter().flat_map(EncoderLayer::linears);
+        for Linear { weight, .. } in
+            linears.chain(self.decoder.iter().flat_map(DecoderLayer::linears))
+        {
+            packed.insert(
+                *weight,
+                PackedMatrix::new(Isa::best(), weights.matrix(*weight)),
+            );
+        }
+        packed
+    }
+
+    /// The output layer alone packed, as training wants it.
+    pub fn pack_output(&self, weights: &Weights) -> Packed {
+        let mut packed = Packed::default();
+        let table = weights.matrix(self.output.table).transposed();
+        packed.insert(self.output.table, PackedMatrix::new(Isa::best(), table));
+        packed
+    }
+
+    /// Packs the output layer's changed numbers.
+    pub fn repack_output(&self, weights: &Weights, packed: &mut Packed) {
+        if let Some(matrix) = packed.get_mut(self.output.table) {
+            matrix.repack(weights.matrix(self.output.table).transposed());
+        }
+    }
+
+    /// The encoder: `[source rows, d_model]`.
+    pub fn encode(&self, run: &mut Run, source: &Rows) -> Tensor {
+        let view = View::Spans {
+            queries: &source.spans,
+            keys: &source.spans,
+            causal: false,
+        };
+        let mut x = self.embed(run, &self.source, &source.ids, &source.places);
+        for layer in &self.encoder {
+            x = layer.forward(run, &x, view);
+        }
+        self.encoder_norm
+            .as_ref()
+            .map(|norm| norm.forward(run, &x))
+            .unwrap_or(x)
+    }
+
+    /// The decoder over whole sentences: `[target rows, d_model]`; `memory` is the encoder's output for `source`.
+    pub fn decode(&self, run: &mut Run, target: &Rows, memory: &Tensor, source: &Rows) -> Tensor {
+        let mut x = self.embed(run, &self.target, &target.ids, &target.places);
+        for layer in &self.decoder {
+            let m = DecoderMemory {
+                target: View::Spans {
+                    queries: &target.spans,
+                    keys: &target.spans,
+                    causal: true,
+                },
+                target_past: None,
+                source_rows: memory,
+                source: View::Spans {
+                    queries: &target.spans,
+                    keys: &source.spans,
+                    causal: false,
+                },
+                source_past: None,
+                weights: None,
+            };
+            x = layer.forward(run, &x, m);
+        }
+        self.decoder_norm
+            .as_ref()
+            .map(|norm| norm.forward(run, &x))
+            .unwrap_or(x)
+    }
+
+    /// The decoder for one more token of each hypothesis: `[hypotheses, d_model]`.
+    pub fn decode_step(&self, run: &mut Run, tokens: &[u32], state: &mut DecoderState) -> Tensor {
+        let places = state.advance();
+        let mut x = self.embed(run, &self.target, tokens, &places);
+        let seen: Vec<&[u32]> = state.seen.iter().map(Vec::as_slice).collect();
+        let source_seen: Vec<&[u32]> = state
+            .sentence
+            .iter()
+            .map(|s| state.source_rows[*s].as_slice())
+            .collect();
+        let last = self.decoder.len() - 1;
+        for (i, (layer, past)) in self.decoder.iter().zip(&mut state.layers).enumerate() {
+            let m = DecoderMemory {
+                target: View::Rows(&seen),
+                target_past: Some(&mut past.target),
+                source_rows: &state.source,
+                source: View::Rows(&source_seen),
+                source_past: Some(&mut past.source),
+                weights: if i == last {
+                    state.attention.as_mut()
+                } else {
+                    None
+                },
+            };
+            x = layer.forward(run, &x, m);
+        }
+        state.source = run.arena.tensor(0, self.config.d_model);
+        self.decoder_norm
+            .as_ref()
+            .map(|norm| norm.forward(run, &x))
+            .unwrap_or(x)
+    }
+
+    /// The output layer: `[rows, d_model]` to `[rows, vocab]`.
+    pub fn logits(&self, run: &mut Run, x: &Tensor) -> Tensor {
+        logits(run, self.output, x)
+    }
+
+    /// The loss of each target row of `pairs`.
+    pub fn loss(&self, run: &mut Run, pairs: &PairRows, options: LossOptions) -> Vec<RowLoss> {
+        let memory = self.encode(run, &pairs.source);
+        let x = self.decode(run, &pairs.target, &memory, &pairs.source);
+        cross_entropy(run, self.output, &x, &pairs.labels, options)
+    }
+
+    fn embed(&self, run: &mut Run, embedder: &Embedder, ids: &[u32], places: &[u32]) -> Tensor {
+        let c = &self.config;
+        let options = Embedding {
+            table: embedder.table,
+            scale: if c.scale_embedding {
+                (c.d_model as f32).sqrt()
+            } else {
+                1.0
+            },
+            positions: match embedder.learned {
+                Some(table) => PositionTable::Learned(table),
+                None => PositionTable::Fixed(&embedder.fixed),
+            },
+            dropout: c.dropout,
+        };
+        let places: Vec<u32> = places
+            .iter()
+            .map(|p| p + c.position_offset as u32)
+            .collect();
+        embed(run, &options, ids, &places)
+    }
+}
+
+/// The table of section 3.5, `[max_position_embeddings + position_offset, d_model]`, computed in f64.
+fn sinusoids(c: &TransformerConfig) -> Vec<f32> {
+    let d = c.d_model;
+    let rows = c.max_position_embeddings + c.position_offset;
+    let mut table = vec![0.0; rows * d];
+    for (position, row) in table.chunks_exact_mut(d).enumerate() {
+        for j in 0..d / 2 {
+            let exponent = match c.positions {
+                Positions::SinusoidalHalvesFairseq => j as f64 / (d / 2 - 1) as f64,
+                _ => 2.0 * j as f64 / d as f64,
+            };
+            let angle = position as f64 / libm::pow(10_000.0, exponent);
+            let (sine, cosine) = match c.positions {
+                Positions::SinusoidalInterleaved => (2 * j, 2 * j + 1),
+                _ => (j, d / 2 + j),
+            };
+            row[sine] = libm::sin(angle) as f32;
+            row[cosine] = libm::cos(angle) as f32;
+        }
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Norm;
+    use crate::ops::{Dropped, Gradients};
+    use crate::tensor::Arena;
+
+    pub(crate) fn small(norm: Norm) -> Transformer {
+        let mut c = TransformerConfig::preset("tiny").unwrap();
+        (c.source_vocab_size, c.target_vocab_size) = (23, 23);
+        (c.d_model, c.encoder_layers, c.decoder_layers) = (24, 2, 3);
+        (c.encoder_heads, c.decoder_heads) = (3, 2);
+        (c.encoder_feed_forward, c.decoder_feed_forward) = (20, 28);
+        c.norm = norm;
+        c.final_norm = norm == Norm::Pre;
+        Transformer::new(c).unwrap()
+    }
+
+    fn pairs() -> PairRows {
+        let mut pairs = PairRows::default();
+        pairs.push(&[3, 4, 5, 6, 7], &[8, 9, 10], 1, 2);
+        pairs.push(&[11], &[12, 13, 14, 15, 16, 17, 18], 1, 2);
+        pairs.push(&[19, 20, 21, 22, 0], &[], 1, 2);
+        pairs
+    }
+
+    #[test]
+    fn every_parameter_receives_a_gradient() {
+        for norm in [Norm::Post, Norm::Pre] {
+            let model = small(norm);
+            let weights = Weights::random(model.index().clone(), 5);
+            let mut gradients = Gradients::zeros(weights.data.len());
+            let packed = Packed::NONE;
+            let mut run = Run::training(
+                &Arena::default(),
+                &weights,
+                &packed,
+                &mut gradients,
+                Dropped::new(1, 1, 0, 0),
+            );
+            model.loss(
+                &mut run,
+                &pairs(),
+                LossOptions {
+                    label_smoothing: 0.1,
+                    scale: 1.0,
+                },
+            );
+            run.backward();
+            for p in model.index().iter() {
+                // A key's bias adds the same to all scores of a query: softmax does not see it.
+                let expected = !p.name.ends_with("key.bias");
+                let largest = gradients.data[p.range.clone()]
+                    .iter()
+                    .fold(0.0f32, |m, g| m.max(g.abs()));
+                assert_eq!(largest > 1e-6, expected, "{norm:?} {}: {largest}", p.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_step_at_a_time_gives_what_the_whole_gives() {
+        for norm in [Norm::Post, Norm::Pre] {
+            let model = small(norm);
+            let weights = Weights::random(model.index().clone(), 5);
+            let arena = Arena::default();
+            let packed = model.pack(&weights);
+            let mut run = Run::inference(&arena, &weights, &packed);
+            let pairs = pairs();
+            let memory = model.encode(&mut run, &pairs.source);
+            let x = model.decode(&mut run, &pairs.target, &memory, &pairs.source);
+            let whole = model.logits(&mut run, &x);
+            let mut state = DecoderState::new(&model, &arena, &pairs.source, memory, true);
+            let mut live: Vec<usize> = (0..3).collect();
+            for step in 0..pairs.target.longest() {
+                let keep: Vec<usize> = (0..live.len())
+                    .filter(|i| pairs.target.spans[live[*i]].len > step)
+                    .collect();
+                state.reorder(&keep);
+                live = keep.iter().map(|i| live[*i]).collect();
+                let row = |s: &usize| pairs.target.spans[*s].start + step;
+                let tokens: Vec<u32> = live.iter().map(|s| pairs.target.ids[row(s)]).collect();
+                let x = model.decode_step(&mut run, &tokens, &mut state);
+                let logits = model.logits(&mut run, &x);
+                for (i, s) in live.iter().enumerate() {
+                    for (a, b) in logits.row(i).iter().zip(whole.row(row(s))) {
+                        assert!((a - b).abs() < 2e-5, "{norm:?} step {step}: {a} {b}");
+                    }
+                    assert_eq!(
+                        state.attention().unwrap()[i].len(),
+                        pairs.source.spans[*s].len
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn positions_follow_their_formulas() {
+        let mut c = TransformerConfig::preset("tiny").unwrap();
+        (c.d_model, c.max_position_embeddings) = (8, 10);
+        let at = |positions, position: usize| {
+            let table = sinusoids(&TransformerConfig {
+                positions,
+                ..c.clone()
+            });
+            table[position * 8..position * 8 + 8].to_vec()
+        };
+        let close = |a: f32, b: f64| assert!((f64::from(a) - b).abs() < 1e-6, "{a} {b}");
+        let row = at(Positions::SinusoidalInterleaved, 3);
+        close(row[2], (3.0 / 10_000f64.powf(2.0 / 8.0)).sin());
+        close(row[3], (3.0 / 10_000f64.powf(2.0 / 8.0)).cos());
+        let row = at(Positions::SinusoidalHalves, 3);
+        close(row[1], (3.0 / 10_000f64.powf(2.0 / 8.0)).sin());
+        close(row[5], (3.0 / 10_000f64.powf(2.0 / 8.0)).cos());
+        let row = at(Positions::SinusoidalHalvesFairseq, 3);
+        close(row[1], (3.0 / 10_000f64.powf(1.0 / 3.0)).sin());
+    }
+}

@@ -1,0 +1,147 @@
+//! Adam and AdamW over the flat run of parameters, and the moving average of the weights.
+
+use hexapla_kernels::{AdamSettings, Buffer, Isa, adam, add_assign, blend, squared_norm};
+use rayon::prelude::*;
+
+use crate::config::{OptimizerKind, TrainingTable};
+
+/// Numbers handled at a time. The norm is summed chunk by chunk in order, whatever the number of threads.
+const CHUNK: usize = 1 << 16;
+
+/// The optimizer's memory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Optimizer {
+    /// First moment.
+    pub first: Buffer,
+    /// Second moment.
+    pub second: Buffer,
+    /// Moving average of the weights, if one is kept.
+    pub average: Option<Buffer>,
+    /// Updates made.
+    pub updates: u64,
+}
+
+impl Optimizer {
+    /// Nothing remembered; the moving average starts from `weights`.
+    pub fn new(t: &TrainingTable, weights: &Buffer) -> Self {
+        Optimizer {
+            first: Buffer::zeros(weights.len()),
+            second: Buffer::zeros(weights.len()),
+            average: (t.ema_decay > 0.0).then(|| weights.clone()),
+            updates: 0,
+        }
+    }
+
+    /// Sums the shards' gradients into the first in their order, and updates `weights` with them unless they are not
+    /// finite. Gives the norm of the sum before clipping.
+    pub fn update(
+        &mut self,
+        t: &TrainingTable,
+        learning_rate: f32,
+        weights: &mut Buffer,
+        gradients: &mut [&mut Buffer],
+    ) -> f64 {
+        let isa = Isa::best();
+        let Some((sum, others)) = gradients.split_first_mut() else {
+            return 0.0;
+        };
+        let squares: Vec<f64> = sum
+            .par_chunks_mut(CHUNK)
+            .enumerate()
+            .map(|(i, sum)| {
+                for other in others.iter() {
+                    add_assign(isa, sum, &other[i * CHUNK..][..sum.len()]);
+                }
+                squared_norm(isa, sum)
+            })
+            .collect();
+        let norm = squares.iter().sum::<f64>().sqrt();
+        if !norm.is_finite() {
+            return norm;
+        }
+        self.updates += 1;
+        let clip = f64::from(t.clip_norm);
+        let settings = AdamSettings {
+            learning_rate,
+            beta1: t.beta1,
+            beta2: t.beta2,
+            eps: t.eps,
+            weight_decay: if t.optimizer == OptimizerKind::Adamw {
+                t.weight_decay
+            } else {
+                0.0
+            },
+            step: self.updates,
+            gradient_scale: if clip > 0.0 && norm > clip {
+                (clip / norm) as f32
+            } else {
+                1.0
+            },
+        };
+        let moments = self
+            .first
+            .par_chunks_mut(CHUNK)
+            .zip(self.second.par_chunks_mut(CHUNK));
+        weights
+            .par_chunks_mut(CHUNK)
+            .zip(moments)
+            .zip(sum.par_chunks(CHUNK))
+            .for_each(|((weights, (first, second)), gradient)| {
+                adam(isa, weights, first, second, gradient, settings)
+            });
+        if let Some(average) = &mut self.average {
+            // A young average follows faster, so that it does not remember the random start.
+            let decay = t
+                .ema_decay
+                .min((1.0 + self.updates as f32) / (10.0 + self.updates as f32));
+            average
+                .par_chunks_mut(CHUNK)
+                .zip(weights.par_chunks(CHUNK))
+                .for_each(|(average, weights)| blend(isa, average, weights, decay));
+        }
+        norm
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_are_summed_and_clipped() {
+        let t = TrainingTable {
+            clip_norm: 0.0,
+            ..TrainingTable::default()
+        };
+        let mut weights = Buffer::zeros(100_000);
+        let mut optimizer = Optimizer::new(&t, &weights);
+        let mut one = Buffer::zeros(100_000);
+        let mut two = Buffer::zeros(100_000);
+        one.fill(3.0);
+        two.fill(1.0);
+        let norm = optimizer.update(&t, 0.1, &mut weights, &mut [&mut one, &mut two]);
+        assert!((norm - 4.0 * 100_000f64.sqrt()).abs() < 1e-6);
+        // The first step of Adam has the length of the learning rate.
+        assert!(weights.iter().all(|w| (w + 0.1).abs() < 1e-6));
+    }
+
+    #[test]
+    fn a_gradient_that_is_not_finite_changes_nothing() {
+        let t = TrainingTable {
+            ema_decay: 0.9,
+            ..TrainingTable::default()
+        };
+        let mut weights = Buffer::zeros(10);
+        let mut optimizer = Optimizer::new(&t, &weights);
+        let before = optimizer.clone();
+        let mut gradient = Buffer::zeros(10);
+        gradient[7] = f32::NAN;
+        assert!(
+            !optimizer
+                .update(&t, 0.1, &mut weights, &mut [&mut gradient])
+                .is_finite()
+        );
+        assert!(weights.iter().all(|w| *w == 0.0));
+        assert_eq!(optimizer, before);
+    }
+}

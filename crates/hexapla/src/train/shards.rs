@@ -1,0 +1,137 @@
+//! One training step: a fixed number of shards, each with its own tape and gradients, on any number of threads.
+
+use rayon::prelude::*;
+
+use crate::config::TrainingTable;
+use crate::model::transformer::Transformer;
+use crate::ops::cross_entropy::LossOptions;
+use crate::ops::{Dropped, Gradients, Packed, Run};
+use crate::tensor::Arena;
+use crate::text::batch::PairRows;
+use crate::train::optimizer::Optimizer;
+use crate::weights::Weights;
+
+/// What training changes at each step.
+#[derive(Debug)]
+pub struct Learner {
+    /// The model's shape.
+    pub model: Transformer,
+    /// The model's numbers.
+    pub weights: Weights,
+    /// The optimizer's memory.
+    pub optimizer: Optimizer,
+    packed: Packed,
+    shards: Vec<Shard>,
+}
+
+#[derive(Debug)]
+struct Shard {
+    arena: Arena,
+    gradients: Gradients,
+}
+
+/// What one step did.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct StepReport {
+    /// Label-smoothed cross-entropy for each target token.
+    pub loss: f64,
+    /// −ln p for each target token.
+    pub negative_log_likelihood: f64,
+    /// Target tokens, end tokens included.
+    pub target_tokens: usize,
+    /// Source tokens, end tokens included.
+    pub source_tokens: usize,
+    /// Norm of the gradient before clipping; not finite if the update was skipped.
+    pub gradient_norm: f64,
+}
+
+impl Learner {
+    /// Starts from `weights`.
+    pub fn new(model: Transformer, weights: Weights, t: &TrainingTable) -> Self {
+        Learner {
+            packed: model.pack_output(&weights),
+            optimizer: Optimizer::new(t, &weights.data),
+            shards: (0..t.shards)
+                .map(|_| Shard {
+                    arena: Arena::default(),
+                    gradients: Gradients::zeros(weights.data.len()),
+                })
+                .collect(),
+            model,
+            weights,
+        }
+    }
+
+    /// One update. `parts` holds for each accumulated batch its shards' pairs; `number` is the step's, and keys dropout.
+    pub fn step(
+        &mut self,
+        t: &TrainingTable,
+        number: u64,
+        learning_rate: f32,
+        parts: &[Vec<PairRows>],
+    ) -> StepReport {
+        let all = || parts.iter().flatten();
+        let target_tokens: usize = all().map(|p| p.labels.len()).sum();
+        let options = LossOptions {
+            label_smoothing: t.label_smoothing,
+            scale: 1.0 / target_tokens.max(1) as f32,
+        };
+        let Learner {
+            model,
+            weights,
+            packed,
+            shards,
+            ..
+        } = self;
+        let losses: Vec<(f64, f64)> = shards
+            .par_iter_mut()
+            .enumerate()
+            .map(|(s, shard)| {
+                shard.gradients.data.fill(0.0);
+                let mut sums = (0.0, 0.0);
+                for (part, pairs) in parts.iter().enumerate() {
+                    let Some(pairs) = pairs.get(s).filter(|p| !p.labels.is_empty()) else {
+                        continue;
+                    };
+                    let dropped = Dropped::new(t.seed, number, s as u64, part as u64);
+                    let mut run =
+                        Run::training(&shard.arena, weights, packed, &mut shard.gradients, dropped);
+                    for row in model.loss(&mut run, pairs, options) {
+                        sums.0 += f64::from(row.smoothed);
+                        sums.1 += f64::from(row.negative_log_likelihood);
+                    }
+                    run.backward();
+                }
+                sums
+            })
+            .collect();
+        let mut gradients: Vec<_> = self
+            .shards
+            .iter_mut()
+            .map(|s| &mut s.gradients.data)
+            .collect();
+        let gradient_norm =
+            self.optimizer
+                .update(t, learning_rate, &mut self.weights.data, &mut gradients);
+        self.model.repack_output(&self.weights, &mut self.packed);
+        let n = target_tokens.max(1) as f64;
+        StepReport {
+            loss: losses.iter().map(|l| l.0).sum::<f64>() / n,
+            negative_log_likelihood: losses.iter().map(|l| l.1).sum::<f64>() / n,
+            target_tokens,
+            source_tokens: all().map(|p| p.source.len()).sum(),
+            gradient_norm,
+        }
+    }
+
+    /// The gradient of the last step, summed over the shards and not clipped, laid out as the parameters are.
+    pub fn gradient(&self) -> &[f32] {
+        self.shards.first().map_or(&[], |s| &s.gradients.data)
+    }
+
+    /// Takes other weights, as after loading a checkpoint.
+    pub fn set_weights(&mut self, weights: Weights) {
+        self.weights = weights;
+        self.model.repack_output(&self.weights, &mut self.packed);
+    }
+}
