@@ -3,6 +3,10 @@
 
 pub mod config;
 pub mod error;
+pub mod files;
+pub mod formats;
+pub mod generate;
+pub mod metrics;
 pub mod model;
 pub mod ops;
 pub mod random;

@@ -1,3 +1,10 @@
-//! From text to token ids, and back.
+//! Text in, text out: tokenizers, parallel corpora and sentences.
+//!
+//! Lines end at LF and nowhere else (a CR before it goes with it); U+2028 and its like are ordinary characters.
 
 pub mod batch;
+pub mod corpus;
+pub mod numerals;
+mod script;
+pub mod segment;
+pub mod tokenizer;

@@ -1,5 +1,12 @@
 //! From sentence pairs to a trained model.
 
+pub mod batches;
+pub mod checkpoint;
+pub mod data;
 pub mod optimizer;
+pub mod progress;
+pub mod report;
 pub mod schedule;
 pub mod shards;
+pub mod tensorboard;
+pub mod trainer;

@@ -1,0 +1,352 @@
+//! Files that are written whole or not at all, read within a limit, and known by their checksum.
+//!
+//! A write goes to a temporary file beside its destination, is flushed and synced, and only then takes the
+//! destination's name. Whatever stops it on the way (a full disk, a lost folder, the power), the old file stays whole.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+
+/// Writes `path` through `write`: whole, or not at all.
+///
+/// ```
+/// # use std::io::Write;
+/// let folder = tempfile::tempdir().unwrap();
+/// let path = folder.path().join("note.txt");
+/// hexapla::files::write_atomically(&path, |w| w.write_all(b"kept")).unwrap();
+/// hexapla::files::write_atomically(&path, |_| Err(std::io::Error::other("no"))).unwrap_err();
+/// assert_eq!(std::fs::read(&path).unwrap(), b"kept");
+/// ```
+///
+/// # Errors
+/// Names the file, the cause and a hint. The old file is untouched and the temporary one removed.
+pub fn write_atomically(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<()> {
+    let attempt = || -> io::Result<()> {
+        let folder = folder_of(path);
+        let temporary = builder(&hidden_name(path), 0o666).tempfile_in(&folder)?;
+        let mut writer = BufWriter::with_capacity(1 << 20, temporary.as_file());
+        write(&mut writer)?;
+        writer.flush()?;
+        drop(writer);
+        temporary.as_file().sync_all()?;
+        temporary.persist(path).map_err(|e| e.error)?;
+        sync_folder(&folder)
+    };
+    attempt().map_err(|e| write_error("cannot write the file", path, &e))
+}
+
+/// Writes the folder `path` through `write`, which fills an empty folder beside it: whole, or not at all.
+///
+/// On Linux the new folder and the old one change places in one step. Entries of the old folder that the new one
+/// lacks and for which `keep` is true move over; the rest of the old folder is removed.
+///
+/// # Errors
+/// Names the folder, the cause and a hint. Until the exchange the old folder is untouched.
+pub fn write_folder_atomically(
+    path: &Path,
+    keep: impl Fn(&OsStr) -> bool,
+    write: impl FnOnce(&Path) -> Result<()>,
+) -> Result<()> {
+    let failed = |e: io::Error| write_error("cannot write the folder", path, &e);
+    // Resolved first: `.` and symbolic links have no name that a rename could give away.
+    let path = &match fs::canonicalize(path) {
+        Ok(whole) => whole,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => path.to_path_buf(),
+        Err(e) => return Err(failed(e)),
+    };
+    let parent = folder_of(path);
+    fs::create_dir_all(&parent).map_err(failed)?;
+    if path.exists() && !path.is_dir() {
+        return Err(Error::new("cannot write the folder")
+            .at(path.display().to_string())
+            .expected("a folder, or nothing")
+            .found("a file"));
+    }
+    let temporary = builder(&hidden_name(path), 0o777)
+        .tempdir_in(&parent)
+        .map_err(failed)?;
+    write(temporary.path())?;
+    sync_folder(temporary.path()).map_err(failed)?;
+    if !path.exists() {
+        fs::rename(temporary.path(), path).map_err(failed)?;
+        let _ = temporary.keep(); // It bears its final name now.
+        return sync_folder(&parent).map_err(failed);
+    }
+    exchange(temporary.path(), path).map_err(failed)?;
+    sync_folder(&parent).map_err(failed)?;
+    // From here on `temporary` is the old folder, which its guard removes, but for what is kept.
+    move_kept(temporary.path(), path, keep).map_err(|e| {
+        let old = temporary.keep();
+        write_error(
+            "the new folder is complete, but files of the old one could not be moved over",
+            &old,
+            &e,
+        )
+    })
+}
+
+/// The SHA-256 of a file's content in hexadecimal digits.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn sha256_file(path: &Path) -> Result<String> {
+    let attempt = || -> io::Result<String> {
+        let mut file = File::open(path)?;
+        let mut hash = Sha256::new();
+        let mut buffer = vec![0; 1 << 20];
+        loop {
+            match file.read(&mut buffer)? {
+                0 => return Ok(hexadecimal(&hash.finalize())),
+                n => hash.update(buffer.get(..n).unwrap_or_default()),
+            }
+        }
+    };
+    attempt().map_err(|e| Error::io("cannot read the file", path, &e))
+}
+
+/// The SHA-256 of `bytes` in hexadecimal digits.
+pub fn sha256_bytes(bytes: &[u8]) -> String {
+    hexadecimal(&Sha256::digest(bytes))
+}
+
+/// Reads a whole file of at most `max_bytes`; a larger one is refused before any memory is asked for.
+///
+/// # Errors
+/// A file that cannot be read, or is too large.
+pub fn read_limited(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
+    let failed = |e: io::Error| Error::io("cannot read the file", path, &e);
+    let too_large = |found: String| {
+        Error::new("the file is too large")
+            .at(path.display().to_string())
+            .expected(format!("at most {max_bytes} bytes"))
+            .found(found)
+    };
+    let file = File::open(path).map_err(failed)?;
+    let length = file.metadata().map_err(failed)?.len();
+    if length > max_bytes {
+        return Err(too_large(format!("{length} bytes")));
+    }
+    // A pipe or a growing file may say less than it holds.
+    let mut bytes = Vec::new();
+    file.take(max_bytes.saturating_add(1))
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    if bytes.len() as u64 > max_bytes {
+        return Err(too_large("more".into()));
+    }
+    Ok(bytes)
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn folder_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent.to_path_buf(),
+        _ => PathBuf::from("."),
+    }
+}
+
+fn hidden_name(path: &Path) -> OsString {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or(OsStr::new("hexapla")));
+    name.push(".partial-");
+    name
+}
+
+/// Temporary entries with the permissions of ordinary new ones (less the umask) rather than the owner's alone.
+fn builder(prefix: &OsStr, mode: u32) -> tempfile::Builder<'_, 'static> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(prefix);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(fs::Permissions::from_mode(mode));
+    }
+    #[cfg(not(unix))]
+    let _ = mode;
+    builder
+}
+
+/// Makes the names in a folder durable. Where folders cannot be opened (Windows) there is nothing to do.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    return File::open(folder)?.sync_all();
+    #[cfg(not(unix))]
+    {
+        let _ = folder;
+        Ok(())
+    }
+}
+
+/// Swaps two folders, in one step where the system and the file system can.
+fn exchange(new: &Path, old: &Path) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        if renameat_with(CWD, new, CWD, old, RenameFlags::EXCHANGE).is_ok() {
+            return Ok(());
+        }
+    }
+    let mut aside = new.as_os_str().to_owned();
+    aside.push("-old");
+    let aside = PathBuf::from(aside);
+    fs::rename(old, &aside)?;
+    if let Err(e) = fs::rename(new, old) {
+        fs::rename(&aside, old)?;
+        return Err(e);
+    }
+    fs::rename(&aside, new)
+}
+
+fn move_kept(from: &Path, to: &Path, keep: impl Fn(&OsStr) -> bool) -> io::Result<()> {
+    for entry in fs::read_dir(from)? {
+        let name = entry?.file_name();
+        if keep(&name) && !to.join(&name).exists() {
+            fs::rename(from.join(&name), to.join(&name))?;
+        }
+    }
+    sync_folder(to)
+}
+
+fn write_error(what: &str, path: &Path, error: &io::Error) -> Error {
+    let hint = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "free some space on this disk and try again; what was there before is untouched"
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "choose a folder that you may write to"
+        }
+        io::ErrorKind::NotFound => "create the folder first",
+        _ => "what was there before is untouched",
+    };
+    Error::io(what, path, error).hint(hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entries(folder: &Path) -> Vec<OsString> {
+        let mut names: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_no_temporary() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        write_atomically(&path, |w| w.write_all(b"old")).unwrap();
+        let full = |w: &mut dyn Write| {
+            w.write_all(&[0; 3 << 20])?;
+            Err(io::Error::from(io::ErrorKind::StorageFull))
+        };
+        let e = write_atomically(&path, full).unwrap_err().to_string();
+        assert!(
+            e.contains("free some space") && e.contains(path.to_str().unwrap()),
+            "{e}"
+        );
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(entries(folder.path()), ["a"]);
+    }
+
+    #[test]
+    fn a_missing_folder_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let e = write_atomically(&folder.path().join("none/a"), |_| Ok(()))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            e.contains("none/a") && e.contains("create the folder"),
+            "{e}"
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn new_files_are_readable_as_the_umask_says() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let (ours, plain) = (folder.path().join("a"), folder.path().join("b"));
+        write_atomically(&ours, |w| w.write_all(b"1")).unwrap();
+        fs::write(&plain, b"1").unwrap();
+        let mode = |p: &Path| fs::metadata(p).unwrap().permissions().mode();
+        assert_eq!(mode(&ours), mode(&plain));
+    }
+
+    #[test]
+    fn a_folder_is_replaced_whole_and_strangers_move_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model");
+        let put = |name: &'static str, text: &'static str| {
+            move |f: &Path| write_atomically(&f.join(name), |w| w.write_all(text.as_bytes()))
+        };
+        write_folder_atomically(&path, |_| true, put("weights", "1")).unwrap();
+        fs::write(path.join("notes"), "mine").unwrap();
+        fs::write(path.join("stale"), "x").unwrap();
+        write_folder_atomically(&path, |name| name != "stale", put("weights", "2")).unwrap();
+        assert_eq!(entries(&path), ["notes", "weights"]);
+        assert_eq!(fs::read(path.join("weights")).unwrap(), b"2");
+
+        let e = write_folder_atomically(
+            &path,
+            |_| true,
+            |f| {
+                put("weights", "3")(f)?;
+                Err(Error::new("stop"))
+            },
+        );
+        assert_eq!(e.unwrap_err(), Error::new("stop"));
+        assert_eq!(fs::read(path.join("weights")).unwrap(), b"2");
+        assert_eq!(entries(folder.path()), ["model"]);
+    }
+
+    #[test]
+    fn a_file_in_the_place_of_a_folder_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model");
+        fs::write(&path, "text").unwrap();
+        let e = write_folder_atomically(&path, |_| true, |_| Ok(()))
+            .unwrap_err()
+            .to_string();
+        assert!(e.contains("found: a file"), "{e}");
+        assert_eq!(fs::read(&path).unwrap(), b"text");
+    }
+
+    #[test]
+    fn the_limit_holds() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        fs::write(&path, "12345").unwrap();
+        assert_eq!(read_limited(&path, 5).unwrap(), b"12345");
+        let e = read_limited(&path, 4).unwrap_err().to_string();
+        assert!(
+            e.contains("at most 4 bytes") && e.contains("5 bytes"),
+            "{e}"
+        );
+    }
+
+    #[test]
+    fn checksums_are_the_standards() {
+        // FIPS 180-2, appendix B.1.
+        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(sha256_bytes(b"abc"), abc);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("abc");
+        fs::write(&path, "abc").unwrap();
+        assert_eq!(sha256_file(&path).unwrap(), abc);
+    }
+}

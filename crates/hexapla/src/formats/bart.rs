@@ -1,0 +1,346 @@
+//! What `marian` and `m2m_100` have in common: both descend from BART's code and share its names.
+//!
+//! A linear layer's weight lies `[out, in]` there and `[in, out]` here; embeddings lie `[vocab, d_model]` in both.
+//! Which tables are one and the same, by `share` (`share_encoder_decoder_embeddings`; always true for `m2m_100`) and
+//! `tie` (`tie_word_embeddings`):
+//!
+//! | share | tie | what transformers computes with |
+//! | --- | --- | --- |
+//! | yes | yes | one table, `model.shared.weight`; any alias of it may be the one in the file |
+//! | no | yes | `model.encoder.embed_tokens`; `model.decoder.embed_tokens`, which is also the output (Marian only) |
+//! | no | no | three tables (Marian only) |
+//! | yes | no | before version 5 `model.shared` for both sides and `lm_head`; since then three tables of which `model.shared` is none |
+//!
+//! The last row is read either way, by what the file holds, and is written so that both readings agree.
+
+use serde_json::{Map, Value, json};
+
+use super::keys::{Keys, float};
+use super::safetensors::TensorStore;
+use crate::config::{Activation, TransformerConfig};
+use crate::error::{Error, Result};
+use crate::weights::Parameter;
+
+pub(super) const SHARED: &str = "model.shared.weight";
+pub(super) const ENCODER_EMBEDDING: &str = "model.encoder.embed_tokens.weight";
+pub(super) const DECODER_EMBEDDING: &str = "model.decoder.embed_tokens.weight";
+pub(super) const OUTPUT: &str = "lm_head.weight";
+pub(super) const OUTPUT_BIAS: &str = "final_logits_bias";
+
+/// Both families' layer norms have no setting for it.
+pub(super) const LAYER_NORM_EPS: f32 = 1e-5;
+
+/// Where a parameter of ours stands in a folder.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Place {
+    /// Names under which it may stand; those that are there must agree.
+    pub(crate) read: Vec<String>,
+    /// Names under which it is written.
+    pub(crate) write: Vec<String>,
+    /// Its shape there.
+    pub(crate) shape: Vec<usize>,
+    /// It stands there transposed.
+    pub(crate) transposed: bool,
+}
+
+/// The settings of both families in their own terms, with the defaults of the class in transformers.
+pub(super) struct Defaults {
+    pub(super) vocab_size: usize,
+    pub(super) activation: &'static str,
+    pub(super) attention_dropout: f32,
+    pub(super) scale_embedding: bool,
+    pub(super) pad_token_id: u32,
+    pub(super) eos_token_id: u32,
+    pub(super) decoder_start_token_id: u32,
+}
+
+/// Fills in what both families name alike. Vocabularies, special ids, norms and positions are the caller's.
+pub(super) fn read_sizes(
+    keys: &mut Keys,
+    defaults: &Defaults,
+    config: &mut TransformerConfig,
+) -> Result<()> {
+    let layers = aliased(keys, "encoder_layers", "num_hidden_layers")?;
+    let heads = aliased(keys, "encoder_attention_heads", "num_attention_heads")?;
+    config.d_model = aliased(keys, "d_model", "hidden_size")?.unwrap_or(1024);
+    config.encoder_layers = layers.unwrap_or(12);
+    config.decoder_layers = keys.size("decoder_layers")?.unwrap_or(12);
+    config.encoder_heads = heads.unwrap_or(16);
+    config.decoder_heads = keys.size("decoder_attention_heads")?.unwrap_or(16);
+    config.encoder_feed_forward = keys.size("encoder_ffn_dim")?.unwrap_or(4096);
+    config.decoder_feed_forward = keys.size("decoder_ffn_dim")?.unwrap_or(4096);
+    config.max_position_embeddings = keys.size("max_position_embeddings")?.unwrap_or(1024);
+    config.source_vocab_size = keys.size("vocab_size")?.unwrap_or(defaults.vocab_size);
+    config.target_vocab_size = config.source_vocab_size;
+    let activation = keys.text("activation_function")?;
+    config.activation = match activation.as_deref().unwrap_or(defaults.activation) {
+        "relu" => Activation::Relu,
+        "gelu" => Activation::Gelu,
+        "swish" | "silu" => Activation::Swish,
+        other => {
+            return Err(keys
+                .error("activation_function")
+                .expected("relu, gelu, swish or silu")
+                .found(other));
+        }
+    };
+    config.scale_embedding = keys
+        .flag("scale_embedding")?
+        .unwrap_or(defaults.scale_embedding);
+    config.dropout = keys.number("dropout")?.unwrap_or(0.1);
+    config.attention_dropout = keys
+        .number("attention_dropout")?
+        .unwrap_or(defaults.attention_dropout);
+    config.activation_dropout = keys.number("activation_dropout")?.unwrap_or(0.0);
+    config.layer_norm_eps = LAYER_NORM_EPS;
+    config.pad_token_id = keys.id("pad_token_id")?.unwrap_or(defaults.pad_token_id);
+    refuse_other_architectures(keys)
+}
+
+/// transformers lets the alias override the name, so two values are a contradiction.
+fn aliased(keys: &mut Keys, name: &str, alias: &str) -> Result<Option<usize>> {
+    match (keys.size(name)?, keys.size(alias)?) {
+        (Some(a), Some(b)) if a != b => Err(keys
+            .error(alias)
+            .expected(format!("{a}, as `{name}` says"))
+            .found(b.to_string())),
+        (value, other) => Ok(value.or(other)),
+    }
+}
+
+fn refuse_other_architectures(keys: &mut Keys) -> Result<()> {
+    keys.only("is_encoder_decoder", &[json!(true)])?;
+    for key in ["is_decoder", "add_cross_attention", "tie_encoder_decoder"] {
+        keys.only(key, &[json!(false)])?;
+    }
+    keys.only("static_position_embeddings", &[json!(true)])?;
+    keys.only("normalize_embedding", &[json!(false)])?;
+    keys.only("pruned_heads", &[json!({})])?;
+    for key in [
+        "quantization_config",
+        "per_layer_config",
+        "cross_attention_hidden_size",
+    ] {
+        keys.only(key, &[])?;
+    }
+    keys.pass_over(WITHOUT_EFFECT);
+    Ok(())
+}
+
+/// Metadata, training, other tasks' heads, and how the numbers are stored or returned.
+const WITHOUT_EFFECT: &[&str] = &[
+    "_name_or_path",
+    "name_or_path",
+    "_commit_hash",
+    "_num_labels",
+    "add_bias_logits",
+    "attn_implementation",
+    "_attn_implementation",
+    "_attn_implementation_autoset",
+    "bos_token_id",
+    "chunk_size_feed_forward",
+    "classif_dropout",
+    "classifier_dropout",
+    "decoder_layerdrop",
+    "dtype",
+    "encoder_layerdrop",
+    "extra_pos_embeddings",
+    "finetuning_task",
+    "gradient_checkpointing",
+    "id2label",
+    "init_std",
+    "label2id",
+    "num_labels",
+    "output_attentions",
+    "output_hidden_states",
+    "output_past",
+    "prefix",
+    "problem_type",
+    "return_dict",
+    "sep_token_id",
+    "task_specific_params",
+    "tf_legacy_loss",
+    "tie_last_hidden_states",
+    "tokenizer_class",
+    "torch_dtype",
+    "torchscript",
+    "transformers_version",
+    "use_bfloat16",
+    "use_cache",
+];
+
+/// `architectures`, where present, must name `class`.
+pub(super) fn require_architecture(keys: &mut Keys, class: &str) -> Result<()> {
+    match keys.take("architectures") {
+        Some(Value::Array(names)) if !names.iter().any(|name| name == class) => Err(keys
+            .error("architectures")
+            .expected(class)
+            .found(Value::Array(names).to_string())),
+        _ => Ok(()),
+    }
+}
+
+/// What both families name alike, to write.
+pub(super) fn write_sizes(
+    config: &TransformerConfig,
+    model_type: &str,
+    class: &str,
+) -> Map<String, Value> {
+    let activation = match config.activation {
+        Activation::Relu => "relu",
+        Activation::Gelu => "gelu",
+        Activation::Swish => "swish",
+    };
+    let Value::Object(map) = json!({
+        "architectures": [class],
+        "model_type": model_type,
+        "is_encoder_decoder": true,
+        "vocab_size": config.source_vocab_size,
+        "d_model": config.d_model,
+        "encoder_layers": config.encoder_layers,
+        "decoder_layers": config.decoder_layers,
+        "num_hidden_layers": config.encoder_layers,
+        "encoder_attention_heads": config.encoder_heads,
+        "decoder_attention_heads": config.decoder_heads,
+        "encoder_ffn_dim": config.encoder_feed_forward,
+        "decoder_ffn_dim": config.decoder_feed_forward,
+        "encoder_layerdrop": 0.0,
+        "decoder_layerdrop": 0.0,
+        "activation_function": activation,
+        "dropout": float(config.dropout),
+        "attention_dropout": float(config.attention_dropout),
+        "activation_dropout": float(config.activation_dropout),
+        "max_position_embeddings": config.max_position_embeddings,
+        "scale_embedding": config.scale_embedding,
+        "tie_word_embeddings": config.tie_output,
+        "pad_token_id": config.pad_token_id,
+        "bos_token_id": null,
+        "eos_token_id": config.eos_token_id,
+        "decoder_start_token_id": config.decoder_start_token_id,
+        "dtype": "float32",
+        "use_cache": true,
+    }) else {
+        return Map::new();
+    };
+    map
+}
+
+/// Whether the two sides use one table, in a folder that says `share` but not `tie` (see the module).
+pub(super) fn sides_agree(tensors: &TensorStore, shape: &[usize]) -> Result<bool> {
+    if !(tensors.contains(ENCODER_EMBEDDING) && tensors.contains(DECODER_EMBEDDING)) {
+        return Ok(true);
+    }
+    let source = tensors.read(ENCODER_EMBEDDING, shape)?;
+    Ok(source == tensors.read(DECODER_EMBEDDING, shape)?)
+}
+
+/// Where `parameter` stands. `tensors` is the folder that is read; without one the place is for writing.
+pub(super) fn place(
+    config: &TransformerConfig,
+    parameter: &Parameter,
+    tensors: Option<&TensorStore>,
+) -> Result<Place> {
+    let both_sides = tensors.is_none_or(|t| t.contains(ENCODER_EMBEDDING));
+    let owned = |names: &[&str]| {
+        names
+            .iter()
+            .map(|name| (*name).to_string())
+            .collect::<Vec<_>>()
+    };
+    let table = |read: &[&str], write: &[&str]| Place {
+        read: owned(read),
+        write: owned(write),
+        shape: parameter.shape.clone(),
+        transposed: false,
+    };
+    Ok(match (parameter.name.as_str(), config.tie_output) {
+        ("embedding.weight", true) => table(
+            &[SHARED, ENCODER_EMBEDDING, DECODER_EMBEDDING, OUTPUT],
+            &[SHARED],
+        ),
+        ("embedding.weight", false) if both_sides => table(
+            &[ENCODER_EMBEDDING, DECODER_EMBEDDING],
+            &[SHARED, ENCODER_EMBEDDING, DECODER_EMBEDDING],
+        ),
+        ("embedding.weight", false) => table(&[SHARED], &[SHARED]),
+        ("source_embedding.weight", _) => table(&[ENCODER_EMBEDDING], &[ENCODER_EMBEDDING]),
+        ("target_embedding.weight", true) => {
+            table(&[DECODER_EMBEDDING, OUTPUT], &[DECODER_EMBEDDING])
+        }
+        ("target_embedding.weight", false) => table(&[DECODER_EMBEDDING], &[DECODER_EMBEDDING]),
+        ("output.weight", _) => table(&[OUTPUT], &[OUTPUT]),
+        ("output.bias", _) => Place {
+            shape: vec![1, config.target_vocab_size],
+            ..table(&[OUTPUT_BIAS], &[OUTPUT_BIAS])
+        },
+        (name, _) => layer_place(name, parameter)?,
+    })
+}
+
+/// A parameter of a layer, or a final norm: `encoder.layers.0.feed_forward.inner.weight` is
+/// `model.encoder.layers.0.fc1.weight`.
+fn layer_place(name: &str, parameter: &Parameter) -> Result<Place> {
+    let unknown = || Error::new("a parameter has no place in this family of models").at(name);
+    let parts: Vec<&str> = name.split('.').collect();
+    let theirs = match parts.as_slice() {
+        [side @ ("encoder" | "decoder"), "norm", kind] => format!("model.{side}.layer_norm.{kind}"),
+        [
+            side @ ("encoder" | "decoder"),
+            "layers",
+            number,
+            block,
+            inner @ ..,
+            kind,
+        ] => {
+            let block = match (*block, inner) {
+                ("self_attention_norm", []) => "self_attn_layer_norm".to_string(),
+                ("cross_attention_norm", []) => "encoder_attn_layer_norm".to_string(),
+                ("feed_forward_norm", []) => "final_layer_norm".to_string(),
+                ("feed_forward", ["inner"]) => "fc1".to_string(),
+                ("feed_forward", ["outer"]) => "fc2".to_string(),
+                ("self_attention", [which]) => {
+                    format!("self_attn.{}", projection(which).ok_or_else(unknown)?)
+                }
+                ("cross_attention", [which]) => {
+                    format!("encoder_attn.{}", projection(which).ok_or_else(unknown)?)
+                }
+                _ => return Err(unknown()),
+            };
+            format!("model.{side}.layers.{number}.{block}.{kind}")
+        }
+        _ => return Err(unknown()),
+    };
+    let (shape, transposed) = match parameter.shape.as_slice() {
+        [inputs, outputs] => (vec![*outputs, *inputs], true),
+        shape => (shape.to_vec(), false),
+    };
+    Ok(Place {
+        read: vec![theirs.clone()],
+        write: vec![theirs],
+        shape,
+        transposed,
+    })
+}
+
+fn projection(which: &str) -> Option<&'static str> {
+    Some(match which {
+        "query" => "q_proj",
+        "key" => "k_proj",
+        "value" => "v_proj",
+        "output" => "out_proj",
+        _ => return None,
+    })
+}
+
+/// Tensors that a folder may hold although nothing is computed with them: the tables of sinusoidal positions, which
+/// are always computed anew, and a shared table that both sides have a copy of.
+pub(super) fn without_use(name: &str) -> bool {
+    matches!(
+        name,
+        SHARED
+            | "model.encoder.embed_positions.weight"
+            | "model.decoder.embed_positions.weight"
+            | "model.encoder.embed_positions.weights"
+            | "model.decoder.embed_positions.weights"
+    )
+}

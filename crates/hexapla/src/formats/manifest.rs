@@ -1,0 +1,148 @@
+//! `manifest.json`: where a model comes from, and a checksum for each of its files.
+//!
+//! transformers ignores it. Where it is present, every file that it lists is checked before anything is read from it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::generation::GENERATION_FILE;
+use super::safetensors::{INDEX_FILE, WEIGHTS_FILE, is_plain_name};
+use crate::error::{Error, Result};
+use crate::files::{read_limited, sha256_file};
+
+/// The file's name.
+pub const MANIFEST_FILE: &str = "manifest.json";
+/// The newest layout of the file that this program knows.
+pub const FORMAT_VERSION: u32 = 1;
+const MAX_BYTES: u64 = 16 << 20;
+
+/// One measured quality of a model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ManifestMetric {
+    /// For example `BLEU`.
+    pub name: String,
+    /// Its value.
+    pub value: f64,
+    /// How it was computed, and on what.
+    pub signature: String,
+}
+
+/// What a maker tells about a model.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ManifestFields {
+    /// The seed of its training.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    /// SHA-256 of each file that it was trained on, by name.
+    #[serde(default)]
+    pub data: BTreeMap<String, String>,
+    /// Its measured quality.
+    #[serde(default)]
+    pub metrics: Vec<ManifestMetric>,
+    /// Anything else: the command, the number of steps, the licence.
+    #[serde(default)]
+    pub notes: BTreeMap<String, String>,
+}
+
+/// The content of `manifest.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Layout of this file.
+    pub format_version: u32,
+    /// Program and version that wrote the folder.
+    pub created_by: String,
+    /// What the maker tells.
+    #[serde(flatten)]
+    pub fields: ManifestFields,
+    /// SHA-256 of each file of the folder, by name.
+    pub files: BTreeMap<String, String>,
+}
+
+impl Manifest {
+    /// A manifest of this program for the files of `folder`, this file itself left out.
+    pub(crate) fn of_folder(folder: &Path, fields: ManifestFields) -> Result<Self> {
+        let failed = |e: std::io::Error| Error::io("cannot read the folder", folder, &e);
+        let mut files = BTreeMap::new();
+        for entry in std::fs::read_dir(folder).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name != MANIFEST_FILE {
+                files.insert(name, sha256_file(&entry.path())?);
+            }
+        }
+        Ok(Manifest {
+            format_version: FORMAT_VERSION,
+            created_by: format!("hexapla {}", env!("CARGO_PKG_VERSION")),
+            fields,
+            files,
+        })
+    }
+
+    /// Reads the manifest of a folder; nothing where there is none.
+    ///
+    /// # Errors
+    /// A file that cannot be read or was written by a newer program.
+    pub fn read(folder: &Path) -> Result<Option<Self>> {
+        let path = folder.join(MANIFEST_FILE);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let damaged = |found: String| {
+            Error::new("the manifest cannot be used")
+                .at(path.display().to_string())
+                .found(found)
+        };
+        let manifest: Manifest = serde_json::from_slice(&read_limited(&path, MAX_BYTES)?)
+            .map_err(|e| damaged(e.to_string()))?;
+        if manifest.format_version != FORMAT_VERSION {
+            return Err(
+                damaged(format!("format_version {}", manifest.format_version))
+                    .expected(format!("format_version {FORMAT_VERSION}"))
+                    .hint("a newer hexapla wrote this folder"),
+            );
+        }
+        Ok(Some(manifest))
+    }
+
+    /// Compares every checksum with the folder.
+    ///
+    /// # Errors
+    /// Names the first file that is missing, differs, or is used without being listed.
+    pub fn verify(&self, folder: &Path) -> Result<()> {
+        let hint =
+            "copy the folder again; if you changed the file on purpose, delete manifest.json";
+        let place = |name: &str| folder.join(name).display().to_string();
+        for (name, expected) in &self.files {
+            if !is_plain_name(name) {
+                return Err(
+                    Error::new("the manifest names a file outside of its folder")
+                        .at(place(MANIFEST_FILE))
+                        .found(name),
+                );
+            }
+            if !folder.join(name).is_file() {
+                return Err(Error::new("a file of the model is missing")
+                    .at(place(name))
+                    .hint(hint));
+            }
+            let found = sha256_file(&folder.join(name))?;
+            if !found.eq_ignore_ascii_case(expected) {
+                return Err(Error::new("a file of the model is not what was written")
+                    .at(place(name))
+                    .expected(format!("SHA-256 {expected}"))
+                    .found(found)
+                    .hint(hint));
+            }
+        }
+        for name in ["config.json", GENERATION_FILE, WEIGHTS_FILE, INDEX_FILE] {
+            if folder.join(name).exists() && !self.files.contains_key(name) {
+                return Err(Error::new("a file of the model has no checksum")
+                    .at(place(name))
+                    .hint(hint));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,359 @@
+//! Model folders in the Hugging Face layout: `config.json`, `generation_config.json`, `model.safetensors`, whatever the
+//! tokenizer needs, and our `manifest.json`.
+//!
+//! Three families are read and written: [`marian`], [`m2m_100`], and our own [`native`] for what neither can say. A
+//! setting that would change what is computed and is not known here is refused, never passed over.
+
+mod bart;
+pub mod generation;
+mod keys;
+pub mod m2m_100;
+pub mod manifest;
+pub mod marian;
+pub mod native;
+pub mod safetensors;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::config::TransformerConfig;
+use crate::error::{Error, Result};
+use crate::files::{write_atomically, write_folder_atomically};
+use crate::model::transformer::Transformer;
+use crate::weights::{Parameter, ParameterIndex, Weights};
+use bart::Place;
+use generation::{GENERATION_FILE, GenerationDefaults};
+use keys::Keys;
+use manifest::{MANIFEST_FILE, Manifest, ManifestFields};
+use safetensors::{
+    INDEX_FILE, NamedTensor, TensorStore, WEIGHTS_FILE, is_plain_name, transpose, write_tensors,
+};
+
+const CONFIG_FILE: &str = "config.json";
+
+/// Whose names and conventions a folder follows: its `model_type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// Post-norm, as in the paper; transformers opens it.
+    Marian,
+    /// Pre-norm; transformers opens it.
+    M2m100,
+    /// Everything else; only this program opens it.
+    Native,
+}
+
+impl Family {
+    const ALL: [Family; 3] = [Family::Marian, Family::M2m100, Family::Native];
+
+    /// The `model_type` in `config.json`.
+    pub fn model_type(self) -> &'static str {
+        match self {
+            Family::Marian => "marian",
+            Family::M2m100 => "m2m_100",
+            Family::Native => "hexapla",
+        }
+    }
+
+    /// The family that can say `config`, and, where it is our own, why the others cannot.
+    pub fn for_config(config: &TransformerConfig) -> (Family, Option<String>) {
+        match (marian::cannot_say(config), m2m_100::cannot_say(config)) {
+            (None, _) => (Family::Marian, None),
+            (_, None) => (Family::M2m100, None),
+            (Some(marian), Some(m2m)) => (
+                Family::Native,
+                Some(format!(
+                    "written as `hexapla`, which transformers cannot open: {marian}, and {m2m}"
+                )),
+            ),
+        }
+    }
+
+    fn place(
+        self,
+        config: &TransformerConfig,
+        parameter: &Parameter,
+        tensors: Option<&TensorStore>,
+    ) -> Result<Place> {
+        match self {
+            Family::Native => Ok(native::place(parameter)),
+            Family::Marian | Family::M2m100 => bart::place(config, parameter, tensors),
+        }
+    }
+
+    fn without_use(self, name: &str) -> bool {
+        self != Family::Native && bart::without_use(name)
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.model_type())
+    }
+}
+
+/// A model folder, read.
+#[derive(Debug, Clone)]
+pub struct ModelFolder {
+    /// Whose conventions it follows.
+    pub family: Family,
+    /// The model's shape and mathematics.
+    pub config: TransformerConfig,
+    /// Its parameters.
+    pub weights: Weights,
+    /// How it generates by default.
+    pub generation: GenerationDefaults,
+    /// Where it comes from, if it says so.
+    pub manifest: Option<Manifest>,
+}
+
+/// Reads a model folder.
+///
+/// # Errors
+/// Names the file and the setting or tensor that is missing, damaged, of the wrong shape or not known, what was
+/// expected and what was found. No memory is asked for before the shapes of all tensors are known to fit.
+pub fn open(folder: &Path) -> Result<ModelFolder> {
+    if !folder.is_dir() {
+        return Err(Error::new("there is no model folder")
+            .at(folder.display().to_string())
+            .hint("name a folder that holds config.json and model.safetensors"));
+    }
+    let manifest = Manifest::read(folder)?;
+    if let Some(manifest) = &manifest {
+        manifest.verify(folder)?;
+    }
+    let (family, config, generation, tensors) = read_settings(folder)?;
+    let index = Transformer::new(config.clone())?.index().clone();
+    let weights = read_weights(family, &config, index, &tensors)?;
+    Ok(ModelFolder {
+        family,
+        config,
+        weights,
+        generation,
+        manifest,
+    })
+}
+
+fn read_settings(
+    folder: &Path,
+) -> Result<(Family, TransformerConfig, GenerationDefaults, TensorStore)> {
+    let path = folder.join(CONFIG_FILE);
+    let mut keys = Keys::read(&path)?;
+    let found = keys.text("model_type")?.unwrap_or_default();
+    let family = Family::ALL
+        .into_iter()
+        .find(|family| family.model_type() == found)
+        .ok_or_else(|| {
+            let known = Family::ALL.map(Family::model_type).join(", ");
+            keys.error("model_type")
+                .expected(format!("one of {known}"))
+                .found(format!("`{found}`"))
+        })?;
+    let tensors = TensorStore::open_folder(folder)?;
+    let (generation, ids) = generation::read(folder, &mut keys)?;
+    let config = match family {
+        Family::Marian => marian::read(keys, ids, &tensors)?,
+        Family::M2m100 => m2m_100::read(keys, ids, &tensors)?,
+        Family::Native => native::read(keys, ids)?,
+    };
+    config
+        .validate()
+        .map_err(|e| e.hint(format!("see {}", path.display())))?;
+    Ok((family, config, generation, tensors))
+}
+
+fn read_weights(
+    family: Family,
+    config: &TransformerConfig,
+    index: Arc<ParameterIndex>,
+    tensors: &TensorStore,
+) -> Result<Weights> {
+    let places: Vec<Place> = index
+        .iter()
+        .map(|p| family.place(config, p, Some(tensors)))
+        .collect::<Result<_>>()?;
+    for place in &places {
+        check_place(place, tensors)?;
+    }
+    let known: BTreeSet<&str> = places
+        .iter()
+        .flat_map(|place| &place.read)
+        .map(String::as_str)
+        .collect();
+    if let Some(name) = tensors
+        .names()
+        .find(|name| !known.contains(name) && !family.without_use(name))
+    {
+        return Err(
+            Error::new("the weights hold a tensor that the configuration does not know")
+                .at(format!("{}, tensor `{name}`", tensors.place().display()))
+                .expected("only the tensors of the configured layers")
+                .found(format!("{:?}", tensors.shape(name).unwrap_or_default()))
+                .hint("does config.json belong to these weights?"),
+        );
+    }
+    let index = index;
+    let mut weights = Weights::zeros(index.clone());
+    for (parameter, place) in index.iter().zip(&places) {
+        let values = read_place(place, tensors)?;
+        if let Some(slot) = weights.data.get_mut(parameter.range.clone()) {
+            slot.copy_from_slice(&values);
+        }
+    }
+    Ok(weights)
+}
+
+/// The names of a place that are in the file; the first name where none is, so that an error names it.
+fn present<'a>(place: &'a Place, tensors: &TensorStore) -> Vec<&'a str> {
+    let names: Vec<&str> = place.read.iter().map(String::as_str).collect();
+    let there: Vec<&str> = names
+        .iter()
+        .copied()
+        .filter(|name| tensors.contains(name))
+        .collect();
+    if there.is_empty() {
+        names.into_iter().take(1).collect()
+    } else {
+        there
+    }
+}
+
+fn check_place(place: &Place, tensors: &TensorStore) -> Result<()> {
+    present(place, tensors)
+        .into_iter()
+        .try_for_each(|name| tensors.check(name, &place.shape))
+}
+
+/// The numbers of a parameter in our layout. Copies of one table must agree bit by bit.
+fn read_place(place: &Place, tensors: &TensorStore) -> Result<Vec<f32>> {
+    let mut values: Option<Vec<f32>> = None;
+    for name in present(place, tensors) {
+        let read = tensors.read(name, &place.shape)?;
+        match &values {
+            None => values = Some(read),
+            Some(first) if same_bits(first, &read) => {}
+            Some(_) => {
+                return Err(Error::new("two tensors that should be one and the same differ")
+                    .at(format!("{}, tensor `{name}`", tensors.place().display()))
+                    .expected(format!("the values of `{}`", place.read.first().map_or("", String::as_str)))
+                    .hint("if the output layer has its own table, config.json must say `tie_word_embeddings: false`"));
+            }
+        }
+    }
+    let values = values.unwrap_or_default();
+    Ok(match (place.transposed, place.shape.as_slice()) {
+        (true, [rows, columns]) => transpose(&values, *rows, *columns),
+        _ => values,
+    })
+}
+
+fn same_bits(a: &[f32], b: &[f32]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits())
+}
+
+/// A model to write.
+#[derive(Debug, Clone)]
+pub struct SaveModel<'a> {
+    /// The model's shape and mathematics.
+    pub config: &'a TransformerConfig,
+    /// Its parameters.
+    pub weights: &'a Weights,
+    /// How it generates by default.
+    pub generation: &'a GenerationDefaults,
+    /// Further files by name, such as `tokenizer.json`.
+    pub files: BTreeMap<String, Vec<u8>>,
+    /// Where it comes from.
+    pub manifest: ManifestFields,
+}
+
+/// What was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Saved {
+    /// Whose conventions the folder follows.
+    pub family: Family,
+    /// Why it is one that transformers cannot open, if so.
+    pub note: Option<String>,
+}
+
+/// Writes a model folder, whole or not at all. Files of an older folder of that name which did not belong to its model
+/// stay.
+///
+/// # Errors
+/// A configuration that does not fit together, a name of a further file that is not free, or a folder that cannot be
+/// written.
+pub fn save(folder: &Path, model: &SaveModel<'_>) -> Result<Saved> {
+    model.config.validate()?;
+    let reserved = [
+        CONFIG_FILE,
+        GENERATION_FILE,
+        WEIGHTS_FILE,
+        INDEX_FILE,
+        MANIFEST_FILE,
+    ];
+    if let Some(name) = model
+        .files
+        .keys()
+        .find(|name| !is_plain_name(name) || reserved.contains(&name.as_str()))
+    {
+        return Err(
+            Error::new("a further file of the model cannot have this name").at(name.clone()),
+        );
+    }
+    let (family, note) = Family::for_config(model.config);
+    // A damaged manifest of an older model is no reason to lose the new one.
+    let old = Manifest::read(folder).ok().flatten();
+    let is_old = |name: &str| old.as_ref().is_some_and(|old| old.files.contains_key(name));
+    let keep = |name: &OsStr| match name.to_str() {
+        Some(name) => !reserved.contains(&name) && !is_old(name),
+        None => true,
+    };
+    write_folder_atomically(folder, keep, |new| write_files(new, family, model))?;
+    Ok(Saved { family, note })
+}
+
+fn write_files(folder: &Path, family: Family, model: &SaveModel<'_>) -> Result<()> {
+    let config = match family {
+        Family::Marian => marian::write(model.config),
+        Family::M2m100 => m2m_100::write(model.config),
+        Family::Native => native::write(model.config)?,
+    };
+    write_json(&folder.join(CONFIG_FILE), &Value::Object(config))?;
+    write_json(
+        &folder.join(GENERATION_FILE),
+        &generation::write(model.generation, model.config),
+    )?;
+    let mut tensors = Vec::new();
+    for parameter in model.weights.index.iter() {
+        let place = family.place(model.config, parameter, None)?;
+        let data = model
+            .weights
+            .data
+            .get(parameter.range.clone())
+            .unwrap_or_default();
+        tensors.extend(place.write.iter().map(|name| NamedTensor {
+            name: name.clone(),
+            shape: place.shape.clone(),
+            data,
+            transposed: place.transposed,
+        }));
+    }
+    write_tensors(&folder.join(WEIGHTS_FILE), tensors)?;
+    for (name, bytes) in &model.files {
+        write_atomically(&folder.join(name), |w| w.write_all(bytes))?;
+    }
+    let manifest = Manifest::of_folder(folder, model.manifest.clone())?;
+    write_json(&folder.join(MANIFEST_FILE), &manifest)
+}
+
+fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
+    write_atomically(path, |writer| {
+        serde_json::to_writer_pretty(&mut *writer, value)?;
+        writer.write_all(b"\n")
+    })
+}

@@ -1,0 +1,63 @@
+//! `hexapla`: our own family, for combinations that no other family can say.
+//!
+//! `config.json` is the [`TransformerConfig`] with `"model_type": "hexapla"`; tensors bear our names in our layout
+//! (a linear layer's weight is `[in, out]`). Only this program opens such a folder.
+
+use serde_json::{Map, Value};
+
+use super::bart::Place;
+use super::generation::SpecialIds;
+use super::keys::Keys;
+use crate::config::TransformerConfig;
+use crate::error::{Error, Result};
+use crate::weights::Parameter;
+
+/// Reads `config.json`, whose generation settings are taken already.
+pub(super) fn read(mut keys: Keys, ids: SpecialIds) -> Result<TransformerConfig> {
+    let mut map = Map::new();
+    for (key, plain) in write(&TransformerConfig::preset("base")?)? {
+        // A null is a value here: an id that is not set.
+        let value = match key.as_str() {
+            "eos_token_id" => ids.eos.map(Value::from),
+            "decoder_start_token_id" => ids.decoder_start.map(Value::from),
+            "forced_bos_token_id" => Some(Value::from(ids.forced_bos)),
+            _ => keys.take(&key),
+        };
+        if key == "model_type" {
+            continue;
+        }
+        let missing = || {
+            keys.error(&key)
+                .expected(format!("a value, such as {plain}"))
+                .found("none")
+        };
+        map.insert(key.clone(), value.ok_or_else(missing)?);
+    }
+    // Parsed from a text so that an error names the value, not only its type.
+    let config = serde_json::from_value(Value::Object(map));
+    let place = keys.error("model_type: hexapla");
+    keys.finish()?;
+    config.map_err(|e| place.found(e.to_string()))
+}
+
+/// `config.json`.
+pub(super) fn write(config: &TransformerConfig) -> Result<Map<String, Value>> {
+    let failed = |e: serde_json::Error| {
+        Error::new("the configuration cannot be written").found(e.to_string())
+    };
+    // Through a text: f32 numbers stay as short as people wrote them.
+    let text = serde_json::to_string(config).map_err(failed)?;
+    let mut map: Map<String, Value> = serde_json::from_str(&text).map_err(failed)?;
+    map.insert("model_type".into(), "hexapla".into());
+    Ok(map)
+}
+
+/// Every parameter stands under its own name.
+pub(super) fn place(parameter: &Parameter) -> Place {
+    Place {
+        read: vec![parameter.name.clone()],
+        write: vec![parameter.name.clone()],
+        shape: parameter.shape.clone(),
+        transposed: false,
+    }
+}

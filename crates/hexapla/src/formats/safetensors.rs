@@ -1,0 +1,369 @@
+//! Named tensors on disk: `model.safetensors`, or several such files with `model.safetensors.index.json`.
+//!
+//! A file's header is read and checked (sizes, overlaps, holes, duplicates) before any tensor's memory is asked for.
+//! Tensors are then read one by one, straight to f32, so that a file is never in memory as a whole.
+//! Pickled files (`pytorch_model.bin`) can run any program when they are opened; they are refused.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use half::slice::HalfFloatSliceExt;
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::files::{read_limited, write_atomically};
+
+/// The weights of a model folder.
+pub const WEIGHTS_FILE: &str = "model.safetensors";
+/// Says in which file each tensor lies, where there are several.
+pub const INDEX_FILE: &str = "model.safetensors.index.json";
+const MAX_HEADER_BYTES: u64 = 16 << 20;
+const READ_BYTES: usize = 1 << 20;
+
+/// The tensors of one or several files, to read by name.
+#[derive(Debug)]
+pub struct TensorStore {
+    place: PathBuf,
+    files: Vec<PathBuf>,
+    tensors: BTreeMap<String, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    file: usize,
+    start: u64,
+    dtype: Dtype,
+    shape: Vec<usize>,
+}
+
+impl TensorStore {
+    /// The weights of a model folder.
+    ///
+    /// # Errors
+    /// No weights, weights in a format that is refused, or a damaged header.
+    pub fn open_folder(folder: &Path) -> Result<Self> {
+        let single = folder.join(WEIGHTS_FILE);
+        let index = folder.join(INDEX_FILE);
+        if single.is_file() {
+            return TensorStore::open_file(&single);
+        }
+        if index.is_file() {
+            return TensorStore::open_index(folder, &index);
+        }
+        let error = Error::new("the model folder has no weights")
+            .at(folder.display().to_string())
+            .expected(format!("{WEIGHTS_FILE} or {INDEX_FILE}"));
+        let pickled = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
+        Err(match pickled.iter().find(|name| folder.join(name).exists()) {
+            Some(name) => error.found(format!("{name}, which is never opened: it could run any program")).hint(
+                "convert it where you trust it: in Python, AutoModelForSeq2SeqLM.from_pretrained(FOLDER).save_pretrained(NEW)",
+            ),
+            None => error.found("neither").hint("is this the folder of a model?"),
+        })
+    }
+
+    /// The tensors of one file.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or whose header does not fit its content.
+    pub fn open_file(path: &Path) -> Result<Self> {
+        let mut store = TensorStore {
+            place: path.to_path_buf(),
+            files: Vec::new(),
+            tensors: BTreeMap::new(),
+        };
+        store.add_file(path)?;
+        Ok(store)
+    }
+
+    fn open_index(folder: &Path, path: &Path) -> Result<Self> {
+        let damaged = |found: String| {
+            Error::new("the index of the weights cannot be used")
+                .at(path.display().to_string())
+                .found(found)
+        };
+        let index: Value = serde_json::from_slice(&read_limited(path, MAX_HEADER_BYTES)?)
+            .map_err(|e| damaged(e.to_string()))?;
+        let map = index
+            .get("weight_map")
+            .and_then(Value::as_object)
+            .ok_or_else(|| damaged("no `weight_map`".into()))?;
+        let mut store = TensorStore {
+            place: path.to_path_buf(),
+            files: Vec::new(),
+            tensors: BTreeMap::new(),
+        };
+        let mut numbers = BTreeMap::new();
+        for (tensor, file) in map {
+            let file = file
+                .as_str()
+                .filter(|name| is_plain_name(name))
+                .ok_or_else(|| damaged(format!("{file} as the file of `{tensor}`")))?;
+            if !numbers.contains_key(file) {
+                numbers.insert(file, store.files.len());
+                store.add_file(&folder.join(file))?;
+            }
+        }
+        for (tensor, file) in map {
+            let number = file.as_str().and_then(|name| numbers.get(name));
+            if store.tensors.get(tensor).map(|entry| &entry.file) != number {
+                return Err(damaged(format!("`{tensor}`, which is not in {file}")));
+            }
+        }
+        Ok(store)
+    }
+
+    fn add_file(&mut self, path: &Path) -> Result<()> {
+        let (start, header) = read_header(path)?;
+        let number = self.files.len();
+        self.files.push(path.to_path_buf());
+        for (name, info) in header.tensors() {
+            let entry = Entry {
+                file: number,
+                start: start + info.data_offsets.0 as u64,
+                dtype: info.dtype,
+                shape: info.shape.clone(),
+            };
+            if self.tensors.insert(name.clone(), entry).is_some() {
+                return Err(Error::new("a tensor is in two files")
+                    .at(path.display().to_string())
+                    .found(name));
+            }
+        }
+        Ok(())
+    }
+
+    /// The file that the store was opened from.
+    pub fn place(&self) -> &Path {
+        &self.place
+    }
+
+    /// The names of all tensors, in alphabetical order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// Whether there is a tensor called `name`.
+    pub fn contains(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// The shape of the tensor called `name`.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.tensors.get(name).map(|entry| entry.shape.as_slice())
+    }
+
+    /// Refuses a tensor that is missing, has another shape or holds something else than f32, f16 or bf16.
+    ///
+    /// # Errors
+    /// Names the tensor, what was expected and what was found.
+    pub fn check(&self, name: &str, shape: &[usize]) -> Result<()> {
+        let entry = self.entry(name, shape)?;
+        if entry.shape != shape {
+            return Err(self
+                .error("a tensor has the wrong shape", name)
+                .expected(format!("{shape:?}"))
+                .found(format!("{:?}", entry.shape)));
+        }
+        if !matches!(entry.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+            return Err(self
+                .error("a tensor has a type that is not supported", name)
+                .expected("F32, F16 or BF16")
+                .found(format!("{:?}", entry.dtype)));
+        }
+        Ok(())
+    }
+
+    /// Reads the tensor called `name`, of this shape, as f32 in row order.
+    ///
+    /// # Errors
+    /// As [`TensorStore::check`]; and a file that ends early.
+    pub fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        self.check(name, shape)?;
+        let entry = self.entry(name, shape)?;
+        let path = self.files.get(entry.file).unwrap_or(&self.place);
+        let attempt = || -> io::Result<Vec<f32>> {
+            let mut file = File::open(path)?;
+            file.seek(SeekFrom::Start(entry.start))?;
+            read_f32(&mut file, entry.dtype, shape.iter().product())
+        };
+        attempt().map_err(|e| Error::io(format!("cannot read the tensor `{name}`"), path, &e))
+    }
+
+    fn entry(&self, name: &str, shape: &[usize]) -> Result<&Entry> {
+        self.tensors.get(name).ok_or_else(|| {
+            self.error("a tensor is missing", name)
+                .expected(format!("{shape:?}"))
+                .found("no tensor of that name")
+        })
+    }
+
+    fn error(&self, what: &str, name: &str) -> Error {
+        Error::new(what).at(format!("{}, tensor `{name}`", self.place.display()))
+    }
+}
+
+/// The place of the first tensor's bytes, and the checked header.
+fn read_header(path: &Path) -> Result<(u64, Metadata)> {
+    let damaged = |expected: String, found: String| {
+        Error::new("the weights are damaged")
+            .at(path.display().to_string())
+            .expected(expected)
+            .found(found)
+            .hint("copy or download the file again")
+    };
+    let failed = |e: io::Error| Error::io("cannot read the weights", path, &e);
+    let mut file = File::open(path).map_err(failed)?;
+    let length = file.metadata().map_err(failed)?.len();
+    let mut size = [0; 8];
+    if length < 8 {
+        return Err(damaged(
+            "a safetensors file".into(),
+            format!("a file of {length} bytes"),
+        ));
+    }
+    file.read_exact(&mut size).map_err(failed)?;
+    let size = u64::from_le_bytes(size);
+    if size > MAX_HEADER_BYTES || size > length - 8 {
+        return Err(damaged(
+            format!(
+                "a header of at most {} bytes",
+                MAX_HEADER_BYTES.min(length - 8)
+            ),
+            format!("{size}"),
+        ));
+    }
+    let mut header = vec![0; size as usize];
+    file.read_exact(&mut header).map_err(failed)?;
+    // Parsing checks that the tensors lie end to end and that each one's length fits its shape and type.
+    let header: Metadata = serde_json::from_slice(&header)
+        .map_err(|e| damaged("a safetensors header".into(), e.to_string()))?;
+    let expected = (8 + size).saturating_add(header.data_len() as u64);
+    if expected != length {
+        return Err(damaged(
+            format!("{expected} bytes"),
+            format!("{length} bytes"),
+        ));
+    }
+    Ok((8 + size, header))
+}
+
+fn read_f32(file: &mut File, dtype: Dtype, count: usize) -> io::Result<Vec<f32>> {
+    let mut values = Vec::with_capacity(count);
+    let width = dtype.bitsize() / 8;
+    let mut buffer = vec![0; READ_BYTES.min(count * width)];
+    let mut left = count * width;
+    while left > 0 {
+        let bytes = left.min(buffer.len());
+        let Some(part) = buffer.get_mut(..bytes) else {
+            break;
+        };
+        file.read_exact(part)?;
+        append_f32(part, dtype, &mut values);
+        left -= bytes;
+    }
+    Ok(values)
+}
+
+fn append_f32(bytes: &[u8], dtype: Dtype, values: &mut Vec<f32>) {
+    let (words, _) = bytes.as_chunks::<2>();
+    let start = values.len();
+    match dtype {
+        Dtype::F16 => {
+            let halves: Vec<half::f16> =
+                words.iter().map(|w| half::f16::from_le_bytes(*w)).collect();
+            values.resize(start + halves.len(), 0.0);
+            halves.convert_to_f32_slice(values.get_mut(start..).unwrap_or_default());
+        }
+        Dtype::BF16 => values.extend(words.iter().map(|w| half::bf16::from_le_bytes(*w).to_f32())),
+        _ => values.extend(
+            bytes
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .map(|w| f32::from_le_bytes(*w)),
+        ),
+    }
+}
+
+/// A tensor to write.
+#[derive(Debug, Clone)]
+pub struct NamedTensor<'a> {
+    /// Its name in the file.
+    pub name: String,
+    /// Its shape in the file.
+    pub shape: Vec<usize>,
+    /// Its numbers in row order; with `transposed`, those of the transposed matrix.
+    pub data: &'a [f32],
+    /// The file holds the transpose of `data`.
+    pub transposed: bool,
+}
+
+/// Writes f32 tensors to `path`, whole or not at all, in the order and alignment that safetensors prescribes.
+///
+/// # Errors
+/// A tensor whose shape does not fit its data, two of one name, or a file that cannot be written.
+pub fn write_tensors(path: &Path, mut tensors: Vec<NamedTensor<'_>>) -> Result<()> {
+    tensors.sort_by(|a, b| a.name.cmp(&b.name));
+    let refused = |found: String| {
+        Error::new("the tensors cannot be written")
+            .at(path.display().to_string())
+            .found(found)
+    };
+    let mut infos = Vec::with_capacity(tensors.len());
+    let mut end = 0;
+    for tensor in &tensors {
+        let start = end;
+        end += 4 * tensor.data.len();
+        let info = TensorInfo {
+            dtype: Dtype::F32,
+            shape: tensor.shape.clone(),
+            data_offsets: (start, end),
+        };
+        if infos.last().is_some_and(|(name, _)| *name == tensor.name) {
+            return Err(refused(format!("two tensors called `{}`", tensor.name)));
+        }
+        infos.push((tensor.name.clone(), info));
+    }
+    // transformers opens a file only where it names a framework.
+    let format = [("format".to_string(), "pt".to_string())].into();
+    let header = Metadata::new(Some(format), infos).map_err(|e| refused(e.to_string()))?;
+    let mut header = serde_json::to_vec(&header).map_err(|e| refused(e.to_string()))?;
+    header.resize(header.len().next_multiple_of(8), b' ');
+    write_atomically(path, |writer| {
+        writer.write_all(&(header.len() as u64).to_le_bytes())?;
+        writer.write_all(&header)?;
+        tensors
+            .iter()
+            .try_for_each(|tensor| write_values(writer, tensor))
+    })
+}
+
+fn write_values(writer: &mut dyn Write, tensor: &NamedTensor<'_>) -> io::Result<()> {
+    let mut put = |values: &[f32]| {
+        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        writer.write_all(&bytes)
+    };
+    match (tensor.transposed, tensor.shape.as_slice()) {
+        (true, [rows, columns]) => put(&transpose(tensor.data, *columns, *rows)),
+        _ => tensor.data.chunks(READ_BYTES / 4).try_for_each(put),
+    }
+}
+
+/// The transpose `[columns, rows]` of a matrix `[rows, columns]` in row order.
+pub fn transpose(matrix: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    debug_assert_eq!(matrix.len(), rows * columns);
+    let mut turned = Vec::with_capacity(matrix.len());
+    for column in 0..columns {
+        turned.extend(matrix.iter().skip(column).step_by(columns));
+    }
+    turned
+}
+
+/// Whether `name` names a file in this very folder: no separator, no parent, not hidden.
+pub(crate) fn is_plain_name(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', '\0'])
+}

@@ -1,0 +1,142 @@
+//! The way back: transformers computes with our folders what it computed with its own.
+
+use serde_json::json;
+
+use super::*;
+
+#[test]
+#[ignore = "needs Python with transformers: set HEXAPLA_PYTHON"]
+fn transformers_opens_ours() {
+    for name in GOLDEN.into_iter().filter(|name| *name != "m2m_untied") {
+        let model = open(&golden(name)).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        save_as(
+            folder.path(),
+            &model.config,
+            &model.weights,
+            &model.generation,
+        );
+        agrees_with_golden(folder.path(), name);
+    }
+}
+
+/// The same numbers in an output table of its own, and without a bias: both must change nothing but the layout.
+#[test]
+#[ignore = "needs Python with transformers: set HEXAPLA_PYTHON"]
+fn transformers_opens_what_only_we_write() {
+    for name in ["marian_shared", "m2m_tied"] {
+        let model = open(&golden(name)).unwrap();
+        let config = TransformerConfig {
+            tie_output: false,
+            ..model.config.clone()
+        };
+        let mut weights = Weights::zeros(register(&config).unwrap());
+        copy_values(&model.weights, &mut weights);
+        let table = model
+            .weights
+            .get(model.weights.index.find("embedding.weight").unwrap());
+        let output = weights.index.find("output.weight").unwrap();
+        weights.get_mut(output).copy_from_slice(table);
+        let folder = tempfile::tempdir().unwrap();
+        save_as(folder.path(), &config, &weights, &model.generation);
+        agrees_with_golden(folder.path(), name);
+    }
+    let mut model = open(&golden("marian_separate")).unwrap();
+    let bias = model.weights.index.find("output.bias").unwrap();
+    model.weights.get_mut(bias).fill(0.0);
+    let config = TransformerConfig {
+        output_bias: false,
+        ..model.config.clone()
+    };
+    let mut weights = Weights::zeros(register(&config).unwrap());
+    copy_values(&model.weights, &mut weights);
+    let (zero, none) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    save_as(
+        zero.path(),
+        &model.config,
+        &model.weights,
+        &model.generation,
+    );
+    save_as(none.path(), &config, &weights, &model.generation);
+    let request = json!({"input_ids": [[3, 4, 1]], "decoder_input_ids": [[43, 5]]});
+    assert_eq!(ask(zero.path(), &request), ask(none.path(), &request));
+}
+
+fn copy_values(from: &Weights, to: &mut Weights) {
+    for parameter in from.index.iter() {
+        if let Some(id) = to.index.find(&parameter.name) {
+            to.get_mut(id)
+                .copy_from_slice(&from.data[parameter.range.clone()]);
+        }
+    }
+}
+
+fn agrees_with_golden(folder: &Path, name: &str) {
+    let golden: Value =
+        serde_json::from_slice(&fs::read(golden(name).join("golden.json")).unwrap()).unwrap();
+    let beam = golden["generate"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|run| run["name"] == "beam")
+        .unwrap();
+    let expected = &golden["logits"];
+    let request = json!({"input_ids": expected["input_ids"], "decoder_input_ids": expected["decoder_input_ids"]});
+    close(&ask(folder, &request)["logits"], &expected["logits"], name);
+    // `generate` by the folder's own defaults, which are four beams in every golden folder.
+    let rows = expected["decoder_input_ids"].as_array().unwrap().len();
+    let inputs: Vec<_> = beam["inputs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .take(rows)
+        .cloned()
+        .collect();
+    let generated = ask(
+        folder,
+        &json!({"input_ids": inputs, "decoder_input_ids": expected["decoder_input_ids"]}),
+    );
+    for row in 0..rows {
+        assert_eq!(
+            generated["sequences"][row], beam["sequences"][row],
+            "{name}"
+        );
+        close(&generated["scores"][row], &beam["scores"][row], name);
+    }
+}
+
+fn ask(folder: &Path, request: &Value) -> Value {
+    let python = std::env::var("HEXAPLA_PYTHON")
+        .expect("HEXAPLA_PYTHON names a Python that has transformers");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../xtask/reference/roundtrip.py");
+    let input = tempfile::NamedTempFile::new().unwrap();
+    fs::write(input.path(), request.to_string()).unwrap();
+    let run = std::process::Command::new(python)
+        .arg(script)
+        .arg(folder)
+        .arg(input.path())
+        .output()
+        .unwrap();
+    assert!(
+        run.status.success(),
+        "{}",
+        String::from_utf8_lossy(&run.stderr)
+    );
+    serde_json::from_slice(&run.stdout).unwrap()
+}
+
+fn close(a: &Value, b: &Value, name: &str) {
+    match (a, b) {
+        (Value::Array(a), Value::Array(b)) => {
+            assert_eq!(a.len(), b.len(), "{name}");
+            a.iter().zip(b).for_each(|(a, b)| close(a, b, name));
+        }
+        _ => {
+            let (a, b) = (a.as_f64().unwrap(), b.as_f64().unwrap());
+            assert!(
+                (a - b).abs() <= 1e-4 * b.abs().max(1.0),
+                "{name}: {a} is not {b}"
+            );
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! What a search asks of a model.
+
+use crate::error::Result;
+
+/// A model that decodes one token for all live hypotheses at once.
+///
+/// It starts with one live hypothesis for each sentence of the batch, in the batch's order.
+pub trait StepDecoder {
+    /// Number of token ids that the model can produce.
+    fn vocab_size(&self) -> usize;
+
+    /// Feeds one token to every live hypothesis, in order, and fills `logits` with `[hypotheses, vocab]` raw logits.
+    ///
+    /// # Errors
+    /// Whatever keeps the model from computing them.
+    fn step(&mut self, tokens: &[u32], logits: &mut Vec<f32>) -> Result<()>;
+
+    /// Keeps these of the live hypotheses, in this order; a repeated index makes copies, an absent one is forgotten.
+    ///
+    /// Not called where nothing would change.
+    fn reorder(&mut self, parents: &[usize]);
+
+    /// Cross-attention of the last step, averaged over heads: for each live hypothesis one weight for each source
+    /// token. `None` from a model that has none. Asked for only where [`SearchOptions::attention`] is set.
+    ///
+    /// [`SearchOptions::attention`]: super::SearchOptions::attention
+    fn attention(&self) -> Option<Vec<Vec<f32>>>;
+}

@@ -1,0 +1,300 @@
+//! A model made ready to run: ids in, ids out, on all threads.
+
+use rayon::prelude::*;
+
+use super::{Hypothesis, SearchInput, SearchOptions, StepDecoder, search};
+use crate::error::{Error, Result};
+use crate::model::state::DecoderState;
+use crate::model::transformer::Transformer;
+use crate::ops::cross_entropy::LossOptions;
+use crate::ops::{Packed, Run};
+use crate::tensor::Arena;
+use crate::text::batch::{PairRows, Rows};
+use crate::weights::Weights;
+
+/// A model with its matrices packed.
+#[derive(Debug)]
+pub struct Engine {
+    model: Transformer,
+    weights: Weights,
+    packed: Packed,
+}
+
+/// One sentence to decode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// Source ids, end token included.
+    pub source: Vec<u32>,
+    /// Target ids that the output starts with.
+    pub prefix: Vec<u32>,
+    /// Longest output in tokens, end token included.
+    pub max_length: usize,
+}
+
+/// Log-probabilities of a given target.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scored {
+    /// ln p of each target token, the end token last.
+    pub token_log_probs: Vec<f32>,
+}
+
+impl Scored {
+    /// ln p of the whole target.
+    pub fn log_prob(&self) -> f64 {
+        self.token_log_probs.iter().map(|p| f64::from(*p)).sum()
+    }
+}
+
+impl Engine {
+    /// Packs `weights` for `model`.
+    pub fn new(model: Transformer, weights: Weights) -> Self {
+        Engine {
+            packed: model.pack(&weights),
+            model,
+            weights,
+        }
+    }
+
+    /// The model's shape.
+    pub fn model(&self) -> &Transformer {
+        &self.model
+    }
+
+    /// The model's numbers.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// Longest sentence in tokens, on either side.
+    pub fn max_tokens(&self) -> usize {
+        self.model.config().max_position_embeddings
+    }
+
+    /// Decodes all requests, in batches of about `batch_tokens` source tokens, on rayon's threads. The results stand in
+    /// the order of the requests and do not depend on the batches or the threads.
+    ///
+    /// # Errors
+    /// An id or a length out of range, or settings that do not fit.
+    pub fn generate(
+        &self,
+        requests: &[Request],
+        options: &SearchOptions,
+        batch_tokens: usize,
+    ) -> Result<Vec<Vec<Hypothesis>>> {
+        for (i, r) in requests.iter().enumerate() {
+            self.check(
+                i,
+                "source",
+                &r.source,
+                self.model.config().source_vocab_size,
+            )?;
+            self.check(
+                i,
+                "prefix",
+                &r.prefix,
+                self.model.config().target_vocab_size,
+            )?;
+        }
+        let batches = batches(requests.iter().map(|r| r.source.len()), batch_tokens);
+        let decoded: Vec<Vec<Vec<Hypothesis>>> = batches
+            .par_iter()
+            .map(|batch| self.generate_batch(requests, batch, options))
+            .collect::<Result<_>>()?;
+        Ok(in_order(requests.len(), &batches, decoded))
+    }
+
+    fn generate_batch(
+        &self,
+        requests: &[Request],
+        batch: &[usize],
+        options: &SearchOptions,
+    ) -> Result<Vec<Vec<Hypothesis>>> {
+        let source: Rows = batch.iter().map(|i| &requests[*i].source).collect();
+        let inputs: Vec<SearchInput> = batch
+            .iter()
+            .map(|i| SearchInput {
+                prefix: requests[*i].prefix.clone(),
+                max_length: requests[*i].max_length.clamp(1, self.max_tokens()),
+                seed_index: *i as u64,
+            })
+            .collect();
+        let arena = Arena::default();
+        let mut run = Run::inference(&arena, &self.weights, &self.packed);
+        let memory = self.model.encode(&mut run, &source);
+        let state = DecoderState::new(&self.model, &arena, &source, memory, options.attention);
+        let mut decoder = Decoder {
+            model: &self.model,
+            run,
+            state,
+        };
+        search(&mut decoder, &inputs, options)
+    }
+
+    /// Log-probabilities of given pairs of source (end token included) and target (end token left out), on rayon's threads.
+    ///
+    /// # Errors
+    /// An id or a length out of range.
+    pub fn score(
+        &self,
+        pairs: &[(Vec<u32>, Vec<u32>)],
+        batch_tokens: usize,
+    ) -> Result<Vec<Scored>> {
+        let c = self.model.config();
+        for (i, (source, target)) in pairs.iter().enumerate() {
+            self.check(i, "source", source, c.source_vocab_size)?;
+            self.check(i, "target", target, c.target_vocab_size)?;
+        }
+        let batches = batches(
+            pairs.iter().map(|(s, t)| s.len().max(t.len() + 1)),
+            batch_tokens,
+        );
+        let scored: Vec<Vec<Scored>> = batches
+            .par_iter()
+            .map(|batch| {
+                let arena = Arena::default();
+                let mut run = Run::inference(&arena, &self.weights, &self.packed);
+                let mut rows = PairRows::default();
+                for i in batch {
+                    let (source, target) = &pairs[*i];
+                    rows.source.push(source.iter().copied());
+                    rows.target.push(
+                        [c.decoder_start_token_id]
+                            .into_iter()
+                            .chain(target.iter().copied()),
+                    );
+                    rows.labels
+                        .extend(target.iter().copied().chain([c.eos_token_id]));
+                }
+                let losses = self.model.loss(
+                    &mut run,
+                    &rows,
+                    LossOptions {
+                        label_smoothing: 0.0,
+                        scale: 1.0,
+                    },
+                );
+                let of = |span: &crate::text::batch::Span| Scored {
+                    token_log_probs: losses[span.start..span.start + span.len]
+                        .iter()
+                        .map(|l| -l.negative_log_likelihood)
+                        .collect(),
+                };
+                rows.target.spans.iter().map(of).collect()
+            })
+            .collect();
+        Ok(in_order(pairs.len(), &batches, scored))
+    }
+
+    /// Logits of given decoder inputs: for each sentence `[decoder tokens][vocab]`.
+    ///
+    /// # Errors
+    /// An id or a length out of range.
+    pub fn logits(&self, source: &[Vec<u32>], target: &[Vec<u32>]) -> Result<Vec<Vec<Vec<f32>>>> {
+        let c = self.model.config();
+        if source.len() != target.len() {
+            return Err(Error::new("source and target do not pair up")
+                .expected(format!("{} decoder inputs", source.len()))
+                .found(target.len().to_string()));
+        }
+        for (i, (source, target)) in source.iter().zip(target).enumerate() {
+            self.check(i, "input_ids", source, c.source_vocab_size)?;
+            self.check(i, "decoder_input_ids", target, c.target_vocab_size)?;
+        }
+        let arena = Arena::default();
+        let mut run = Run::inference(&arena, &self.weights, &self.packed);
+        let (source, target): (Rows, Rows) = (source.iter().collect(), target.iter().collect());
+        let memory = self.model.encode(&mut run, &source);
+        let x = self.model.decode(&mut run, &target, &memory, &source);
+        let logits = self.model.logits(&mut run, &x);
+        let of = |s: &crate::text::batch::Span| {
+            (s.start..s.start + s.len)
+                .map(|r| logits.row(r).to_vec())
+                .collect()
+        };
+        Ok(target.spans.iter().map(of).collect())
+    }
+
+    /// Refuses ids that the model has no row for, and sentences that are empty (`source`) or longer than its positions.
+    fn check(&self, number: usize, side: &str, ids: &[u32], vocab: usize) -> Result<()> {
+        let place = || format!("sentence {}, {side}", number + 1);
+        if let Some(id) = ids.iter().find(|id| **id as usize >= vocab) {
+            return Err(Error::new("a token id is out of range")
+                .at(place())
+                .expected(format!("below {vocab}, the vocabulary's size"))
+                .found(id.to_string())
+                .hint("use the tokenizer that belongs to this model"));
+        }
+        if ids.len() > self.max_tokens() || (ids.is_empty() && side == "source") {
+            return Err(
+                Error::new("a sentence has a length that the model cannot take")
+                    .at(place())
+                    .expected(format!("1 to {} tokens", self.max_tokens()))
+                    .found(format!("{} tokens", ids.len())),
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Sentences of like length together, at most `batch_tokens` tokens a batch (a longer sentence is alone).
+fn batches(lengths: impl Iterator<Item = usize>, batch_tokens: usize) -> Vec<Vec<usize>> {
+    let mut order: Vec<(usize, usize)> = lengths.enumerate().map(|(i, len)| (len, i)).collect();
+    // The longest first, so that no long batch is left for one thread at the end.
+    order.sort_by(|a, b| b.cmp(a));
+    let mut batches: Vec<Vec<usize>> = Vec::new();
+    let mut room = 0;
+    for (len, i) in order {
+        match batches.last_mut() {
+            Some(batch) if len <= room => {
+                batch.push(i);
+                room -= len;
+            }
+            _ => {
+                batches.push(vec![i]);
+                room = batch_tokens.saturating_sub(len);
+            }
+        }
+    }
+    batches
+}
+
+/// Puts the results of batches in the order of the sentences.
+fn in_order<T>(n: usize, batches: &[Vec<usize>], results: Vec<Vec<T>>) -> Vec<T> {
+    let mut all: Vec<(usize, T)> = Vec::with_capacity(n);
+    for (batch, results) in batches.iter().zip(results) {
+        all.extend(batch.iter().copied().zip(results));
+    }
+    all.sort_by_key(|(i, _)| *i);
+    all.into_iter().map(|(_, result)| result).collect()
+}
+
+/// The model as the search sees it.
+struct Decoder<'a> {
+    model: &'a Transformer,
+    run: Run<'a>,
+    state: DecoderState,
+}
+
+impl StepDecoder for Decoder<'_> {
+    fn vocab_size(&self) -> usize {
+        self.model.config().target_vocab_size
+    }
+
+    fn step(&mut self, tokens: &[u32], logits: &mut Vec<f32>) -> Result<()> {
+        let x = self
+            .model
+            .decode_step(&mut self.run, tokens, &mut self.state);
+        let all = self.model.logits(&mut self.run, &x);
+        logits.clear();
+        logits.extend_from_slice(all.data());
+        Ok(())
+    }
+
+    fn reorder(&mut self, parents: &[usize]) {
+        self.state.reorder(parents);
+    }
+
+    fn attention(&self) -> Option<Vec<Vec<f32>>> {
+        self.state.attention().map(<[_]>::to_vec)
+    }
+}

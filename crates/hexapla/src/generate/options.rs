@@ -1,0 +1,331 @@
+//! The settings of a search.
+
+use super::sampling::Sampling;
+use crate::config::TransformerConfig;
+use crate::error::{Error, Result};
+
+/// When a sentence's beam search may stop although hypotheses are still open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum EarlyStopping {
+    /// Once as many are finished as the beam is wide, and the best open one, scored as if it ended now, is no
+    /// better than the worst of them. (`early_stopping=False` in transformers.)
+    #[default]
+    Heuristic,
+    /// As soon as that many are finished. (`True`.)
+    WhenFull,
+    /// Only once no open one could still get better: like the heuristic, but under a positive length penalty the
+    /// open one is scored as if it had the longest length. (`"never"`.)
+    Never,
+}
+
+/// How to search.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SearchOptions {
+    /// Open hypotheses for each sentence; 1 is greedy decoding.
+    pub beam_size: usize,
+    /// Hypotheses returned for each sentence, best first (samples: in the order of their random streams).
+    pub n_best: usize,
+    /// A hypothesis' score is its log-probability divided by its length, end token included, to this power.
+    pub length_penalty: f32,
+    /// When to stop with open hypotheses.
+    pub early_stopping: EarlyStopping,
+    /// The end token is not produced before this many other tokens.
+    pub min_length: usize,
+    /// The end token is never produced, so every output has its longest length: for benchmarks.
+    pub ignore_eos: bool,
+    /// Tokens already there (the start token too) have a positive score divided, a negative one multiplied by this;
+    /// 1 changes nothing. Scores are logits in greedy decoding and sampling, log-probabilities in beam search.
+    pub repetition_penalty: f32,
+    /// No run of this many tokens occurs twice (the start token counts); 0 is no limit.
+    pub no_repeat_ngram_size: usize,
+    /// Token ids that are never produced. Their probability is not given to the others in beam search, and is in
+    /// greedy decoding and sampling. The end token in this list has no effect.
+    pub suppressed_ids: Vec<u32>,
+    /// What the decoder is fed first. Not part of the output.
+    pub start_id: u32,
+    /// What ends a hypothesis.
+    pub eos_id: u32,
+    /// The first token of every output, where the prefix does not say otherwise.
+    pub forced_bos_id: Option<u32>,
+    /// The last token of an output that reaches its longest length.
+    pub forced_eos_id: Option<u32>,
+    /// Draw tokens by chance; `beam_size` is then 1 and `n_best` is the number of samples.
+    pub sampling: Option<Sampling>,
+    /// Return the cross-attention of every output token.
+    pub attention: bool,
+}
+
+impl SearchOptions {
+    /// Widest beam, and the greatest number of samples.
+    pub const MAX_BEAM_SIZE: usize = 1024;
+
+    /// Greedy decoding from `start_id` to `eos_id`, without constraints.
+    pub fn new(start_id: u32, eos_id: u32) -> Self {
+        SearchOptions {
+            beam_size: 1,
+            n_best: 1,
+            length_penalty: 1.0,
+            early_stopping: EarlyStopping::default(),
+            min_length: 0,
+            ignore_eos: false,
+            repetition_penalty: 1.0,
+            no_repeat_ngram_size: 0,
+            suppressed_ids: Vec::new(),
+            start_id,
+            eos_id,
+            forced_bos_id: None,
+            forced_eos_id: None,
+            sampling: None,
+            attention: false,
+        }
+    }
+
+    /// Greedy decoding with a model's special tokens; padding is never produced.
+    pub fn for_model(config: &TransformerConfig) -> Self {
+        SearchOptions {
+            suppressed_ids: vec![config.pad_token_id],
+            forced_bos_id: config.forced_bos_token_id,
+            ..SearchOptions::new(config.decoder_start_token_id, config.eos_token_id)
+        }
+    }
+
+    /// Checks the settings against each other and against the model's vocabulary.
+    ///
+    /// # Errors
+    /// Names the first setting that does not fit.
+    pub fn validate(&self, vocab_size: usize) -> Result<()> {
+        self.validate_widths()?;
+        let finite = |key, value: f32| match value.is_finite() {
+            true => Ok(()),
+            false => Err(refuse(key, "a finite number", value)),
+        };
+        finite("length_penalty", self.length_penalty)?;
+        finite("repetition_penalty", self.repetition_penalty)?;
+        if self.repetition_penalty <= 0.0 {
+            return Err(refuse(
+                "repetition_penalty",
+                "above 0",
+                self.repetition_penalty,
+            ));
+        }
+        if let Some(sampling) = &self.sampling {
+            sampling.validate()?;
+        }
+        let single = [
+            ("start_id", Some(self.start_id)),
+            ("eos_id", Some(self.eos_id)),
+            ("forced_bos_id", self.forced_bos_id),
+            ("forced_eos_id", self.forced_eos_id),
+        ];
+        let suppressed = self
+            .suppressed_ids
+            .iter()
+            .map(|id| ("suppressed_ids", Some(*id)));
+        for (key, id) in single.into_iter().chain(suppressed) {
+            if let Some(id) = id.filter(|id| *id as usize >= vocab_size) {
+                return Err(refuse(
+                    key,
+                    &format!("below the vocabulary's size {vocab_size}"),
+                    id,
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_widths(&self) -> Result<()> {
+        let range = format!("1 to {}", Self::MAX_BEAM_SIZE);
+        for (key, value) in [("beam_size", self.beam_size), ("n_best", self.n_best)] {
+            if value == 0 || value > Self::MAX_BEAM_SIZE {
+                return Err(refuse(key, &range, value));
+            }
+        }
+        if self.sampling.is_some() && self.beam_size != 1 {
+            return Err(
+                refuse("beam_size", "1 where tokens are sampled", self.beam_size)
+                    .hint("n_best sets the number of samples"),
+            );
+        }
+        if self.sampling.is_none() && self.n_best > self.beam_size {
+            let expected = format!("at most beam_size {}", self.beam_size);
+            return Err(refuse("n_best", &expected, self.n_best).hint("widen the beam, or sample"));
+        }
+        Ok(())
+    }
+
+    /// What a log-probability is divided by for an output of `length` tokens.
+    pub(super) fn length_divisor(&self, length: usize) -> f32 {
+        libm::pow(length.max(1) as f64, f64::from(self.length_penalty)) as f32
+    }
+}
+
+/// An error about a setting of the search.
+pub(super) fn refuse(key: &str, expected: &str, found: impl ToString) -> Error {
+    Error::new("a search setting is out of range")
+        .at(key)
+        .expected(expected)
+        .found(found.to_string())
+}
+
+/// One sentence to search for. The model knows its source already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SearchInput {
+    /// Tokens that the output starts with.
+    pub prefix: Vec<u32>,
+    /// Longest output in tokens, prefix and end token included; at least 1.
+    pub max_length: usize,
+    /// Which random stream this sentence samples from: its number in the whole text, whatever its batch.
+    pub seed_index: u64,
+}
+
+impl SearchInput {
+    /// Checks this sentence, the `place`-th of its batch, against the options and the vocabulary.
+    pub(super) fn validate(
+        &self,
+        place: usize,
+        options: &SearchOptions,
+        vocab_size: usize,
+    ) -> Result<()> {
+        let refuse = |key, expected: &str, found: String| {
+            Err(refuse(
+                &format!("sentence {}, {key}", place + 1),
+                expected,
+                found,
+            ))
+        };
+        if self.max_length == 0 {
+            return refuse("max_length", "at least 1", "0".into());
+        }
+        if self.prefix.len() > self.max_length {
+            let expected = format!("at most max_length {} tokens", self.max_length);
+            return refuse("prefix", &expected, format!("{} tokens", self.prefix.len()));
+        }
+        if let Some(id) = self.prefix.iter().find(|id| **id as usize >= vocab_size) {
+            return refuse(
+                "prefix",
+                &format!("ids below the vocabulary's size {vocab_size}"),
+                id.to_string(),
+            );
+        }
+        if self.prefix.contains(&options.eos_id) {
+            return refuse("prefix", "no end token", format!("id {}", options.eos_id));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(change: impl Fn(&mut SearchOptions)) -> String {
+        let mut options = SearchOptions::new(1, 0);
+        options.validate(10).unwrap();
+        change(&mut options);
+        options.validate(10).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn settings_out_of_range_are_named() {
+        let sampling = |f: fn(&mut Sampling)| {
+            move |o: &mut SearchOptions| {
+                let mut sampling = Sampling::default();
+                f(&mut sampling);
+                o.sampling = Some(sampling);
+            }
+        };
+        for (message, key) in [
+            (message(|o| o.beam_size = 0), "beam_size"),
+            (message(|o| o.beam_size = 1 << 20), "beam_size"),
+            (message(|o| o.n_best = 0), "n_best"),
+            (message(|o| o.n_best = 2), "n_best"),
+            (message(|o| o.length_penalty = f32::NAN), "length_penalty"),
+            (
+                message(|o| o.repetition_penalty = 0.0),
+                "repetition_penalty",
+            ),
+            (
+                message(|o| o.repetition_penalty = f32::INFINITY),
+                "repetition_penalty",
+            ),
+            (message(|o| o.start_id = 10), "start_id"),
+            (message(|o| o.eos_id = 10), "eos_id"),
+            (message(|o| o.forced_bos_id = Some(10)), "forced_bos_id"),
+            (message(|o| o.forced_eos_id = Some(11)), "forced_eos_id"),
+            (
+                message(|o| o.suppressed_ids = vec![3, 10]),
+                "suppressed_ids",
+            ),
+            (message(sampling(|s| s.temperature = 0.0)), "temperature"),
+            (
+                message(sampling(|s| s.temperature = f32::NAN)),
+                "temperature",
+            ),
+            (message(sampling(|s| s.top_p = 0.0)), "top_p"),
+            (message(sampling(|s| s.top_p = 1.1)), "top_p"),
+            (message(sampling(|s| s.top_p = f32::NAN)), "top_p"),
+        ] {
+            assert!(
+                message.contains(&format!("where: {key}\n")),
+                "{key}: {message}"
+            );
+        }
+    }
+
+    #[test]
+    fn sampling_and_beams_exclude_each_other() {
+        let mut options = SearchOptions::new(1, 0);
+        options.sampling = Some(Sampling::default());
+        options.n_best = 5;
+        options.validate(10).unwrap();
+        options.beam_size = 2;
+        assert!(options.validate(10).is_err());
+    }
+
+    #[test]
+    fn sentences_are_checked() {
+        let options = SearchOptions::new(1, 0);
+        let good = SearchInput {
+            prefix: vec![2, 3],
+            max_length: 2,
+            seed_index: 0,
+        };
+        good.validate(0, &options, 10).unwrap();
+        for (bad, part) in [
+            (
+                SearchInput {
+                    max_length: 0,
+                    ..good.clone()
+                },
+                "max_length",
+            ),
+            (
+                SearchInput {
+                    max_length: 1,
+                    ..good.clone()
+                },
+                "2 tokens",
+            ),
+            (
+                SearchInput {
+                    prefix: vec![10],
+                    ..good.clone()
+                },
+                "found: 10",
+            ),
+            (
+                SearchInput {
+                    prefix: vec![0],
+                    ..good.clone()
+                },
+                "end token",
+            ),
+        ] {
+            let message = bad.validate(6, &options, 10).unwrap_err().to_string();
+            assert!(
+                message.contains("sentence 7") && message.contains(part),
+                "{message}"
+            );
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! The loop over a batch: which rows the decoder computes, and for which sentence.
+
+use rayon::prelude::*;
+
+use super::beam::Beam;
+use super::chains::Chains;
+use super::decoder::StepDecoder;
+use super::hypothesis::Hypothesis;
+use super::options::{SearchInput, SearchOptions};
+use super::trace::Live;
+use crate::error::{Error, Result};
+
+/// Logits of a step from which on its sentences are worth dividing among threads.
+const PARALLEL_FROM: usize = 1 << 17;
+
+/// One sentence's part of a step.
+pub(super) struct StepInput<'a> {
+    /// `[open hypotheses, vocab]`, to be overwritten freely.
+    pub(super) logits: &'a mut [f32],
+    pub(super) vocab_size: usize,
+    /// One row for each open hypothesis, or none where attention is not asked for.
+    pub(super) attention: Vec<Vec<f32>>,
+}
+
+/// One sentence of a batch being searched.
+pub(super) trait Sentence: Send {
+    /// The open hypotheses; none once the sentence is done.
+    fn live(&self) -> &[Live];
+    /// Takes the logits of the open hypotheses and continues them.
+    fn advance(&mut self, step: StepInput) -> Result<()>;
+    /// The result, once done.
+    fn hypotheses(&self) -> Vec<Hypothesis>;
+}
+
+/// A sentence that is not done.
+struct Active<'a> {
+    /// Its place in the batch.
+    place: usize,
+    /// Rows that it had in the last step.
+    rows: usize,
+    sentence: Box<dyn Sentence + 'a>,
+}
+
+/// Searches for the output of every sentence of a batch.
+///
+/// The decoder holds one live hypothesis for each sentence, in order. It is asked for exactly one row for each open
+/// hypothesis: a sentence has 1 row at first, up to `beam_size` (or `n_best` samples) later, and none once it is done.
+/// Returns for each sentence its hypotheses as [`SearchOptions::n_best`] says.
+///
+/// # Errors
+/// Settings or sentences out of range, an error of the decoder, logits that are not numbers, or attention asked of a
+/// decoder that has none.
+pub fn search(
+    decoder: &mut dyn StepDecoder,
+    sentences: &[SearchInput],
+    options: &SearchOptions,
+) -> Result<Vec<Vec<Hypothesis>>> {
+    let vocab_size = decoder.vocab_size();
+    options.validate(vocab_size)?;
+    for (place, input) in sentences.iter().enumerate() {
+        input.validate(place, options, vocab_size)?;
+    }
+    let mut results = vec![Vec::new(); sentences.len()];
+    let new = |(place, input)| Active {
+        place,
+        rows: 1,
+        sentence: start(options, input),
+    };
+    let mut active: Vec<Active> = sentences.iter().enumerate().map(new).collect();
+    let (mut tokens, mut parents) = (vec![options.start_id; sentences.len()], Vec::new());
+    let mut logits = Vec::new();
+    while !tokens.is_empty() {
+        decoder.step(&tokens, &mut logits)?;
+        let attention = step_attention(decoder, options, tokens.len())?;
+        advance(
+            &mut active,
+            &mut logits,
+            vocab_size,
+            tokens.len(),
+            attention,
+        )?;
+        let rows = tokens.len();
+        next_rows(&mut active, &mut tokens, &mut parents);
+        active.retain(|active| {
+            if active.rows == 0 {
+                results[active.place] = active.sentence.hypotheses();
+            }
+            active.rows > 0
+        });
+        let unchanged = parents.len() == rows
+            && parents
+                .iter()
+                .enumerate()
+                .all(|(row, parent)| row == *parent);
+        if !unchanged && !parents.is_empty() {
+            decoder.reorder(&parents);
+        }
+    }
+    Ok(results)
+}
+
+fn start<'a>(options: &'a SearchOptions, input: &'a SearchInput) -> Box<dyn Sentence + 'a> {
+    if options.beam_size > 1 {
+        Box::new(Beam::new(options, input))
+    } else {
+        Box::new(Chains::new(options, input))
+    }
+}
+
+/// The attention of the last step, checked: one row for each hypothesis, or nothing where it is not asked for.
+fn step_attention(
+    decoder: &dyn StepDecoder,
+    options: &SearchOptions,
+    rows: usize,
+) -> Result<Vec<Vec<f32>>> {
+    if !options.attention {
+        return Ok(Vec::new());
+    }
+    let attention = decoder.attention().ok_or_else(|| {
+        Error::new("the model has no attention to the source")
+            .hint("search without `attention` and alignments")
+    })?;
+    if attention.len() != rows {
+        return Err(
+            Error::new("the model returned attention of the wrong shape")
+                .expected(format!("{rows} rows"))
+                .found(format!("{} rows", attention.len())),
+        );
+    }
+    Ok(attention)
+}
+
+/// Hands every sentence its rows. Sentences do not share anything, so threads cannot change a result.
+fn advance(
+    active: &mut [Active],
+    logits: &mut [f32],
+    vocab_size: usize,
+    rows: usize,
+    attention: Vec<Vec<f32>>,
+) -> Result<()> {
+    if logits.len() != rows * vocab_size {
+        return Err(Error::new("the model returned logits of the wrong shape")
+            .expected(format!("{rows} rows of {vocab_size} numbers"))
+            .found(format!("{} numbers", logits.len())));
+    }
+    let parallel = logits.len() >= PARALLEL_FROM && rayon::current_num_threads() > 1;
+    let (mut rest, mut attention) = (logits, attention.into_iter());
+    let mut work = Vec::with_capacity(active.len());
+    for active in active {
+        let (logits, others) = rest.split_at_mut(active.rows * vocab_size);
+        rest = others;
+        let attention = attention.by_ref().take(active.rows).collect();
+        work.push((
+            active,
+            StepInput {
+                logits,
+                vocab_size,
+                attention,
+            },
+        ));
+    }
+    let run = |(active, step): (&mut Active, StepInput)| {
+        let place = active.place + 1;
+        active
+            .sentence
+            .advance(step)
+            .map_err(|e| e.at(format!("sentence {place} of the batch")))
+    };
+    if parallel {
+        // Collected in order, so that the error reported is the first sentence's however threads run.
+        let results: Vec<Result<()>> = work.into_par_iter().map(run).collect();
+        results.into_iter().collect()
+    } else {
+        work.into_iter().try_for_each(run)
+    }
+}
+
+/// What the decoder is fed next, and from which of its rows.
+fn next_rows(active: &mut [Active], tokens: &mut Vec<u32>, parents: &mut Vec<usize>) {
+    tokens.clear();
+    parents.clear();
+    let mut first_row = 0;
+    for active in active {
+        let live = active.sentence.live();
+        tokens.extend(live.iter().map(|live| live.token));
+        parents.extend(live.iter().map(|live| first_row + live.row));
+        first_row += active.rows;
+        active.rows = live.len();
+    }
+}
+
+/// The error for logits that cannot be turned into probabilities.
+pub(super) fn not_a_number() -> Error {
+    Error::new("the model's output is not a number")
+        .expected("finite logits")
+        .found("NaN or infinity")
+        .hint("the weights may be damaged, or training has diverged")
+}

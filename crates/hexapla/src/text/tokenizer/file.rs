@@ -1,0 +1,272 @@
+//! Reading and writing `tokenizer.json`: nothing in it is trusted.
+
+use std::collections::HashSet;
+use std::io::{Read, Write};
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::{BOS, CONTROL, EOS, Marker, PAD, Tokenizer, UNK, codes, guarded};
+use crate::error::{Error, Result};
+
+/// Largest file that is read. The largest vocabularies in use (250,000 pieces) take some 35 MB.
+const MAX_BYTES: u64 = 512 << 20;
+/// Ids stay below this: the largest vocabulary that a model's configuration allows.
+const MAX_IDS: u32 = 1 << 24;
+
+impl Tokenizer {
+    /// Reads the `tokenizer.json` at `path`.
+    ///
+    /// # Errors
+    /// The file is missing, too large, not UTF-8, or no valid tokenizer.
+    pub fn open(path: &Path) -> Result<Self> {
+        let fail = |e: std::io::Error| Error::io("cannot read the tokenizer", path, &e);
+        let mut bytes = Vec::new();
+        std::fs::File::open(path)
+            .map_err(fail)?
+            .take(MAX_BYTES + 1)
+            .read_to_end(&mut bytes)
+            .map_err(fail)?;
+        Self::from_bytes(&bytes).map_err(|e| e.at(path.display().to_string()))
+    }
+
+    /// Reads a `tokenizer.json` from memory.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::open`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        if bytes.len() as u64 > MAX_BYTES {
+            return Err(broken()
+                .expected(format!("at most {MAX_BYTES} bytes"))
+                .found("more"));
+        }
+        let text = std::str::from_utf8(bytes)
+            .map_err(|e| broken().expected("UTF-8").found(e.to_string()))?;
+        Self::from_json(text.to_string())
+    }
+
+    /// Reads a `tokenizer.json` from a text.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::open`].
+    pub fn from_json(json: String) -> Result<Self> {
+        let mut value: Value = serde_json::from_str(&json)
+            .map_err(|e| broken().expected("a tokenizer.json").found(e.to_string()))?;
+        check(&value)?;
+        let special_names = special_names(&value);
+        let marker = marker(&value);
+        let text = if prepare(&mut value) {
+            value.to_string()
+        } else {
+            json.clone()
+        };
+        let mut inner: tokenizers::Tokenizer =
+            guarded("cannot read the tokenizer", || text.parse())?;
+        inner.set_encode_special_tokens(true);
+        let vocab = inner.get_vocab(true);
+        let largest = vocab.values().copied().max().ok_or_else(|| {
+            broken()
+                .at("model.vocab")
+                .expected("at least one token")
+                .found("none")
+        })?;
+        if largest >= MAX_IDS {
+            return Err(broken()
+                .at("model.vocab")
+                .expected(format!("ids below {MAX_IDS}"))
+                .found(largest.to_string()));
+        }
+        let first = |names: &[&str]| names.iter().find_map(|name| vocab.get(*name).copied());
+        Ok(Tokenizer {
+            marker,
+            vocab_size: largest as usize + 1,
+            bos: first(&[BOS, "<bos>", "[CLS]", "<|endoftext|>"]),
+            pad: first(&[PAD, "[PAD]"]),
+            eos: first(&[EOS, "<eos>", "[SEP]", "<|endoftext|>"]),
+            unk: first(&[UNK, "[UNK]"]),
+            special: special_names
+                .iter()
+                .filter_map(|name| vocab.get(name).copied())
+                .collect(),
+            notes: Vec::new(),
+            inner,
+            json,
+        })
+    }
+}
+
+fn broken() -> Error {
+    Error::new("the tokenizer cannot be used")
+}
+
+/// Refuses what the `tokenizers` crate would accept and then panic on.
+fn check(value: &Value) -> Result<()> {
+    if !value.is_object() || !value["model"].is_object() {
+        return Err(broken().at("model").expected("an object").found("none"));
+    }
+    let model = &value["model"];
+    if let Some(prefix) = model["continuing_subword_prefix"]
+        .as_str()
+        .filter(|p| !p.is_empty())
+        && let Some(merges) = model["merges"].as_array()
+    {
+        for (number, merge) in merges.iter().enumerate() {
+            let right = merge[1]
+                .as_str()
+                .or_else(|| merge.as_str()?.split(' ').nth(1));
+            if !right.is_some_and(|right| right.starts_with(prefix)) {
+                return Err(broken()
+                    .at(format!("model.merges[{number}]"))
+                    .expected(format!("a right side that starts with `{prefix}`"))
+                    .found(merge.to_string()));
+            }
+        }
+    }
+    check_parts("normalizer", &value["normalizer"])?;
+    check_parts("decoder", &value["decoder"])?;
+    check_parts("pre_tokenizer", &value["pre_tokenizer"])
+}
+
+/// Checks one part and those inside it. The depth is bounded by the JSON parser's.
+fn check_parts(place: &str, part: &Value) -> Result<()> {
+    let refuse = |key: &str, expected: &str| {
+        Err(broken()
+            .at(format!("{place}.{key}"))
+            .expected(expected)
+            .found(part[key].to_string().chars().take(60).collect::<String>()))
+    };
+    match (place, part["type"].as_str()) {
+        ("decoder", Some("Strip")) if part["stop"].as_u64() != Some(0) => {
+            return refuse("stop", "0");
+        }
+        ("pre_tokenizer", Some("FixedLength")) if part["length"].as_u64() == Some(0) => {
+            return refuse("length", "at least 1");
+        }
+        ("normalizer", Some("Precompiled")) if !is_character_map(part) => {
+            return refuse(
+                "precompiled_charsmap",
+                "a SentencePiece character map in Base64",
+            );
+        }
+        _ => {}
+    }
+    for list in ["normalizers", "decoders", "pretokenizers"] {
+        for inner in part[list].as_array().into_iter().flatten() {
+            check_parts(place, inner)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether the crate can read a SentencePiece character map, and would not ask for more memory than the map is long: its first
+/// four bytes give the length of a table.
+fn is_character_map(part: &Value) -> bool {
+    let Some(map) = part["precompiled_charsmap"].as_str() else {
+        return false;
+    };
+    let mut bits = 0u64;
+    for c in map.bytes().take(6) {
+        let digit = match c {
+            b'A'..=b'Z' => c - b'A',
+            b'a'..=b'z' => c - b'a' + 26,
+            b'0'..=b'9' => c - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return false,
+        };
+        bits = bits << 6 | u64::from(digit);
+    }
+    // 36 bits, of which the first 32 are the number, little-endian.
+    let table = ((bits >> 4) as u32).swap_bytes();
+    (4..map.len() as u64).contains(&u64::from(table))
+        && serde_json::from_str::<tokenizers::normalizers::Precompiled>(&part.to_string()).is_ok()
+}
+
+/// Names of the tokens that are no text.
+fn special_names(value: &Value) -> HashSet<String> {
+    let added = value["added_tokens"].as_array().into_iter().flatten();
+    added
+        .filter(|token| token["special"].as_bool() == Some(true))
+        .filter_map(|token| token["content"].as_str())
+        .map(str::to_string)
+        .collect()
+}
+
+/// Changes what must not act while encoding; says whether anything changed.
+///
+/// Truncation would cut text silently, padding is never computed on, and dropout would make encoding random. A special token
+/// other than the control tokens is found in text (the crate finds only those not called special when it is told to leave
+/// special ones as text).
+fn prepare(value: &mut Value) -> bool {
+    let mut changed = false;
+    for key in ["truncation", "padding"] {
+        if let Some(setting) = value.get_mut(key).filter(|setting| !setting.is_null()) {
+            *setting = Value::Null;
+            changed = true;
+        }
+    }
+    if let Some(dropout) = value["model"]
+        .get_mut("dropout")
+        .filter(|dropout| !dropout.is_null())
+    {
+        *dropout = Value::Null;
+        changed = true;
+    }
+    let added = value.get_mut("added_tokens").and_then(Value::as_array_mut);
+    for token in added.into_iter().flatten() {
+        let is_control = token["content"]
+            .as_str()
+            .is_some_and(|name| CONTROL.contains(&name));
+        if !is_control && token["special"].as_bool() == Some(true) {
+            token["special"] = Value::Bool(false);
+            changed = true;
+        }
+    }
+    changed
+}
+
+fn marker(value: &Value) -> Marker {
+    let has_part = |part: &Value, kind: &str| {
+        let inner = part["decoders"].as_array().into_iter().flatten();
+        std::iter::once(part)
+            .chain(inner)
+            .any(|p| p["type"].as_str() == Some(kind))
+    };
+    let decoder = &value["decoder"];
+    if value["model"]["end_of_word_suffix"].as_str() == Some(codes::END_OF_WORD) {
+        Marker::Suffix
+    } else if value["model"]["type"].as_str() == Some("WordLevel") {
+        Marker::Joiner
+    } else if has_part(decoder, "ByteLevel") {
+        Marker::Bytes
+    } else {
+        Marker::Own
+    }
+}
+
+/// Writes a file so that a reader finds the old one or the new one, never a part.
+pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let fail = |e: &std::io::Error| Error::io("cannot write the tokenizer", path, e);
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|e| fail(&e))?;
+    file.write_all(bytes).map_err(|e| fail(&e))?;
+    file.as_file().sync_all().map_err(|e| fail(&e))?;
+    make_readable(file.as_file()).map_err(|e| fail(&e))?;
+    file.persist(path).map_err(|e| fail(&e.error))?;
+    Ok(())
+}
+
+/// Temporary files are private; a tokenizer is not.
+#[cfg(unix)]
+fn make_readable(file: &std::fs::File) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    file.set_permissions(std::fs::Permissions::from_mode(0o644))
+}
+
+#[cfg(not(unix))]
+fn make_readable(_: &std::fs::File) -> std::io::Result<()> {
+    Ok(())
+}

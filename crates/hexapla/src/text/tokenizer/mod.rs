@@ -1,0 +1,298 @@
+//! Text ↔ token ids.
+//!
+//! A tokenizer is a Hugging Face `tokenizer.json`; what is trained here gives the same ids in Python's `tokenizers` and in
+//! `transformers.PreTrainedTokenizerFast`.
+//!
+//! | kind | text is normalised | text is cut into | unknown characters |
+//! | --- | --- | --- | --- |
+//! | `bpe`, `unigram` | NFC (not the NFKC of SentencePiece, which would turn Chinese `，` into `,`), runs of white space and `▁` become one space, ends trimmed | words that start with `▁`, punctuation apart | UTF-8 bytes `<0xE4>` |
+//! | `byte_bpe` | not at all | GPT-2's words, over bytes | cannot occur |
+//! | `pieces` | not at all | what stands between spaces | `<unk>` |
+//! | `bpe` with `codes` | not at all | what stands between spaces, then subword-nmt's merges | `<unk>` |
+//!
+//! Decoding gives the normalised text back. Special tokens come first in every vocabulary trained here, at fixed ids.
+
+mod alphabet;
+mod codes;
+mod file;
+mod merges;
+mod pair;
+mod stats;
+mod train;
+mod unigram;
+
+use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use rayon::prelude::*;
+
+use crate::error::{Error, Result};
+pub use pair::Tokenizers;
+pub use stats::{Split, TokenizerStats};
+
+/// Starts a text: id 0 in every tokenizer trained here.
+pub const BOS: &str = "<s>";
+/// Padding: id 1 in every tokenizer trained here (M2M-100 counts its positions from here).
+pub const PAD: &str = "<pad>";
+/// Ends a text: id 2 in every tokenizer trained here.
+pub const EOS: &str = "</s>";
+/// Stands for what the vocabulary does not know: id 3 in every tokenizer trained here.
+pub const UNK: &str = "<unk>";
+
+/// The special tokens that every tokenizer trained here starts with, in the order of their ids.
+pub const CONTROL: [&str; 4] = [BOS, PAD, EOS, UNK];
+
+/// How a piece shows where words begin or end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Marker {
+    /// The piece's own text says it (`▁`, `##`, or nothing at all).
+    Own,
+    /// GPT-2's letters for bytes; `Ġ` is a space.
+    Bytes,
+    /// `</w>` ends a word; shown as subword-nmt shows it, with `@@` where a word goes on.
+    Suffix,
+    /// The text itself carries `@@`.
+    Joiner,
+}
+
+/// Cuts text into tokens and puts it together again.
+///
+/// ```
+/// use hexapla::config::{TokenizerKind, TokenizerTable};
+/// use hexapla::text::tokenizer::Tokenizer;
+/// let table = TokenizerTable { kind: TokenizerKind::ByteBpe, vocab_size: 280, ..Default::default() };
+/// let tokenizer = Tokenizer::train(&table, ["a man and a dog", "a man"])?;
+/// let ids = tokenizer.encode("a dog, 一")?;
+/// assert_eq!(tokenizer.decode(&ids)?, "a dog, 一");
+/// # Ok::<(), hexapla::error::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    json: String,
+    marker: Marker,
+    vocab_size: usize,
+    bos: Option<u32>,
+    pad: Option<u32>,
+    eos: Option<u32>,
+    unk: Option<u32>,
+    /// Ids that are no text: left out by `decode`.
+    special: HashSet<u32>,
+    notes: Vec<String>,
+}
+
+impl Tokenizer {
+    /// The ids of `text`, without a start or end token.
+    ///
+    /// User tokens such as `>>de<<` are one id wherever they stand. A text that spells `</s>` is a text: the ids of
+    /// [`BOS`], [`PAD`] and [`EOS`] never come out of here.
+    ///
+    /// # Errors
+    /// A tokenizer from elsewhere that cannot tokenise this text.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let encoding = guarded("cannot tokenise the text", || {
+            self.inner.encode_fast(text, false)
+        })?;
+        Ok(encoding
+            .get_ids()
+            .iter()
+            .map(|id| self.as_text(*id))
+            .collect())
+    }
+
+    /// [`Tokenizer::encode`] for many texts, on all threads, in order.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_all<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Vec<Vec<u32>>> {
+        texts
+            .par_iter()
+            .map(|text| self.encode(text.as_ref()))
+            .collect()
+    }
+
+    /// A control token that a vocabulary lookup found in plain text stands for itself no longer.
+    fn as_text(&self, id: u32) -> u32 {
+        let id_of = Some(id);
+        if id_of == self.bos || id_of == self.pad || id_of == self.eos {
+            self.unk.unwrap_or(id)
+        } else {
+            id
+        }
+    }
+
+    /// The text of `ids`; special tokens are left out.
+    ///
+    /// # Errors
+    /// An id beyond the vocabulary.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        if let Some(id) = ids.iter().find(|id| **id as usize >= self.vocab_size) {
+            return Err(Error::new("cannot decode token ids")
+                .expected(format!("ids below {}", self.vocab_size))
+                .found(id.to_string())
+                .hint("use the tokenizer that made these ids"));
+        }
+        let text: Vec<u32> = ids
+            .iter()
+            .copied()
+            .filter(|id| !self.special.contains(id))
+            .collect();
+        if text.is_empty() {
+            // Some decoders of the crate count on a first token.
+            return Ok(String::new());
+        }
+        guarded("cannot decode token ids", || {
+            self.inner.decode(&text, false)
+        })
+    }
+
+    /// `text` as the tokenizer sees it: what `decode(encode(text))` gives back where no special token or unknown piece
+    /// stands in it.
+    ///
+    /// # Errors
+    /// A tokenizer from elsewhere that cannot normalise this text.
+    pub fn normalize(&self, text: &str) -> Result<String> {
+        use tokenizers::Normalizer;
+        let mut normalized = tokenizers::NormalizedString::from(text);
+        if let Some(normalizer) = self.inner.get_normalizer() {
+            guarded("cannot normalise the text", || {
+                normalizer.normalize(&mut normalized)
+            })?;
+        }
+        Ok(normalized.get().to_string())
+    }
+
+    /// The pieces of `text`, one for each id that [`Tokenizer::encode`] gives, as [`Tokenizer::piece`] writes them.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn pieces(&self, text: &str) -> Result<Vec<String>> {
+        let ids = self.encode(text)?;
+        Ok(ids
+            .iter()
+            .map(|id| self.piece(*id).unwrap_or_default())
+            .collect())
+    }
+
+    /// The token with this id as people write it: the vocabulary's own form, except that subword-nmt's `brea` and
+    /// `king</w>` are written `brea@@` and `king`.
+    pub fn piece(&self, id: u32) -> Option<String> {
+        let token = self.id_to_token(id)?;
+        if self.marker != Marker::Suffix || self.special.contains(&id) {
+            return Some(token);
+        }
+        Some(match token.strip_suffix(codes::END_OF_WORD) {
+            Some(word_end) => word_end.to_string(),
+            None => format!("{token}{}", codes::JOINER),
+        })
+    }
+
+    /// The id of a piece written as [`Tokenizer::piece`] writes it.
+    pub fn piece_to_id(&self, piece: &str) -> Option<u32> {
+        if self.marker == Marker::Suffix {
+            let token = match piece.strip_suffix(codes::JOINER) {
+                Some(inner) => inner.to_string(),
+                None => format!("{piece}{}", codes::END_OF_WORD),
+            };
+            if let Some(id) = self.token_to_id(&token) {
+                return Some(id);
+            }
+        }
+        self.token_to_id(piece)
+    }
+
+    /// The vocabulary's own form of an id.
+    pub fn id_to_token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    /// The id of a token in the vocabulary's own form.
+    pub fn token_to_id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// Rows that an embedding table needs: one more than the largest id.
+    pub fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    /// Id of the token that starts a text.
+    pub fn bos_id(&self) -> Option<u32> {
+        self.bos
+    }
+
+    /// Id of the padding token.
+    pub fn pad_id(&self) -> Option<u32> {
+        self.pad
+    }
+
+    /// Id of the token that ends a text.
+    pub fn eos_id(&self) -> Option<u32> {
+        self.eos
+    }
+
+    /// Id of the unknown token.
+    pub fn unk_id(&self) -> Option<u32> {
+        self.unk
+    }
+
+    /// Whether an id is a special token, which no text contains.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.special.contains(&id)
+    }
+
+    /// What a person should be told about the training (for example that the data gave fewer pieces than were asked for);
+    /// empty for a tokenizer that was read from a file.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// The `tokenizer.json`, byte for byte as it was read or as training made it.
+    pub fn to_json(&self) -> &str {
+        &self.json
+    }
+
+    /// The `tokenizer_config.json` with which `transformers.AutoTokenizer` opens the folder.
+    pub fn config_json(&self, max_length: usize) -> String {
+        let token = |id: Option<u32>| id.and_then(|id| self.id_to_token(id));
+        let config = serde_json::json!({
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "model_max_length": max_length,
+            "clean_up_tokenization_spaces": false,
+            "bos_token": token(self.bos),
+            "eos_token": token(self.eos),
+            "pad_token": token(self.pad),
+            "unk_token": token(self.unk),
+        });
+        format!("{config:#}\n")
+    }
+
+    /// Writes `tokenizer.json` at `path`: all of it or nothing.
+    ///
+    /// # Errors
+    /// The folder is missing or cannot be written to.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        file::write_whole(path, self.json.as_bytes())
+    }
+}
+
+/// Runs the `tokenizers` crate and turns a panic inside it into an error.
+///
+/// What can be checked beforehand is checked when a file is read. What cannot: the crate's own parsers panic on some broken
+/// parts that only they understand (a `Precompiled` character map is a double array whose offsets are followed unchecked;
+/// added tokens that strip spaces can overlap; an added token's normalisation is unwrapped). To foresee these would mean to
+/// write those parsers again. A panic leaves no broken state behind: the crate's only mutable state is a cache whose lock is
+/// tried, never waited for.
+fn guarded<T>(what: &str, run: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(Error::new(what).found(error.to_string())),
+        Err(_) => Err(Error::new(what)
+            .found("a tokenizer whose parts contradict each other")
+            .hint("check where this tokenizer.json comes from, or train one with `hexapla tokenizer train`")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+//! The tokenizers of a model's two sides.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::Tokenizer;
+use super::file::write_whole;
+use crate::config::TokenizerTable;
+use crate::error::{Error, Result};
+
+const JOINT: &str = "tokenizer.json";
+const SOURCE: &str = "source_tokenizer.json";
+const TARGET: &str = "target_tokenizer.json";
+
+/// The source's and the target's tokenizer; one and the same where the vocabulary is joint.
+#[derive(Debug, Clone)]
+pub struct Tokenizers {
+    /// Cuts source text.
+    pub source: Arc<Tokenizer>,
+    /// Cuts and writes target text.
+    pub target: Arc<Tokenizer>,
+}
+
+impl Tokenizers {
+    /// One tokenizer for both sides.
+    pub fn joint(tokenizer: Tokenizer) -> Self {
+        let source = Arc::new(tokenizer);
+        Tokenizers {
+            target: source.clone(),
+            source,
+        }
+    }
+
+    /// One for each side.
+    pub fn separate(source: Tokenizer, target: Tokenizer) -> Self {
+        Tokenizers {
+            source: Arc::new(source),
+            target: Arc::new(target),
+        }
+    }
+
+    /// Whether both sides share one vocabulary.
+    pub fn is_joint(&self) -> bool {
+        Arc::ptr_eq(&self.source, &self.target)
+    }
+
+    /// What `table` asks for: the tokenizer of `table.file`, or one trained on both sides, or one trained on each.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::open`] and [`Tokenizer::train`].
+    pub fn prepare(table: &TokenizerTable, source: &[String], target: &[String]) -> Result<Self> {
+        match &table.file {
+            Some(path) => Ok(Self::joint(Tokenizer::open(path)?)),
+            None if table.joint => Ok(Self::joint(Tokenizer::train(
+                table,
+                source.iter().chain(target),
+            )?)),
+            None => Ok(Self::separate(
+                Tokenizer::train(table, source)?,
+                Tokenizer::train(table, target)?,
+            )),
+        }
+    }
+
+    /// Reads `tokenizer.json`, or `source_tokenizer.json` and `target_tokenizer.json`, from a model's folder.
+    ///
+    /// # Errors
+    /// The folder holds neither, or a file is broken.
+    pub fn open_folder(folder: &Path) -> Result<Self> {
+        let [joint, source, target] = [JOINT, SOURCE, TARGET].map(|name| folder.join(name));
+        if source.exists() && target.exists() {
+            return Ok(Self::separate(
+                Tokenizer::open(&source)?,
+                Tokenizer::open(&target)?,
+            ));
+        }
+        if joint.exists() {
+            return Ok(Self::joint(Tokenizer::open(&joint)?));
+        }
+        Err(Error::new("the folder has no tokenizer")
+            .at(folder.display().to_string())
+            .expected(format!("`{JOINT}`, or `{SOURCE}` and `{TARGET}`"))
+            .found(if folder.is_dir() {
+                "none of them"
+            } else {
+                "no such folder"
+            }))
+    }
+
+    /// Writes the files that [`Tokenizers::open_folder`] reads, and for a joint vocabulary the `tokenizer_config.json` of
+    /// `transformers`. Returns the files' names. Files of the other form that lie there are removed.
+    ///
+    /// # Errors
+    /// The folder is missing or cannot be written to.
+    pub fn save_folder(&self, folder: &Path, max_length: usize) -> Result<Vec<&'static str>> {
+        const CONFIG: &str = "tokenizer_config.json";
+        let stale: &[&str] = if self.is_joint() {
+            self.source.save(&folder.join(JOINT))?;
+            write_whole(
+                &folder.join(CONFIG),
+                self.source.config_json(max_length).as_bytes(),
+            )?;
+            &[SOURCE, TARGET]
+        } else {
+            self.source.save(&folder.join(SOURCE))?;
+            self.target.save(&folder.join(TARGET))?;
+            &[JOINT, CONFIG]
+        };
+        for name in stale {
+            let path = folder.join(name);
+            if path.exists() {
+                std::fs::remove_file(&path)
+                    .map_err(|e| Error::io("cannot remove the former tokenizer", &path, &e))?;
+            }
+        }
+        Ok(if self.is_joint() {
+            vec![JOINT, CONFIG]
+        } else {
+            vec![SOURCE, TARGET]
+        })
+    }
+}

@@ -1,0 +1,102 @@
+//! The order of the pairs in an epoch, and their batches.
+
+use crate::random::{SplitMix, mix};
+use crate::text::batch::PairRows;
+
+/// A sentence pair in ids, without special tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pair {
+    /// Source ids.
+    pub source: Vec<u32>,
+    /// Target ids.
+    pub target: Vec<u32>,
+}
+
+impl Pair {
+    /// Tokens that the pair counts for in a batch: those of its longer side, one special token included.
+    pub fn tokens(&self) -> usize {
+        self.source.len().max(self.target.len()) + 1
+    }
+}
+
+/// The batches of one epoch: pair numbers, like lengths together, at most `batch_tokens` a batch, in random order.
+/// The same for a seed and an epoch.
+pub fn epoch(pairs: &[Pair], batch_tokens: usize, seed: u64, epoch: u64) -> Vec<Vec<usize>> {
+    let mut random = SplitMix(mix(seed ^ mix(epoch ^ 0xE90C)));
+    let mut order: Vec<usize> = (0..pairs.len()).collect();
+    random.shuffle(&mut order);
+    // A stable sort: pairs of one length stay in random order.
+    order.sort_by_key(|i| (pairs[*i].target.len(), pairs[*i].source.len()));
+    let mut batches: Vec<Vec<usize>> = Vec::new();
+    let mut room = 0;
+    for i in order {
+        let tokens = pairs[i].tokens();
+        match batches.last_mut() {
+            Some(batch) if tokens <= room => {
+                batch.push(i);
+                room -= tokens;
+            }
+            _ => {
+                batches.push(vec![i]);
+                room = batch_tokens.saturating_sub(tokens);
+            }
+        }
+    }
+    random.shuffle(&mut batches);
+    batches
+}
+
+/// Cuts a batch into `shards` parts of like work.
+pub fn shard(
+    pairs: &[Pair],
+    batch: &[usize],
+    shards: usize,
+    decoder_start: u32,
+    eos: u32,
+) -> Vec<PairRows> {
+    let mut parts = vec![PairRows::default(); shards];
+    for (n, i) in batch.iter().enumerate() {
+        parts[n % shards].push(&pairs[*i].source, &pairs[*i].target, decoder_start, eos);
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_has_every_pair_once_and_batches_keep_their_size() {
+        let pairs: Vec<Pair> = (0..500)
+            .map(|i| Pair {
+                source: vec![1; i * 7 % 31],
+                target: vec![1; 1 + i * 5 % 23],
+            })
+            .collect();
+        let batches = epoch(&pairs, 100, 1, 0);
+        let mut all: Vec<usize> = batches.iter().flatten().copied().collect();
+        all.sort_unstable();
+        assert!(all.iter().copied().eq(0..500));
+        for batch in &batches {
+            assert!(batch.iter().map(|i| pairs[*i].tokens()).sum::<usize>() <= 100);
+        }
+        assert_eq!(batches, epoch(&pairs, 100, 1, 0));
+        assert_ne!(batches, epoch(&pairs, 100, 1, 1));
+        assert_ne!(batches, epoch(&pairs, 100, 2, 0));
+    }
+
+    #[test]
+    fn shards_share_the_work() {
+        let pairs = vec![
+            Pair {
+                source: vec![3, 4],
+                target: vec![5]
+            };
+            7
+        ];
+        let parts = shard(&pairs, &[0, 1, 2, 3, 4, 5, 6], 2, 1, 2);
+        assert_eq!(parts[0].source.spans.len(), 4);
+        assert_eq!(parts[1].source.spans.len(), 3);
+        assert_eq!(parts[0].labels[..2], [5, 2]);
+    }
+}

@@ -1,0 +1,183 @@
+//! From the files that a recipe names to ids: reading, audit, tokenizer, filters.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::config::{Positions, Recipe, TransformerConfig};
+use crate::error::{Error, Result};
+use crate::files::sha256_file;
+use crate::text::corpus::{Audit, FilterReport, SentencePairs, TokenLengths, select};
+use crate::text::tokenizer::Tokenizers;
+use crate::train::batches::Pair;
+
+/// Everything that training reads.
+#[derive(Debug)]
+pub struct Data {
+    /// Cuts both sides.
+    pub tokenizers: Tokenizers,
+    /// Training pairs.
+    pub train: Vec<Pair>,
+    /// Validation pairs.
+    pub valid: Vec<Pair>,
+    /// Validation pairs as text.
+    pub valid_text: SentencePairs,
+    /// What the data looks like.
+    pub audit: Audit,
+    /// Which pairs were left out.
+    pub filters: FilterReport,
+    /// SHA-256 of each file.
+    pub hashes: BTreeMap<String, String>,
+}
+
+impl Data {
+    /// Reads what `recipe` names. The tokenizer is trained once and kept in `folder`.
+    ///
+    /// # Errors
+    /// A file is missing or broken, or no pair is left to train on.
+    pub fn prepare(recipe: &Recipe, folder: &Path) -> Result<Self> {
+        let train = SentencePairs::open(&recipe.data)?;
+        let valid = SentencePairs::open_valid(&recipe.data)?;
+        let table = &recipe.data;
+        let paths = [
+            &table.source,
+            &table.target,
+            &table.tsv,
+            &table.valid_source,
+            &table.valid_target,
+            &table.valid_tsv,
+        ];
+        let hashes = paths
+            .into_iter()
+            .flatten()
+            .map(|path| Ok((path.display().to_string(), sha256_file(path)?)))
+            .collect::<Result<_>>()?;
+        Self::from_pairs(recipe, train, valid, folder, hashes)
+    }
+
+    /// As [`Data::prepare`], from pairs in memory.
+    ///
+    /// # Errors
+    /// No pair is left to train on, or the tokenizer cannot be made.
+    pub fn from_pairs(
+        recipe: &Recipe,
+        train: SentencePairs,
+        valid: Option<SentencePairs>,
+        folder: &Path,
+        hashes: BTreeMap<String, String>,
+    ) -> Result<Self> {
+        let (clean, _) = select(&train, None, &recipe.data);
+        let mut usable = train.clone().keep(&clean);
+        let valid_text = valid.unwrap_or_else(|| usable.split_off(recipe.data.valid_pairs));
+        // Duplicates and empty pairs are counted by the report, so it is made from all pairs but the validation's.
+        let train = if usable.len() == clean.len() {
+            train
+        } else {
+            without(train, &clean[usable.len()..])
+        };
+        let audit = Audit::of(&train, Some(&valid_text));
+        let tokenizers = Self::tokenizers(recipe, &usable, folder)?;
+        let source = tokenizers.source.encode_all(&train.source)?;
+        let target = tokenizers.target.encode_all(&train.target)?;
+        let lengths = |side: &[Vec<u32>]| side.iter().map(Vec::len).collect::<Vec<_>>();
+        let lengths = TokenLengths {
+            source: &lengths(&source),
+            target: &lengths(&target),
+        };
+        let (kept, filters) = select(&train, Some(lengths), &recipe.data);
+        if kept.is_empty() {
+            return Err(Error::new("no sentence pair is left to train on")
+                .expected("at least one pair that passes the filters")
+                .found(filters.to_string()));
+        }
+        let (mut source, mut target) = (source, target);
+        let take = |side: &mut Vec<Vec<u32>>, i: usize| {
+            side.get_mut(i).map(std::mem::take).unwrap_or_default()
+        };
+        let train = kept
+            .iter()
+            .map(|i| Pair {
+                source: take(&mut source, *i),
+                target: take(&mut target, *i),
+            })
+            .collect();
+        let valid = tokenizers
+            .source
+            .encode_all(&valid_text.source)?
+            .into_iter()
+            .zip(tokenizers.target.encode_all(&valid_text.target)?)
+            .map(|(source, target)| Pair { source, target })
+            .collect();
+        Ok(Data {
+            tokenizers,
+            train,
+            valid,
+            valid_text,
+            audit,
+            filters,
+            hashes,
+        })
+    }
+
+    fn tokenizers(recipe: &Recipe, usable: &SentencePairs, folder: &Path) -> Result<Tokenizers> {
+        let kept = folder.join("tokenizer");
+        if kept.is_dir() {
+            return Tokenizers::open_folder(&kept);
+        }
+        let tokenizers = Tokenizers::prepare(&recipe.tokenizer, &usable.source, &usable.target)?;
+        crate::files::write_folder_atomically(
+            &kept,
+            |_| false,
+            |new| {
+                tokenizers
+                    .save_folder(new, recipe.data.max_tokens)
+                    .map(|_| ())
+            },
+        )?;
+        Ok(tokenizers)
+    }
+
+    /// The recipe's model with the tokenizer's sizes and special ids.
+    ///
+    /// # Errors
+    /// The recipe's model does not fit together, or the tokenizer lacks an end token.
+    pub fn model_config(&self, recipe: &Recipe) -> Result<TransformerConfig> {
+        let mut c = recipe.model.resolve()?;
+        let (source, target) = (&self.tokenizers.source, &self.tokenizers.target);
+        c.source_vocab_size = source.vocab_size();
+        c.target_vocab_size = target.vocab_size();
+        if !self.tokenizers.is_joint() && recipe.model.share_embeddings.is_none() {
+            c.share_embeddings = false;
+        }
+        let eos = target.eos_id().filter(|id| source.eos_id() == Some(*id));
+        c.eos_token_id = eos.ok_or_else(|| {
+            Error::new("the tokenizer has no end token")
+                .expected("`</s>`, with one id on both sides")
+                .found("none")
+                .hint("train one with `hexapla tokenizer train`")
+        })?;
+        c.pad_token_id = target.pad_id().unwrap_or(c.eos_token_id);
+        c.decoder_start_token_id = target.bos_id().unwrap_or(c.eos_token_id);
+        if c.positions == Positions::SinusoidalHalvesFairseq {
+            c.position_offset = c.pad_token_id as usize + 1;
+        }
+        let longest = self
+            .train
+            .iter()
+            .chain(&self.valid)
+            .map(Pair::tokens)
+            .max()
+            .unwrap_or(0);
+        c.max_position_embeddings = c.max_position_embeddings.max(longest + 1);
+        c.validate()?;
+        Ok(c)
+    }
+}
+
+/// All pairs but those with these (ascending) numbers.
+fn without(pairs: SentencePairs, numbers: &[usize]) -> SentencePairs {
+    let mut left_out = numbers.iter().peekable();
+    let kept: Vec<usize> = (0..pairs.len())
+        .filter(|i| left_out.next_if_eq(&i).is_none())
+        .collect();
+    pairs.keep(&kept)
+}

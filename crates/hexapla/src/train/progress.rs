@@ -1,0 +1,144 @@
+//! Where a training run stands: everything besides the numbers that its checkpoint holds.
+
+use serde::{Deserialize, Serialize};
+
+use crate::random::mix;
+
+/// A point of the training curve: means since the point before.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    /// Update.
+    pub step: u64,
+    /// Label-smoothed cross-entropy for each target token.
+    pub loss: f64,
+    /// −ln p for each target token.
+    pub negative_log_likelihood: f64,
+    /// Learning rate.
+    pub learning_rate: f64,
+    /// Norm of the gradient before clipping.
+    pub gradient_norm: f64,
+    /// Source and target tokens a second.
+    pub tokens_per_second: f64,
+}
+
+/// One validation.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Validation {
+    /// Update.
+    pub step: u64,
+    /// Label-smoothed cross-entropy for each target token.
+    pub loss: f64,
+    /// e^(−ln p for each target token).
+    pub perplexity: f64,
+    /// BLEU of real decoding.
+    pub bleu: f64,
+    /// chrF of real decoding.
+    pub chrf: f64,
+}
+
+/// The run's place and history.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Steps taken, skipped ones included.
+    pub step: u64,
+    /// Passes over the data begun before this one.
+    pub epoch: u64,
+    /// Batches of this epoch that were used.
+    pub batch: usize,
+    /// Updates made by the optimizer.
+    pub updates: u64,
+    /// Steps without an update because the gradient was not finite.
+    pub skipped: u64,
+    /// Those in a row just now.
+    pub skipped_in_a_row: usize,
+    /// Grows with every batch: equal exactly if the same pairs came in the same order.
+    pub order_hash: u64,
+    /// Seconds spent in training.
+    pub seconds: f64,
+    /// Target tokens seen.
+    pub target_tokens: u64,
+    /// Source tokens seen.
+    pub source_tokens: u64,
+    /// The curve.
+    pub points: Vec<Point>,
+    /// Sums since the last point.
+    pub since: Sums,
+    /// Validations so far.
+    pub validations: Vec<Validation>,
+    /// Validations since the last progress.
+    pub without_progress: usize,
+    /// Updates whose weights are kept in files of their own, oldest first.
+    pub kept: Vec<u64>,
+    /// Whether training came to its end.
+    pub finished: bool,
+}
+
+/// Sums over steps.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Sums {
+    /// Losses times target tokens.
+    pub loss: f64,
+    /// −ln p.
+    pub negative_log_likelihood: f64,
+    /// Gradient norms.
+    pub gradient_norm: f64,
+    /// Target tokens.
+    pub target_tokens: u64,
+    /// Source and target tokens.
+    pub tokens: u64,
+    /// Steps.
+    pub steps: u64,
+    /// Seconds.
+    pub seconds: f64,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Progress {
+            step: 0,
+            epoch: 0,
+            batch: 0,
+            updates: 0,
+            skipped: 0,
+            skipped_in_a_row: 0,
+            order_hash: mix(0),
+            seconds: 0.0,
+            target_tokens: 0,
+            source_tokens: 0,
+            points: Vec::new(),
+            since: Sums::default(),
+            validations: Vec::new(),
+            without_progress: 0,
+            kept: Vec::new(),
+            finished: false,
+        }
+    }
+}
+
+impl Progress {
+    /// Takes a batch into the hash of the order.
+    pub fn add_batch(&mut self, batch: &[usize]) {
+        for i in batch {
+            self.order_hash = mix(self.order_hash ^ *i as u64);
+        }
+    }
+
+    /// Ends a point of the curve.
+    pub fn end_point(&mut self, learning_rate: f32) -> Option<Point> {
+        let sums = std::mem::take(&mut self.since);
+        if sums.steps == 0 {
+            return None;
+        }
+        let tokens = sums.target_tokens.max(1) as f64;
+        let point = Point {
+            step: self.step,
+            loss: sums.loss / tokens,
+            negative_log_likelihood: sums.negative_log_likelihood / tokens,
+            learning_rate: f64::from(learning_rate),
+            gradient_norm: sums.gradient_norm / sums.steps as f64,
+            tokens_per_second: sums.tokens as f64 / sums.seconds.max(1e-9),
+        };
+        self.points.push(point);
+        Some(point)
+    }
+}

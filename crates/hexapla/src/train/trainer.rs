@@ -1,0 +1,385 @@
+//! The training loop: batches, updates, validations, checkpoints, and a clean end whatever happens.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use hexapla_kernels::Buffer;
+
+use crate::config::{Metric, TrainingTable};
+use crate::error::{Error, Result};
+use crate::files::write_atomically;
+use crate::model::transformer::Transformer;
+use crate::train::batches::{Pair, epoch, shard};
+use crate::train::checkpoint;
+use crate::train::progress::{Point, Progress, Validation};
+use crate::train::schedule::learning_rate;
+use crate::train::shards::{Learner, StepReport};
+use crate::weights::Weights;
+
+/// Steps between points of the curve.
+const POINT_EVERY: u64 = 20;
+
+/// What the loop tells while it runs.
+pub trait Watcher {
+    /// After each step.
+    fn step(&mut self, _progress: &Progress, _report: &StepReport, _learning_rate: f32) {}
+    /// After each point of the curve.
+    fn point(&mut self, _point: &Point) {}
+    /// After each validation; `best` if none before was better.
+    fn validation(&mut self, _validation: &Validation, _best: bool) {}
+    /// Anything else worth a line.
+    fn note(&mut self, _line: &str) {}
+}
+
+/// Computes a validation for the weights at hand.
+pub type Validate<'a> = dyn FnMut(&Transformer, &Weights) -> Result<Validation> + 'a;
+
+/// Why the loop ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Steps, epochs or minutes are used up.
+    Complete,
+    /// No progress for `patience` validations.
+    EarlyStop,
+    /// A signal asked for it; the number is the signal's. Everything is saved.
+    Signal(usize),
+}
+
+/// A training run in a folder.
+#[derive(Debug)]
+pub struct Trainer {
+    folder: PathBuf,
+    settings: TrainingTable,
+    learner: Learner,
+    progress: Progress,
+    signal: Arc<AtomicUsize>,
+}
+
+impl Trainer {
+    /// Begins a run in `folder`, or goes on with the one that is there.
+    ///
+    /// # Errors
+    /// The folder cannot be written, or holds a checkpoint that is damaged or of another model.
+    pub fn open(folder: &Path, settings: TrainingTable, model: Transformer) -> Result<Self> {
+        std::fs::create_dir_all(folder)
+            .map_err(|e| Error::io("cannot make the training folder", folder, &e))?;
+        let weights = Weights::random(model.index().clone(), settings.seed);
+        let n = weights.data.len();
+        let mut learner = Learner::new(model, weights, &settings);
+        let mut progress = Progress::default();
+        let state = checkpoint::state_file(folder);
+        if state.exists() {
+            let lengths = vec![n; 3 + usize::from(settings.ema_decay > 0.0)];
+            let (loaded, buffers) = checkpoint::load::<Progress>(&state, &lengths)?;
+            progress = loaded;
+            let mut buffers = buffers.into_iter();
+            let mut next = || buffers.next().unwrap_or_else(|| Buffer::zeros(n));
+            let index = learner.weights.index.clone();
+            learner.set_weights(Weights {
+                index,
+                data: next(),
+            });
+            learner.optimizer.first = next();
+            learner.optimizer.second = next();
+            if learner.optimizer.average.is_some() {
+                learner.optimizer.average = Some(next());
+            }
+            learner.optimizer.updates = progress.updates;
+        }
+        let trainer = Trainer {
+            folder: folder.to_path_buf(),
+            settings,
+            learner,
+            progress,
+            signal: Arc::default(),
+        };
+        trainer.cut_log()?;
+        Ok(trainer)
+    }
+
+    /// Lets SIGTERM and SIGINT end the loop cleanly.
+    ///
+    /// # Errors
+    /// The system refuses to register them.
+    pub fn catch_signals(&self) -> Result<()> {
+        for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+            signal_hook::flag::register_usize(signal, self.signal.clone(), signal as usize)
+                .map_err(|e| Error::new("cannot catch signals").found(e.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// Where the run stands.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// The model and its numbers.
+    pub fn learner(&self) -> &Learner {
+        &self.learner
+    }
+
+    /// Trains on `pairs` until the settings, early stopping or a signal end it. The state is saved then.
+    ///
+    /// # Errors
+    /// A checkpoint cannot be written (the last one stays whole), validation fails, or the gradient was not finite too
+    /// often in a row.
+    pub fn run(
+        &mut self,
+        pairs: &[Pair],
+        validate: &mut Validate,
+        watcher: &mut dyn Watcher,
+    ) -> Result<Ended> {
+        let mut log = self.open_log()?;
+        let mut order = epoch(
+            pairs,
+            self.settings.batch_tokens,
+            self.settings.seed,
+            self.progress.epoch,
+        );
+        if order.is_empty() {
+            return Err(Error::new("there is nothing to train on")
+                .expected("at least one pair")
+                .found("none"));
+        }
+        loop {
+            if let Some(ended) = self.ended() {
+                self.progress.finished = !matches!(ended, Ended::Signal(_));
+                self.save(&mut log)?;
+                return Ok(ended);
+            }
+            let start = Instant::now();
+            let rate = learning_rate(&self.settings, self.progress.updates + 1);
+            let parts = self.next_parts(pairs, &mut order);
+            let step = self.progress.step + 1;
+            let report = self.learner.step(&self.settings, step, rate, &parts);
+            self.count(&report, start.elapsed().as_secs_f64());
+            watcher.step(&self.progress, &report, rate);
+            writeln!(
+                log,
+                "{{\"step\":{step},\"loss\":{},\"learning_rate\":{rate},\"gradient_norm\":{},\"target_tokens\":{}}}",
+                json(report.loss),
+                json(report.gradient_norm),
+                report.target_tokens
+            )
+            .map_err(|e| Error::io("cannot write the log", &self.log_file(), &e))?;
+            if !report.gradient_norm.is_finite() {
+                watcher.note(&format!(
+                    "step {step}: the gradient is not finite; no update"
+                ));
+                self.check_skipped()?;
+            }
+            if step.is_multiple_of(POINT_EVERY)
+                && let Some(point) = self.progress.end_point(rate)
+            {
+                watcher.point(&point);
+            }
+            if step.is_multiple_of(self.settings.valid_every as u64) {
+                self.validate(validate, watcher)?;
+            }
+            if step.is_multiple_of(self.settings.save_every as u64) {
+                self.keep_weights()?;
+                self.save(&mut log)?;
+            }
+        }
+    }
+
+    /// The mean of the last kept weights (paper, section 6.1), or the moving average where one is kept.
+    ///
+    /// # Errors
+    /// A kept file cannot be read.
+    pub fn averaged(&self) -> Result<Weights> {
+        let index = self.learner.weights.index.clone();
+        if let Some(average) = &self.learner.optimizer.average {
+            return Ok(Weights {
+                index,
+                data: average.clone(),
+            });
+        }
+        let kept = &self.progress.kept;
+        if kept.is_empty() {
+            return Ok(self.learner.weights.clone());
+        }
+        let mut sum = vec![0.0f64; index.len()];
+        for step in kept {
+            let path = checkpoint::weights_file(&self.folder, *step);
+            let (_, buffers) = checkpoint::load::<u64>(&path, &[index.len()])?;
+            for (sum, v) in sum.iter_mut().zip(buffers.iter().flat_map(|b| b.iter())) {
+                *sum += f64::from(*v);
+            }
+        }
+        let mut weights = Weights::zeros(index);
+        for (w, sum) in weights.data.iter_mut().zip(sum) {
+            *w = (sum / kept.len() as f64) as f32;
+        }
+        Ok(weights)
+    }
+
+    fn ended(&self) -> Option<Ended> {
+        let (t, p) = (&self.settings, &self.progress);
+        let signal = self.signal.load(Ordering::Relaxed);
+        if signal != 0 {
+            return Some(Ended::Signal(signal));
+        }
+        if t.patience > 0 && p.without_progress >= t.patience {
+            return Some(Ended::EarlyStop);
+        }
+        let epochs = t.max_epochs.is_some_and(|most| p.epoch >= most as u64);
+        let minutes = t.max_minutes.is_some_and(|most| p.seconds >= most * 60.0);
+        (p.step >= t.max_steps as u64 || epochs || minutes).then_some(Ended::Complete)
+    }
+
+    /// The next `accumulate` batches, cut into shards.
+    fn next_parts(
+        &mut self,
+        pairs: &[Pair],
+        order: &mut Vec<Vec<usize>>,
+    ) -> Vec<Vec<crate::text::batch::PairRows>> {
+        let c = self.learner.model.config();
+        let (start, eos) = (c.decoder_start_token_id, c.eos_token_id);
+        let mut parts = Vec::with_capacity(self.settings.accumulate);
+        for _ in 0..self.settings.accumulate {
+            let batch = &order[self.progress.batch];
+            self.progress.add_batch(batch);
+            parts.push(shard(pairs, batch, self.settings.shards, start, eos));
+            self.progress.batch += 1;
+            if self.progress.batch == order.len() {
+                self.progress.batch = 0;
+                self.progress.epoch += 1;
+                *order = epoch(
+                    pairs,
+                    self.settings.batch_tokens,
+                    self.settings.seed,
+                    self.progress.epoch,
+                );
+            }
+        }
+        parts
+    }
+
+    fn count(&mut self, report: &StepReport, seconds: f64) {
+        let p = &mut self.progress;
+        p.step += 1;
+        p.updates = self.learner.optimizer.updates;
+        p.seconds += seconds;
+        p.target_tokens += report.target_tokens as u64;
+        p.source_tokens += report.source_tokens as u64;
+        let finite = report.gradient_norm.is_finite();
+        p.skipped += u64::from(!finite);
+        p.skipped_in_a_row = if finite { 0 } else { p.skipped_in_a_row + 1 };
+        if finite {
+            let tokens = report.target_tokens as f64;
+            p.since.loss += report.loss * tokens;
+            p.since.negative_log_likelihood += report.negative_log_likelihood * tokens;
+            p.since.gradient_norm += report.gradient_norm;
+            p.since.target_tokens += report.target_tokens as u64;
+            p.since.tokens += (report.target_tokens + report.source_tokens) as u64;
+            p.since.steps += 1;
+            p.since.seconds += seconds;
+        }
+    }
+
+    fn check_skipped(&self) -> Result<()> {
+        let limit = self.settings.max_skipped_steps;
+        if self.progress.skipped_in_a_row < limit {
+            return Ok(());
+        }
+        Err(Error::new("training does not go on: the gradient was not finite too often in a row")
+            .at(format!("step {}", self.progress.step))
+            .expected(format!("fewer than {limit} such steps in a row"))
+            .found(self.progress.skipped_in_a_row.to_string())
+            .hint("lower `learning_rate`, lengthen `warmup_steps`, or set `clip_norm`; the last checkpoint is whole"))
+    }
+
+    fn validate(&mut self, validate: &mut Validate, watcher: &mut dyn Watcher) -> Result<()> {
+        let metric = self.settings.metric;
+        // More is better.
+        let rank = |v: &Validation| match metric {
+            Metric::Loss => -v.loss,
+            Metric::Bleu => v.bleu,
+            Metric::Chrf => v.chrf,
+        };
+        let mut validation = validate(&self.learner.model, &self.learner.weights)?;
+        validation.step = self.progress.step;
+        let p = &mut self.progress;
+        let best = p
+            .validations
+            .iter()
+            .map(rank)
+            .fold(f64::NEG_INFINITY, f64::max);
+        let better = rank(&validation) > best;
+        p.without_progress = if better { 0 } else { p.without_progress + 1 };
+        p.validations.push(validation);
+        watcher.validation(&validation, better);
+        Ok(())
+    }
+
+    /// Writes this step's weights to a file of their own and forgets the oldest.
+    fn keep_weights(&mut self) -> Result<()> {
+        let step = self.progress.step;
+        let path = checkpoint::weights_file(&self.folder, step);
+        checkpoint::save(&path, &step, &[&self.learner.weights.data])?;
+        self.progress.kept.push(step);
+        Ok(())
+    }
+
+    fn save(&mut self, log: &mut File) -> Result<()> {
+        log.sync_data()
+            .map_err(|e| Error::io("cannot write the log", &self.log_file(), &e))?;
+        let surplus = self
+            .progress
+            .kept
+            .len()
+            .saturating_sub(self.settings.average_checkpoints);
+        let old: Vec<u64> = self.progress.kept.drain(..surplus).collect();
+        let o = &self.learner.optimizer;
+        let mut buffers = vec![&self.learner.weights.data, &o.first, &o.second];
+        buffers.extend(&o.average);
+        checkpoint::save(
+            &checkpoint::state_file(&self.folder),
+            &self.progress,
+            &buffers,
+        )?;
+        // Only now does no state name them.
+        for step in old {
+            let _ = std::fs::remove_file(checkpoint::weights_file(&self.folder, step));
+        }
+        Ok(())
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.folder.join("log.jsonl")
+    }
+
+    fn open_log(&self) -> Result<File> {
+        let path = self.log_file();
+        let opened = OpenOptions::new().create(true).append(true).open(&path);
+        opened.map_err(|e| Error::io("cannot write the log", &path, &e))
+    }
+
+    /// Drops the log's lines behind the checkpoint: those steps are taken again.
+    fn cut_log(&self) -> Result<()> {
+        let path = self.log_file();
+        let Ok(file) = File::open(&path) else {
+            return Ok(());
+        };
+        let lines = BufReader::new(file).lines().map_while(std::io::Result::ok);
+        let kept: Vec<String> = lines.take(self.progress.step as usize).collect();
+        write_atomically(&path, |w| {
+            kept.iter().try_for_each(|line| writeln!(w, "{line}"))
+        })
+    }
+}
+
+/// A number as JSON has it: what is not finite becomes null.
+fn json(x: f64) -> String {
+    if x.is_finite() {
+        x.to_string()
+    } else {
+        "null".into()
+    }
+}

@@ -1,0 +1,85 @@
+//! Models for the tests of the search: their logits depend on nothing but a row's own history.
+
+use hexapla::error::Result;
+use hexapla::generate::{SearchInput, StepDecoder};
+use hexapla::random::SplitMix;
+
+/// Logits of the token after a history (source token, start token, output so far).
+pub(crate) trait Logits {
+    fn vocab_size(&self) -> usize;
+    fn fill(&self, history: &[u32], row: &mut [f32]);
+}
+
+/// A decoder that keeps every row's history, and checks that the search keeps to its side of the contract.
+pub(crate) struct Histories<'a> {
+    pub(crate) logits: &'a dyn Logits,
+    pub(crate) rows: Vec<Vec<u32>>,
+    /// Rows of every step so far.
+    pub(crate) steps: Vec<usize>,
+    /// Number of calls of `reorder`.
+    pub(crate) reorders: usize,
+}
+
+impl<'a> Histories<'a> {
+    pub(crate) fn new(logits: &'a dyn Logits, sources: &[u32]) -> Self {
+        let rows = sources.iter().map(|source| vec![*source]).collect();
+        Histories {
+            logits,
+            rows,
+            steps: Vec::new(),
+            reorders: 0,
+        }
+    }
+}
+
+impl StepDecoder for Histories<'_> {
+    fn vocab_size(&self) -> usize {
+        self.logits.vocab_size()
+    }
+
+    fn step(&mut self, tokens: &[u32], logits: &mut Vec<f32>) -> Result<()> {
+        assert_eq!(tokens.len(), self.rows.len());
+        let vocab_size = self.vocab_size();
+        logits.resize(tokens.len() * vocab_size, f32::NAN);
+        let rows = logits.chunks_exact_mut(vocab_size);
+        for ((history, token), row) in self.rows.iter_mut().zip(tokens).zip(rows) {
+            history.push(*token);
+            self.logits.fill(history, row);
+        }
+        self.steps.push(tokens.len());
+        Ok(())
+    }
+
+    fn reorder(&mut self, parents: &[usize]) {
+        let identity: Vec<usize> = (0..self.rows.len()).collect();
+        assert!(!parents.is_empty() && parents != identity);
+        self.rows = parents.iter().map(|row| self.rows[*row].clone()).collect();
+        self.reorders += 1;
+    }
+
+    fn attention(&self) -> Option<Vec<Vec<f32>>> {
+        Some(self.rows.iter().map(|history| attention(history)).collect())
+    }
+}
+
+/// Weights of the source tokens after a history.
+pub(crate) fn attention(history: &[u32]) -> Vec<f32> {
+    let mut random = SplitMix(hash(history) ^ 1);
+    let length = 3 + history.first().map_or(0, |source| source % 4);
+    (0..length).map(|_| random.uniform()).collect()
+}
+
+/// A number that differs for every history.
+pub(crate) fn hash(history: &[u32]) -> u64 {
+    let step = |key: u64, token: &u32| SplitMix(key ^ u64::from(*token + 1)).next_u64();
+    history.iter().fold(7, step)
+}
+
+/// A sentence without a prefix.
+pub(crate) fn input(max_length: usize, seed_index: u64) -> SearchInput {
+    SearchInput {
+        prefix: Vec::new(),
+        max_length,
+        seed_index,
+    }
+}
