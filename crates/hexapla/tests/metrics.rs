@@ -196,6 +196,14 @@ fn scores_equal_a_live_sacrebleu() {
         eprintln!("skipped: HEXAPLA_PYTHON does not name a Python that has sacrebleu");
         return;
     };
+    let has = Command::new(&python)
+        .args(["-c", "import sacrebleu"])
+        .output()
+        .unwrap();
+    if !has.status.success() {
+        eprintln!("skipped: the Python that HEXAPLA_PYTHON names has no sacrebleu");
+        return;
+    }
     let mut random = SplitMix(20_260_101);
     let requests: Vec<Value> = (0..600).map(|_| random_request(&mut random)).collect();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../xtask/reference/metrics.py");

@@ -48,7 +48,7 @@ fn made_up() -> Report {
         .held_out
         .into_iter()
         .map(|pair| Sample {
-            hypothesis: pair.english.replace("forty", "fourteen"),
+            hypothesis: pair.english.replace("seventy", "seventeen"),
             source: pair.chinese,
             reference: pair.english,
         });
@@ -61,8 +61,8 @@ fn made_up() -> Report {
         filters: "empty                12\nratio above 3       141   for example line 271\nduplicates           58\n"
             .to_owned(),
         summary: text(&[
-            ("BLEU", "37.61   nrefs:1|case:lc|eff:no|tok:13a|smooth:exp|version:2.6.0"),
-            ("chrF", "61.90   nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|version:2.6.0"),
+            ("BLEU", "37.61\nnrefs:1|case:lc|eff:no|tok:13a|smooth:exp|version:2.6.0"),
+            ("chrF", "61.90\nnrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|version:2.6.0"),
             ("Updates", "20,000"),
             ("Time", "28 min 14 s"),
             ("Speed", "14,300 tokens/s"),

@@ -15,7 +15,7 @@ fn masked_crc(bytes: &[u8]) -> u32 {
         }
     }
     let crc = !crc;
-    ((crc >> 15) | (crc << 17)).wrapping_add(0xA282_EAD8)
+    crc.rotate_left(17).wrapping_add(0xA282_EAD8)
 }
 
 /// The events of a file, every checksum verified.

@@ -1,5 +1,6 @@
 //! A model made ready to run: ids in, ids out, on all threads.
 
+use hexapla_kernels::RowLoss;
 use rayon::prelude::*;
 
 use super::{Hypothesis, SearchInput, SearchOptions, StepDecoder, search};
@@ -9,7 +10,7 @@ use crate::model::transformer::Transformer;
 use crate::ops::cross_entropy::LossOptions;
 use crate::ops::{Packed, Run};
 use crate::tensor::Arena;
-use crate::text::batch::{PairRows, Rows};
+use crate::text::batch::{Pair, PairRows, Rows};
 use crate::weights::Weights;
 
 /// A model with its matrices packed.
@@ -183,6 +184,46 @@ impl Engine {
             })
             .collect();
         Ok(in_order(pairs.len(), &batches, scored))
+    }
+
+    /// Sums over all target tokens of `pairs`: label-smoothed loss, −ln p, and their number. Pairs that are longer than
+    /// the model's positions are left out.
+    pub fn loss(&self, pairs: &[Pair], label_smoothing: f32) -> (f64, f64, usize) {
+        let c = self.model.config();
+        let options = LossOptions {
+            label_smoothing,
+            scale: 1.0,
+        };
+        let usable: Vec<&Pair> = pairs
+            .iter()
+            .filter(|p| p.tokens() <= c.max_position_embeddings)
+            .collect();
+        let sums: Vec<(f64, f64, usize)> = usable
+            .par_chunks(64)
+            .map(|chunk| {
+                let arena = Arena::default();
+                let mut run = Run::inference(&arena, &self.weights, &self.packed);
+                let mut rows = PairRows::default();
+                for p in chunk {
+                    rows.push(
+                        &p.source,
+                        &p.target,
+                        c.decoder_start_token_id,
+                        c.eos_token_id,
+                    );
+                }
+                let losses = self.model.loss(&mut run, &rows, options);
+                let sum =
+                    |f: fn(&RowLoss) -> f32| losses.iter().map(|l| f64::from(f(l))).sum::<f64>();
+                (
+                    sum(|l| l.smoothed),
+                    sum(|l| l.negative_log_likelihood),
+                    losses.len(),
+                )
+            })
+            .collect();
+        sums.iter()
+            .fold((0.0, 0.0, 0), |a, b| (a.0 + b.0, a.1 + b.1, a.2 + b.2))
     }
 
     /// Logits of given decoder inputs: for each sentence `[decoder tokens][vocab]`.

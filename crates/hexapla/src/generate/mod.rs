@@ -24,6 +24,7 @@ mod processors;
 mod sampling;
 mod search;
 mod trace;
+pub mod translator;
 
 pub use decoder::StepDecoder;
 pub use hypothesis::{Alignment, Hypothesis};

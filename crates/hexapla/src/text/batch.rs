@@ -56,6 +56,22 @@ impl<S: AsRef<[u32]>> FromIterator<S> for Rows {
     }
 }
 
+/// A sentence pair in ids, without special tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pair {
+    /// Source ids.
+    pub source: Vec<u32>,
+    /// Target ids.
+    pub target: Vec<u32>,
+}
+
+impl Pair {
+    /// Tokens that the pair counts for in a batch: those of its longer side, one special token included.
+    pub fn tokens(&self) -> usize {
+        self.source.len().max(self.target.len()) + 1
+    }
+}
+
 /// Sentence pairs of one part of a training batch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PairRows {

@@ -59,7 +59,7 @@ fn chinese_section(section: u64, text: &mut String) {
         if digit > 0 {
             text.push(CHINESE_DIGITS[digit]);
             text.push_str(name);
-        } else if !text.is_empty() && !text.ends_with('零') && section % place > 0 {
+        } else if !text.is_empty() && !text.ends_with('零') && !section.is_multiple_of(place) {
             text.push('零');
         }
     }

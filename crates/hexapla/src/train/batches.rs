@@ -1,23 +1,7 @@
 //! The order of the pairs in an epoch, and their batches.
 
 use crate::random::{SplitMix, mix};
-use crate::text::batch::PairRows;
-
-/// A sentence pair in ids, without special tokens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pair {
-    /// Source ids.
-    pub source: Vec<u32>,
-    /// Target ids.
-    pub target: Vec<u32>,
-}
-
-impl Pair {
-    /// Tokens that the pair counts for in a batch: those of its longer side, one special token included.
-    pub fn tokens(&self) -> usize {
-        self.source.len().max(self.target.len()) + 1
-    }
-}
+use crate::text::batch::{Pair, PairRows};
 
 /// The batches of one epoch: pair numbers, like lengths together, at most `batch_tokens` a batch, in random order.
 /// The same for a seed and an epoch.

@@ -6,9 +6,9 @@ use std::path::Path;
 use crate::config::{Positions, Recipe, TransformerConfig};
 use crate::error::{Error, Result};
 use crate::files::sha256_file;
+use crate::text::batch::Pair;
 use crate::text::corpus::{Audit, FilterReport, SentencePairs, TokenLengths, select};
 use crate::text::tokenizer::Tokenizers;
-use crate::train::batches::Pair;
 
 /// Everything that training reads.
 #[derive(Debug)]

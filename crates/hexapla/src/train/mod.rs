@@ -7,6 +7,7 @@ pub mod optimizer;
 pub mod progress;
 pub mod report;
 pub mod schedule;
+pub mod session;
 pub mod shards;
 pub mod tensorboard;
 pub mod trainer;

@@ -206,7 +206,7 @@ mod tests {
         let crc: u32 = 0xE306_9283;
         assert_eq!(
             masked_crc(b"123456789"),
-            ((crc >> 15) | (crc << 17)).wrapping_add(0xA282_EAD8)
+            crc.rotate_left(17).wrapping_add(0xA282_EAD8)
         );
     }
 

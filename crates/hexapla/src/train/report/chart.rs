@@ -160,14 +160,19 @@ struct Axis {
 }
 
 impl Axis {
-    /// Holds all values, in 3 to 7 steps of 1, 2 or 5 times a power of ten. None without values.
+    /// Holds all values, in about five steps (at most ten) of 1, 2 or 5 times a power of ten. None without values.
     fn around(values: impl Iterator<Item = f64>) -> Option<Self> {
         let (mut low, mut high) = values
             .map(|v| (v, v))
             .reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))?;
+        let largest = low.abs().max(high.abs());
         // A range too narrow for f64 to divide is drawn as one value.
-        if high - low <= 1e-9 * low.abs().max(high.abs()) {
-            let margin = if low == 0.0 { 1.0 } else { 0.1 * low.abs() };
+        if high - low <= 1e-9 * largest || largest < 1.0 / LARGEST {
+            let margin = if largest < 1.0 / LARGEST {
+                1.0
+            } else {
+                0.1 * largest
+            };
             (low, high) = (low - margin, high + margin);
         }
         let rough = (high - low) / 5.0;
@@ -207,8 +212,10 @@ impl Axis {
             }
         }
         if largest >= 1e12 || self.step < 1e-4 {
-            let digits = (largest.log10().floor() - self.step.log10().floor()).clamp(0.0, 6.0);
-            return format!("{tick:.*e}", digits as usize);
+            let digits = (tick.abs().log10().floor() - self.step.log10().floor()).clamp(0.0, 9.0);
+            let text = format!("{tick:.*e}", digits as usize);
+            let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+            return format!("{}e{exponent}", trim_zeros(mantissa));
         }
         format!("{tick:.*}", decimals(self.step))
     }
@@ -226,8 +233,16 @@ fn is_shown(point: &(f64, f64)) -> bool {
 
 /// A place in the drawing, to a hundredth of a unit.
 fn number(place: f64) -> String {
-    let text = format!("{place:.2}");
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    trim_zeros(&format!("{place:.2}")).to_owned()
+}
+
+/// Without zeros at the end of its fraction.
+fn trim_zeros(decimal: &str) -> &str {
+    if decimal.contains('.') {
+        decimal.trim_end_matches('0').trim_end_matches('.')
+    } else {
+        decimal
+    }
 }
 
 /// A value to four significant digits.

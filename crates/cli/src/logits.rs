@@ -1,0 +1,43 @@
+//! `hexapla logits`
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use hexapla::error::{Error, Result};
+use hexapla::formats;
+use hexapla::generate::engine::Engine;
+use hexapla::model::transformer::Transformer;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct LogitsArgs {
+    /// Model folder.
+    model: PathBuf,
+    /// JSON file: `{"input_ids": [[…]], "decoder_input_ids": [[…]]}`.
+    #[arg(long)]
+    input: PathBuf,
+}
+
+pub(crate) fn run(args: LogitsArgs) -> Result<()> {
+    let opened = formats::open(&args.model)?;
+    let engine = Engine::new(Transformer::new(opened.config)?, opened.weights);
+    let text = std::fs::read_to_string(&args.input)
+        .map_err(|e| Error::io("cannot read the input", &args.input, &e))?;
+    let refuse = |found: String| {
+        Error::new("cannot read the input")
+            .at(args.input.display().to_string())
+            .expected("{\"input_ids\": [[…]], \"decoder_input_ids\": [[…]]}")
+            .found(found)
+    };
+    let value: serde_json::Value =
+        serde_json::from_str(&text).map_err(|e| refuse(e.to_string()))?;
+    let ids = |key: &str| -> Result<Vec<Vec<u32>>> {
+        let part = value
+            .get(key)
+            .cloned()
+            .ok_or_else(|| refuse(format!("no `{key}`")))?;
+        serde_json::from_value(part).map_err(|e| refuse(format!("`{key}`: {e}")))
+    };
+    let logits = engine.logits(&ids("input_ids")?, &ids("decoder_input_ids")?)?;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}", serde_json::json!({ "logits": logits })).map_err(crate::translate::broken)
+}

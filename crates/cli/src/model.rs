@@ -1,0 +1,129 @@
+//! Opening models: a folder, or the one inside the program.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use hexapla::error::{Error, Result};
+use hexapla::files::write_atomically;
+use hexapla::formats;
+use hexapla::generate::translator::Translator;
+use hexapla::model::transformer::Transformer;
+
+/// The files of `models/demo`.
+const DEMO: [(&str, &[u8]); 6] = [
+    (
+        "config.json",
+        include_bytes!("../../../models/demo/config.json"),
+    ),
+    (
+        "generation_config.json",
+        include_bytes!("../../../models/demo/generation_config.json"),
+    ),
+    (
+        "manifest.json",
+        include_bytes!("../../../models/demo/manifest.json"),
+    ),
+    (
+        "model.safetensors",
+        include_bytes!("../../../models/demo/model.safetensors"),
+    ),
+    (
+        "tokenizer.json",
+        include_bytes!("../../../models/demo/tokenizer.json"),
+    ),
+    (
+        "tokenizer_config.json",
+        include_bytes!("../../../models/demo/tokenizer_config.json"),
+    ),
+];
+
+/// The model in `folder`, or the one inside the program.
+pub(crate) fn open(folder: Option<&Path>) -> Result<Translator> {
+    if let Some(folder) = folder {
+        return Translator::open(folder);
+    }
+    let place = tempfile::tempdir().map_err(|e| {
+        Error::new("cannot unpack the embedded model")
+            .found(e.to_string())
+            .hint("free some space in the folder for temporary files, or name a model with --model")
+    })?;
+    for (name, bytes) in DEMO {
+        write_atomically(&place.path().join(name), |w| w.write_all(bytes))?;
+    }
+    Translator::open(place.path())
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct InspectArgs {
+    /// Model folder.
+    model: PathBuf,
+}
+
+pub(crate) fn inspect(args: InspectArgs) -> Result<()> {
+    let opened = formats::open(&args.model)?;
+    let model = Transformer::new(opened.config.clone())?;
+    let mut out = std::io::stdout().lock();
+    let mut line = |name: &str, value: String| {
+        writeln!(out, "{name:24} {value}").map_err(crate::translate::broken)
+    };
+    let c = &opened.config;
+    line("model_type", opened.family.to_string())?;
+    line(
+        "parameters",
+        format!(
+            "{} in {} tensors",
+            model.index().len(),
+            model.index().iter().len()
+        ),
+    )?;
+    line(
+        "layers",
+        format!("{} encoder, {} decoder", c.encoder_layers, c.decoder_layers),
+    )?;
+    line("d_model", c.d_model.to_string())?;
+    line(
+        "heads",
+        format!("{} encoder, {} decoder", c.encoder_heads, c.decoder_heads),
+    )?;
+    line(
+        "feed_forward",
+        format!(
+            "{} encoder, {} decoder",
+            c.encoder_feed_forward, c.decoder_feed_forward
+        ),
+    )?;
+    line(
+        "vocabulary",
+        format!(
+            "{} source, {} target",
+            c.source_vocab_size, c.target_vocab_size
+        ),
+    )?;
+    line("norm", format!("{:?}, final {}", c.norm, c.final_norm))?;
+    line("activation", format!("{:?}", c.activation))?;
+    line(
+        "positions",
+        format!("{:?}, at most {}", c.positions, c.max_position_embeddings),
+    )?;
+    line(
+        "tied",
+        format!(
+            "source and target {}, output {}",
+            c.share_embeddings, c.tie_output
+        ),
+    )?;
+    if let Some(manifest) = &opened.manifest {
+        line("created by", manifest.created_by.clone())?;
+        for m in &manifest.fields.metrics {
+            line(&m.name, format!("{:.2} ({})", m.value, m.signature))?;
+        }
+        for (name, note) in &manifest.fields.notes {
+            line(name, note.clone())?;
+        }
+        line(
+            "checksums",
+            format!("{} files, all as written", manifest.files.len()),
+        )?;
+    }
+    Ok(())
+}

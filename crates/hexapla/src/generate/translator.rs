@@ -1,0 +1,280 @@
+//! Text in, text out: sentences, ids, search, and back.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::engine::{Engine, Request};
+use super::{Alignment, Hypothesis, SearchOptions};
+use crate::error::Result;
+use crate::formats::{self, Family, generation::GenerationDefaults};
+use crate::model::transformer::Transformer;
+use crate::text::segment::{join_translated, segment, split_long};
+use crate::text::tokenizer::Tokenizers;
+
+/// A model folder made ready to translate.
+#[derive(Debug)]
+pub struct Translator {
+    /// The model.
+    pub engine: Engine,
+    /// Its tokenizers.
+    pub tokenizers: Tokenizers,
+    /// What the folder says about generation.
+    pub generation: GenerationDefaults,
+    /// Whose layout the folder has.
+    pub family: Family,
+}
+
+/// How to translate.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TranslateOptions {
+    /// How to search.
+    pub search: SearchOptions,
+    /// Source tokens of a batch.
+    pub batch_tokens: usize,
+    /// Longest output of a sentence in tokens; where absent, three times its source plus ten.
+    pub max_decoding_length: Option<usize>,
+    /// Cut lines into sentences. What the model cannot take whole is cut in any case.
+    pub split_sentences: bool,
+}
+
+/// One translation of one line.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Translation {
+    /// The text.
+    pub text: String,
+    /// Mean of the sentences' scores.
+    pub score: f32,
+    /// Sum of the tokens' log-probabilities.
+    pub log_prob: f32,
+    /// Each piece with its log-probability, end tokens included.
+    pub tokens: Vec<(String, f32)>,
+    /// Source and target token numbers, where attention was asked for. Counted through the whole line.
+    pub alignment: Option<Alignment>,
+    /// Whether every sentence came to its end.
+    pub finished: bool,
+}
+
+/// A line's sentences and the requests made of them.
+struct Line<'a> {
+    /// Text and separator.
+    parts: Vec<crate::text::segment::Segment<'a>>,
+    /// For each part the number of its request; `None` where there is nothing to translate.
+    requests: Vec<Option<usize>>,
+}
+
+impl Translator {
+    /// Opens a model folder.
+    ///
+    /// # Errors
+    /// As [`formats::open`] and [`Tokenizers::open_folder`].
+    pub fn open(folder: &Path) -> Result<Self> {
+        let opened = formats::open(folder)?;
+        Ok(Translator {
+            tokenizers: Tokenizers::open_folder(folder)?,
+            engine: Engine::new(Transformer::new(opened.config)?, opened.weights),
+            generation: opened.generation,
+            family: opened.family,
+        })
+    }
+
+    /// The ids of a source sentence, end token included. A leading tag such as `>>de<<` is part of `text`.
+    ///
+    /// # Errors
+    /// The tokenizer cannot take the text.
+    pub fn source_ids(&self, text: &str) -> Result<Vec<u32>> {
+        let mut ids = self.tokenizers.source.encode(text)?;
+        ids.push(self.engine.model().config().eos_token_id);
+        Ok(ids)
+    }
+
+    /// Translates each of `lines`: for each the `n_best` translations, best first. `prefixes` gives target text that a
+    /// line's first sentence starts with, by line number.
+    ///
+    /// # Errors
+    /// Settings that do not fit, or a text that the tokenizer refuses.
+    pub fn translate<S: AsRef<str>>(
+        &self,
+        lines: &[S],
+        prefixes: &BTreeMap<usize, String>,
+        options: &TranslateOptions,
+    ) -> Result<Vec<Vec<Translation>>> {
+        let mut requests = Vec::new();
+        let mut cut = Vec::with_capacity(lines.len());
+        for (number, line) in lines.iter().enumerate() {
+            let prefix = match prefixes.get(&number) {
+                Some(text) => self.tokenizers.target.encode(text)?,
+                None => Vec::new(),
+            };
+            cut.push(self.cut(line.as_ref(), prefix, options, &mut requests)?);
+        }
+        let found = self
+            .engine
+            .generate(&requests, &options.search, options.batch_tokens)?;
+        cut.iter()
+            .map(|line| self.join(line, &requests, &found, options))
+            .collect()
+    }
+
+    fn cut<'a>(
+        &self,
+        line: &'a str,
+        mut prefix: Vec<u32>,
+        options: &TranslateOptions,
+        requests: &mut Vec<Request>,
+    ) -> Result<Line<'a>> {
+        let (tag, text) = leading_tag(line);
+        let whole = |text| {
+            vec![crate::text::segment::Segment {
+                text,
+                separator: "",
+            }]
+        };
+        let sentences = if options.split_sentences {
+            segment(text)
+        } else {
+            whole(text)
+        };
+        let most = self.engine.max_tokens();
+        let room = most.saturating_sub(self.source_ids(tag)?.len()).max(1);
+        let mut result = Line {
+            parts: Vec::new(),
+            requests: Vec::new(),
+        };
+        for sentence in sentences {
+            let count = |text: &str| {
+                self.tokenizers
+                    .source
+                    .encode(text)
+                    .map_or(usize::MAX, |ids| ids.len())
+            };
+            let parts = if count(sentence.text) > room {
+                split_long(sentence.text, room, count)
+            } else {
+                whole(sentence.text)
+            };
+            let last = parts.len().saturating_sub(1);
+            for (i, mut part) in parts.into_iter().enumerate() {
+                if i == last {
+                    part.separator = sentence.separator;
+                }
+                result.requests.push(if part.text.trim().is_empty() {
+                    None
+                } else {
+                    let tagged = if tag.is_empty() {
+                        part.text.to_string()
+                    } else {
+                        format!("{tag} {}", part.text)
+                    };
+                    let source = self.source_ids(&tagged)?;
+                    let max_length = options.max_decoding_length.unwrap_or(source.len() * 3 + 10);
+                    let prefix = std::mem::take(&mut prefix);
+                    requests.push(Request {
+                        max_length: max_length.max(prefix.len() + 1),
+                        source,
+                        prefix,
+                    });
+                    Some(requests.len() - 1)
+                });
+                result.parts.push(part);
+            }
+        }
+        Ok(result)
+    }
+
+    fn join(
+        &self,
+        line: &Line,
+        requests: &[Request],
+        found: &[Vec<Hypothesis>],
+        options: &TranslateOptions,
+    ) -> Result<Vec<Translation>> {
+        let wanted = options.search.n_best;
+        let available = line
+            .requests
+            .iter()
+            .flatten()
+            .map(|r| found[*r].len())
+            .max()
+            .unwrap_or(1);
+        (0..wanted.min(available.max(1)))
+            .map(|n| self.join_nth(line, requests, found, options, n))
+            .collect()
+    }
+
+    fn join_nth(
+        &self,
+        line: &Line,
+        requests: &[Request],
+        found: &[Vec<Hypothesis>],
+        options: &TranslateOptions,
+        n: usize,
+    ) -> Result<Translation> {
+        let mut texts = Vec::new();
+        let mut t = Translation {
+            text: String::new(),
+            score: 0.0,
+            log_prob: 0.0,
+            tokens: Vec::new(),
+            alignment: options.search.attention.then(Alignment::default),
+            finished: true,
+        };
+        let (mut sources, mut targets, mut sentences) = (0, 0, 0.0f32);
+        for request in &line.requests {
+            let hypotheses = request.map(|r| &found[r]).filter(|h| !h.is_empty());
+            let (Some(request), Some(hypotheses)) = (request, hypotheses) else {
+                texts.push(String::new());
+                continue;
+            };
+            let h = hypotheses
+                .get(n)
+                .unwrap_or(&hypotheses[hypotheses.len() - 1]);
+            texts.push(self.tokenizers.target.decode(h.tokens())?);
+            t.score += h.score;
+            t.log_prob += h.log_prob;
+            t.finished &= h.finished;
+            sentences += 1.0;
+            for (id, log_prob) in h.ids.iter().zip(&h.token_log_probs) {
+                t.tokens.push((
+                    self.tokenizers.target.id_to_token(*id).unwrap_or_default(),
+                    *log_prob,
+                ));
+            }
+            let length = requests[*request].source.len();
+            if let (Some(all), Some(these)) = (&mut t.alignment, h.alignment(length)) {
+                all.pairs
+                    .extend(these.pairs.iter().map(|(s, t)| (s + sources, t + targets)));
+            }
+            sources += length;
+            targets += h.tokens().len();
+        }
+        t.score /= sentences.max(1.0);
+        t.text = join_translated(&line.parts, &texts).replace('\n', " ");
+        Ok(t)
+    }
+}
+
+/// A tag such as `>>de<<` at the start of a line, and the rest.
+fn leading_tag(line: &str) -> (&str, &str) {
+    let trimmed = line.trim_start();
+    match trimmed.strip_prefix(">>").and_then(|rest| rest.find("<<")) {
+        Some(end) if end <= 12 && !trimmed[2..2 + end].contains(char::is_whitespace) => {
+            let (tag, rest) = trimmed.split_at(end + 4);
+            (tag, rest.trim_start())
+        }
+        _ => ("", line),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_are_found_only_at_the_start() {
+        assert_eq!(leading_tag(">>de<< Hello"), (">>de<<", "Hello"));
+        assert_eq!(leading_tag("  >>zh_Hans<<你好"), (">>zh_Hans<<", "你好"));
+        assert_eq!(leading_tag("a >>de<< b"), ("", "a >>de<< b"));
+        assert_eq!(leading_tag(">> no << tag"), ("", ">> no << tag"));
+        assert_eq!(leading_tag(">>open"), ("", ">>open"));
+    }
+}
