@@ -473,7 +473,7 @@ unsafe fn by_rows<S: Simd>(m: usize, tile: &Tile) {
 #[inline(always)]
 unsafe fn multiply<S: Simd, const M: usize, const V: usize, const FULL: bool>(tile: &Tile) {
     let lanes = |v: usize| tile.n.saturating_sub(v * S::LANES).min(S::LANES);
-    // SAFETY (whole body): rows below M, columns below n and steps below k are inside the slices (see `run_tile`);
+    // SAFETY: for the whole body: rows below M, columns below n and steps below k are inside the slices (see `run_tile`);
     // with FULL, n is V vectors, otherwise loads and stores are masked to the columns below n.
     unsafe {
         let mut sums = [[S::zero(); V]; M];

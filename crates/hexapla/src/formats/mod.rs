@@ -198,7 +198,6 @@ fn read_weights(
                 .hint("does config.json belong to these weights?"),
         );
     }
-    let index = index;
     let mut weights = Weights::zeros(index.clone());
     for (parameter, place) in index.iter().zip(&places) {
         let values = read_place(place, tensors)?;
