@@ -9,7 +9,7 @@ const REQUIREMENTS: [&str; 5] = [
     "transformers==5.23.0",
     "sacrebleu==2.6.0",
     "safetensors==0.8.0",
-    "tensorboard",
+    "tensorboard==2.21.0",
 ];
 
 fn main() -> ExitCode {
