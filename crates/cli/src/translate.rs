@@ -103,6 +103,7 @@ impl SearchFlags {
         let mut search = SearchOptions::for_model(model.engine.model().config());
         search.suppressed_ids.extend(&g.suppressed_ids);
         search.forced_eos_id = g.forced_eos_token_id;
+        search.renormalize = g.renormalize_logits;
         search.beam_size = if sampled {
             1
         } else {

@@ -60,6 +60,9 @@ impl<'a> Beam<'a> {
             };
             row.log_softmax().ok_or_else(not_a_number)?;
             self.trace.process(&mut row, live);
+            if self.trace.options.renormalize {
+                row.log_softmax().ok_or_else(not_a_number)?;
+            }
             self.candidates.offer_row(index, live.log_prob, &row);
         }
         Ok(())

@@ -41,6 +41,8 @@ pub struct SearchOptions {
     /// Token ids that are never produced. Their probability is not given to the others in beam search, and is in
     /// greedy decoding and sampling. The end token in this list has no effect.
     pub suppressed_ids: Vec<u32>,
+    /// In beam search, give the probability of tokens that the constraints exclude to the others.
+    pub renormalize: bool,
     /// What the decoder is fed first. Not part of the output.
     pub start_id: u32,
     /// What ends a hypothesis.
@@ -71,6 +73,7 @@ impl SearchOptions {
             repetition_penalty: 1.0,
             no_repeat_ngram_size: 0,
             suppressed_ids: Vec::new(),
+            renormalize: false,
             start_id,
             eos_id,
             forced_bos_id: None,

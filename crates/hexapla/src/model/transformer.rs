@@ -259,10 +259,14 @@ impl Transformer {
             },
             dropout: c.dropout,
         };
-        let places: Vec<u32> = places
-            .iter()
-            .map(|p| p + c.position_offset as u32)
-            .collect();
+        let fairseq = c.positions == Positions::SinusoidalHalvesFairseq
+            && (c.pad_token_id as usize) < c.position_offset;
+        let row = |(id, place): (&u32, &u32)| match fairseq && *id == c.pad_token_id {
+            // In fairseq and M2M-100 a padding token has no position: its row of the table is zero.
+            true => c.pad_token_id,
+            false => place + c.position_offset as u32,
+        };
+        let places: Vec<u32> = ids.iter().zip(places).map(row).collect();
         embed(run, &options, ids, &places)
     }
 }
@@ -273,6 +277,9 @@ fn sinusoids(c: &TransformerConfig) -> Vec<f32> {
     let rows = c.max_position_embeddings + c.position_offset;
     let mut table = vec![0.0; rows * d];
     for (position, row) in table.chunks_exact_mut(d).enumerate() {
+        if c.positions == Positions::SinusoidalHalvesFairseq && position < c.position_offset {
+            continue;
+        }
         for j in 0..d / 2 {
             let exponent = match c.positions {
                 Positions::SinusoidalHalvesFairseq => j as f64 / (d / 2 - 1) as f64,

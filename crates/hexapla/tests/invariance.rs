@@ -1,0 +1,170 @@
+//! A result depends on its sentence alone; a training on its seed alone.
+
+use hexapla::config::{TrainingTable, TransformerConfig};
+use hexapla::error::Result;
+use hexapla::generate::engine::{Engine, Request};
+use hexapla::generate::{Hypothesis, SearchOptions};
+use hexapla::model::transformer::Transformer;
+use hexapla::random::SplitMix;
+use hexapla::text::batch::Pair;
+use hexapla::train::progress::{Progress, Validation};
+use hexapla::train::shards::StepReport;
+use hexapla::train::trainer::{Trainer, Watcher};
+use hexapla::weights::Weights;
+
+fn model(d_model: usize, layers: usize, vocab: usize) -> Transformer {
+    let mut c = TransformerConfig::preset("tiny").unwrap();
+    (c.source_vocab_size, c.target_vocab_size, c.d_model) = (vocab, vocab, d_model);
+    (c.encoder_layers, c.decoder_layers) = (layers, layers);
+    (c.dropout, c.attention_dropout, c.activation_dropout) = (0.2, 0.1, 0.1);
+    (c.pad_token_id, c.eos_token_id, c.decoder_start_token_id) = (1, 2, 0);
+    Transformer::new(c).unwrap()
+}
+
+fn in_pool<T: Send>(threads: usize, f: impl FnOnce() -> T + Send) -> T {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .unwrap()
+        .install(f)
+}
+
+#[test]
+fn a_sentence_is_translated_the_same_in_any_company() {
+    let model = model(64, 2, 300);
+    let weights = Weights::random(model.index().clone(), 4);
+    let engine = Engine::new(model.clone(), weights);
+    let mut random = SplitMix(8);
+    let requests: Vec<Request> = (0..1000)
+        .map(|_| Request {
+            source: (0..1 + random.below(40))
+                .map(|_| 3 + random.below(297) as u32)
+                .chain([2])
+                .collect(),
+            prefix: Vec::new(),
+            max_length: 12,
+        })
+        .collect();
+    for beam_size in [1, 4] {
+        let options = SearchOptions {
+            beam_size,
+            ..SearchOptions::for_model(model.config())
+        };
+        let run = |threads, batch| -> Vec<Vec<Hypothesis>> {
+            in_pool(threads, || {
+                engine.generate(&requests, &options, batch).unwrap()
+            })
+        };
+        let alone = run(1, 1);
+        for (threads, batch) in [(1, 700), (2, 700), (3, 5000)] {
+            assert!(
+                alone == run(threads, batch),
+                "beam {beam_size}, {threads} threads, batches of {batch}"
+            );
+        }
+    }
+    let pairs: Vec<_> = requests
+        .iter()
+        .map(|r| (r.source.clone(), r.source[1..].to_vec()))
+        .collect();
+    let alone = in_pool(1, || engine.score(&pairs, 1).unwrap());
+    assert!(alone == in_pool(2, || engine.score(&pairs, 900).unwrap()));
+}
+
+struct Losses(Vec<u64>);
+
+impl Watcher for Losses {
+    fn step(&mut self, _: &Progress, report: &StepReport, _: f32) {
+        self.0.push(report.loss.to_bits());
+    }
+}
+
+fn pairs() -> Vec<Pair> {
+    let mut random = SplitMix(5);
+    let mut ids = |_| {
+        (0..1 + random.below(12))
+            .map(|_| 3 + random.below(47) as u32)
+            .collect::<Vec<_>>()
+    };
+    (0..300)
+        .map(|i| Pair {
+            source: ids(i),
+            target: ids(i),
+        })
+        .collect()
+}
+
+fn settings(max_steps: usize) -> TrainingTable {
+    TrainingTable {
+        max_steps,
+        batch_tokens: 150,
+        warmup_steps: 10,
+        save_every: 7,
+        valid_every: 1000,
+        accumulate: 2,
+        ema_decay: 0.9,
+        ..TrainingTable::default()
+    }
+}
+
+fn train(folder: &std::path::Path, threads: usize, stop: usize) -> (Vec<u64>, Weights) {
+    let mut trainer = Trainer::open(folder, settings(stop), model(32, 1, 50)).unwrap();
+    let mut losses = Losses(Vec::new());
+    let mut none = |_: &Transformer, _: &Weights| -> Result<Validation> {
+        unreachable!("no validation is due")
+    };
+    in_pool(threads, || {
+        trainer.run(&pairs(), &mut none, &mut losses).map(|_| ())
+    })
+    .unwrap();
+    (losses.0, trainer.learner().weights.clone())
+}
+
+#[test]
+fn a_training_is_the_same_on_any_number_of_threads_and_after_interruptions() {
+    const STEPS: usize = 30;
+    let folder = || tempfile::tempdir().unwrap();
+    let (losses, weights) = train(folder().path(), 1, STEPS);
+    assert_eq!(losses.len(), STEPS);
+    let (on_two, weights_on_two) = train(folder().path(), 2, STEPS);
+    assert!(losses == on_two && weights == weights_on_two, "two threads");
+    let mut random = SplitMix(1);
+    for _ in 0..20 {
+        // The last checkpoint is that of step 7, 14, 21 or 28, or the clean end of the first part.
+        let place = folder();
+        let stop = 1 + random.below(STEPS - 1);
+        let (first, _) = train(place.path(), 2, stop);
+        let (second, resumed) = train(place.path(), 1, STEPS);
+        assert!(
+            losses == [first, second].concat() && weights == resumed,
+            "stopped after {stop}"
+        );
+    }
+}
+
+#[test]
+fn a_gradient_that_is_not_finite_stops_the_run_in_the_end() {
+    let place = tempfile::tempdir().unwrap();
+    let t = TrainingTable {
+        max_skipped_steps: 3,
+        learning_rate: 1e30,
+        warmup_steps: 0,
+        ..settings(50)
+    };
+    let mut trainer = Trainer::open(place.path(), t, model(32, 1, 50)).unwrap();
+    let mut none = |_: &Transformer, _: &Weights| -> Result<Validation> {
+        unreachable!("no validation is due")
+    };
+    let mut losses = Losses(Vec::new());
+    let error = trainer
+        .run(&pairs(), &mut none, &mut losses)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("not finite")
+            && error.contains("found: 3")
+            && error.contains("learning_rate"),
+        "{error}"
+    );
+    assert_eq!(trainer.progress().skipped, 3);
+}

@@ -1,0 +1,104 @@
+//! Loss, gradients and ten updates against PyTorch (`xtask/reference/training.py`).
+
+use std::path::Path;
+
+use hexapla::config::{Norm, Positions, TrainingTable, TransformerConfig};
+use hexapla::formats::safetensors::TensorStore;
+use hexapla::model::transformer::Transformer;
+use hexapla::text::batch::PairRows;
+use hexapla::train::shards::Learner;
+use hexapla::weights::Weights;
+use serde_json::Value;
+
+fn rows(v: &Value) -> Vec<Vec<u32>> {
+    serde_json::from_value(v.clone()).unwrap()
+}
+
+fn check(name: &str, norm: Norm, shards: usize) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let text = std::fs::read_to_string(folder.join(format!("training_{name}.json"))).unwrap();
+    let golden: Value = serde_json::from_str(&text).unwrap();
+    let store =
+        TensorStore::open_file(&folder.join(format!("training_{name}.safetensors"))).unwrap();
+    let c = &golden["config"];
+    let n = |key: &str| c[key].as_u64().unwrap() as usize;
+    let mut config = TransformerConfig::preset("tiny").unwrap();
+    (config.source_vocab_size, config.target_vocab_size) = (29, 29);
+    config.d_model = n("d_model");
+    (config.encoder_layers, config.decoder_layers) = (2, 2);
+    (config.encoder_heads, config.decoder_heads) = (2, 2);
+    (config.encoder_feed_forward, config.decoder_feed_forward) = (24, 24);
+    (config.norm, config.final_norm) = (norm, norm == Norm::Pre);
+    config.positions = Positions::SinusoidalHalves;
+    config.dropout = 0.0;
+    let model = Transformer::new(config).unwrap();
+    let mut weights = Weights::zeros(model.index().clone());
+    for p in model.index().iter() {
+        let values = store
+            .read(&format!("initial.{}", p.name), &p.shape)
+            .unwrap();
+        weights.data[p.range.clone()].copy_from_slice(&values);
+    }
+    let mut parts = vec![PairRows::default(); shards];
+    let (source, input, labels) = (
+        rows(&golden["source"]),
+        rows(&golden["decoder_input"]),
+        rows(&golden["labels"]),
+    );
+    for i in 0..source.len() {
+        let part = &mut parts[i % shards];
+        part.source.push(source[i].iter().copied());
+        part.target.push(input[i].iter().copied());
+        part.labels.extend(&labels[i]);
+    }
+    let clip_norm = golden["clip_norm"].as_f64().unwrap() as f32;
+    let t = TrainingTable {
+        shards,
+        clip_norm,
+        ..TrainingTable::default()
+    };
+    let mut learner = Learner::new(model, weights, &t);
+    for (i, step) in golden["steps"].as_array().unwrap().iter().enumerate() {
+        let rate = step["learning_rate"].as_f64().unwrap() as f32;
+        let report = learner.step(&t, i as u64 + 1, rate, &[parts.clone()]);
+        let close = |what: &str, found: f64| {
+            let expected = step[what].as_f64().unwrap();
+            assert!(
+                (found / expected - 1.0).abs() < 1e-4,
+                "{name} step {i} {what}: {found}, PyTorch {expected}"
+            );
+        };
+        close("loss", report.loss);
+        close("gradient_norm", report.gradient_norm);
+        if i > 0 {
+            continue;
+        }
+        for p in learner.model.index().iter() {
+            let expected = store
+                .read(&format!("gradient.{}", p.name), &p.shape)
+                .unwrap();
+            let largest = expected.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+            // A key's bias has no gradient: softmax does not see what is added to all of a query's scores.
+            let bound = if p.name.ends_with("key.bias") {
+                1e-6
+            } else {
+                1e-4 * largest
+            };
+            for (found, expected) in learner.gradient()[p.range.clone()].iter().zip(&expected) {
+                assert!(
+                    (found - expected).abs() <= bound,
+                    "{name} {}: {found}, PyTorch {expected}",
+                    p.name
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn training_is_pytorchs() {
+    for shards in [1, 2] {
+        check("post_norm", Norm::Post, shards);
+        check("pre_norm", Norm::Pre, shards);
+    }
+}
