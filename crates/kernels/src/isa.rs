@@ -71,6 +71,22 @@ impl Isa {
         }
     }
 
+    /// Whether this set multiplies bytes and sums four of the products in one instruction (AVX-512 VNNI).
+    pub(crate) fn has_vnni(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return self.0 == Level::Avx512 && is_x86_feature_detected!("avx512vnni");
+        #[cfg(not(target_arch = "x86_64"))]
+        return false;
+    }
+
+    /// Whether this set multiplies bf16 numbers and sums two of the products in one instruction (AVX-512 BF16).
+    pub(crate) fn has_bf16(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return self.0 == Level::Avx512 && is_x86_feature_detected!("avx512bf16");
+        #[cfg(not(target_arch = "x86_64"))]
+        return false;
+    }
+
     /// `scalar`, `avx2`, `avx512` or `neon`.
     pub fn name(self) -> &'static str {
         match self.0 {
