@@ -55,14 +55,14 @@ pub(crate) struct SearchFlags {
     #[arg(long)]
     beam_size: Option<usize>,
     /// Translations of each line.
-    #[arg(long, default_value_t = 1)]
-    n_best: usize,
+    #[arg(long)]
+    n_best: Option<usize>,
     /// Score = log-probability / length^penalty.
     #[arg(long)]
     length_penalty: Option<f32>,
     /// Fewest tokens of a sentence.
-    #[arg(long, default_value_t = 0)]
-    min_decoding_length: usize,
+    #[arg(long)]
+    min_decoding_length: Option<usize>,
     /// Most tokens of a sentence; three times the source plus ten where absent.
     #[arg(long)]
     max_decoding_length: Option<usize>,
@@ -95,34 +95,35 @@ impl SearchFlags {
         &self,
         model: &hexapla::generate::translator::Translator,
     ) -> TranslateOptions {
-        let g = &model.generation;
+        let mut search =
+            SearchOptions::for_folder(model.engine.model().config(), &model.generation);
         let sampled = self.sampling_temperature.is_some()
             || self.sampling_top_k.is_some()
             || self.sampling_top_p.is_some()
             || self.seed.is_some();
-        let mut search = SearchOptions::for_model(model.engine.model().config());
-        search.suppressed_ids.extend(&g.suppressed_ids);
-        search.forced_eos_id = g.forced_eos_token_id;
-        search.renormalize = g.renormalize_logits;
-        search.beam_size = if sampled {
-            1
-        } else {
-            self.beam_size.unwrap_or(g.num_beams.max(self.n_best))
-        };
-        search.n_best = self.n_best;
-        search.length_penalty = self.length_penalty.unwrap_or(g.length_penalty);
-        search.min_length = self.min_decoding_length;
-        search.no_repeat_ngram_size = self.no_repeat_ngram_size.unwrap_or(g.no_repeat_ngram_size);
-        search.repetition_penalty = self.repetition_penalty.unwrap_or(g.repetition_penalty);
-        search.sampling = sampled.then(|| {
-            let d = Sampling::default();
-            Sampling {
-                temperature: self.sampling_temperature.unwrap_or(d.temperature),
-                top_k: self.sampling_top_k.unwrap_or(d.top_k),
-                top_p: self.sampling_top_p.unwrap_or(d.top_p),
-                seed: self.seed.unwrap_or(d.seed),
-            }
-        });
+        if sampled {
+            let s = search.sampling.unwrap_or_default();
+            search.beam_size = 1;
+            search.sampling = Some(Sampling {
+                temperature: self.sampling_temperature.unwrap_or(s.temperature),
+                top_k: self.sampling_top_k.unwrap_or(s.top_k),
+                top_p: self.sampling_top_p.unwrap_or(s.top_p),
+                seed: self.seed.unwrap_or(s.seed),
+            });
+        } else if let Some(beam_size) = self.beam_size {
+            search.beam_size = beam_size;
+            search.sampling = None;
+        }
+        search.n_best = self.n_best.unwrap_or(search.n_best);
+        if search.sampling.is_none() && self.beam_size.is_none() {
+            search.beam_size = search.beam_size.max(search.n_best);
+        }
+        search.length_penalty = self.length_penalty.unwrap_or(search.length_penalty);
+        search.min_length = self.min_decoding_length.unwrap_or(search.min_length);
+        search.no_repeat_ngram_size = self
+            .no_repeat_ngram_size
+            .unwrap_or(search.no_repeat_ngram_size);
+        search.repetition_penalty = self.repetition_penalty.unwrap_or(search.repetition_penalty);
         TranslateOptions {
             search,
             batch_tokens: self.batch_tokens,

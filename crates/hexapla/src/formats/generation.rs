@@ -28,14 +28,17 @@ pub const GENERATION_FILE: &str = "generation_config.json";
 /// New tokens where a folder sets no length.
 const DEFAULT_NEW_TOKENS: usize = 20;
 
-/// When beam search ends a sentence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// When a sentence's beam search may stop although hypotheses are still open (`early_stopping` in transformers).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum EarlyStopping {
-    /// When the best running hypothesis, scored at its present length, cannot beat the worst finished one.
+    /// Once as many are finished as the beam is wide, and the best open one, scored as if it ended now, is no
+    /// better than the worst of them (`false`).
+    #[default]
     Heuristic,
-    /// As soon as there are as many finished hypotheses as beams.
-    AtBeams,
-    /// When no running hypothesis can beat the worst finished one at any length.
+    /// As soon as that many are finished (`true`).
+    WhenFull,
+    /// Only once no open one could still get better: like the heuristic, but under a positive length penalty the
+    /// open one is scored as if it had the longest length (`"never"`).
     Never,
 }
 
@@ -222,7 +225,7 @@ pub(crate) fn write(defaults: &GenerationDefaults, config: &TransformerConfig) -
     );
     let stop = match defaults.early_stopping {
         EarlyStopping::Heuristic => json!(false),
-        EarlyStopping::AtBeams => json!(true),
+        EarlyStopping::WhenFull => json!(true),
         EarlyStopping::Never => json!("never"),
     };
     put("early_stopping", stop != json!(false), stop.clone());
@@ -301,7 +304,7 @@ fn take_defaults(keys: &mut Keys, eos: Option<u32>) -> Result<GenerationDefaults
 fn early_stopping(keys: &mut Keys) -> Result<EarlyStopping> {
     match keys.take("early_stopping") {
         None | Some(Value::Bool(false)) => Ok(EarlyStopping::Heuristic),
-        Some(Value::Bool(true)) => Ok(EarlyStopping::AtBeams),
+        Some(Value::Bool(true)) => Ok(EarlyStopping::WhenFull),
         Some(Value::String(text)) if text == "never" => Ok(EarlyStopping::Never),
         Some(other) => Err(keys
             .error("early_stopping")

@@ -26,8 +26,9 @@ mod search;
 mod trace;
 pub mod translator;
 
+pub use crate::formats::generation::EarlyStopping;
 pub use decoder::StepDecoder;
 pub use hypothesis::{Alignment, Hypothesis};
-pub use options::{EarlyStopping, SearchInput, SearchOptions};
+pub use options::{SearchInput, SearchOptions};
 pub use sampling::Sampling;
 pub use search::search;

@@ -3,20 +3,7 @@
 use super::sampling::Sampling;
 use crate::config::TransformerConfig;
 use crate::error::{Error, Result};
-
-/// When a sentence's beam search may stop although hypotheses are still open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum EarlyStopping {
-    /// Once as many are finished as the beam is wide, and the best open one, scored as if it ended now, is no
-    /// better than the worst of them. (`early_stopping=False` in transformers.)
-    #[default]
-    Heuristic,
-    /// As soon as that many are finished. (`True`.)
-    WhenFull,
-    /// Only once no open one could still get better: like the heuristic, but under a positive length penalty the
-    /// open one is scored as if it had the longest length. (`"never"`.)
-    Never,
-}
+use crate::formats::generation::{EarlyStopping, GenerationDefaults};
 
 /// How to search.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,6 +28,8 @@ pub struct SearchOptions {
     /// Token ids that are never produced. Their probability is not given to the others in beam search, and is in
     /// greedy decoding and sampling. The end token in this list has no effect.
     pub suppressed_ids: Vec<u32>,
+    /// Token ids that are never the first that the search may choose (after `forced_bos_id`, where there is one).
+    pub first_suppressed_ids: Vec<u32>,
     /// In beam search, give the probability of tokens that the constraints exclude to the others.
     pub renormalize: bool,
     /// What the decoder is fed first. Not part of the output.
@@ -73,6 +62,7 @@ impl SearchOptions {
             repetition_penalty: 1.0,
             no_repeat_ngram_size: 0,
             suppressed_ids: Vec::new(),
+            first_suppressed_ids: Vec::new(),
             renormalize: false,
             start_id,
             eos_id,
@@ -89,6 +79,35 @@ impl SearchOptions {
             suppressed_ids: vec![config.pad_token_id],
             forced_bos_id: config.forced_bos_token_id,
             ..SearchOptions::new(config.decoder_start_token_id, config.eos_token_id)
+        }
+    }
+
+    /// The search that a model folder asks for: its special tokens and its `generation_config.json`.
+    pub fn for_folder(config: &TransformerConfig, defaults: &GenerationDefaults) -> Self {
+        SearchOptions {
+            beam_size: if defaults.do_sample {
+                1
+            } else {
+                defaults.num_beams
+            },
+            n_best: defaults.num_return_sequences,
+            length_penalty: defaults.length_penalty,
+            early_stopping: defaults.early_stopping,
+            // The folder counts the start token.
+            min_length: defaults.minimum_length().saturating_sub(1),
+            repetition_penalty: defaults.repetition_penalty,
+            no_repeat_ngram_size: defaults.no_repeat_ngram_size,
+            suppressed_ids: defaults.suppressed_ids.clone(),
+            first_suppressed_ids: defaults.first_suppressed_ids.clone(),
+            renormalize: defaults.renormalize_logits,
+            forced_eos_id: defaults.forced_eos_token_id,
+            sampling: defaults.do_sample.then(|| Sampling {
+                temperature: defaults.temperature,
+                top_k: defaults.top_k,
+                top_p: defaults.top_p,
+                ..Sampling::default()
+            }),
+            ..SearchOptions::for_model(config)
         }
     }
 
@@ -120,11 +139,14 @@ impl SearchOptions {
             ("forced_bos_id", self.forced_bos_id),
             ("forced_eos_id", self.forced_eos_id),
         ];
-        let suppressed = self
-            .suppressed_ids
-            .iter()
-            .map(|id| ("suppressed_ids", Some(*id)));
-        for (key, id) in single.into_iter().chain(suppressed) {
+        let all = |key, ids: &'_ [u32]| {
+            ids.iter()
+                .map(move |id| (key, Some(*id)))
+                .collect::<Vec<_>>()
+        };
+        let suppressed = all("suppressed_ids", &self.suppressed_ids);
+        let first = all("first_suppressed_ids", &self.first_suppressed_ids);
+        for (key, id) in single.into_iter().chain(suppressed).chain(first) {
             if let Some(id) = id.filter(|id| *id as usize >= vocab_size) {
                 return Err(refuse(
                     key,

@@ -44,11 +44,17 @@ pub(super) fn process(
             row.set(ngram[size - 1], f32::NEG_INFINITY);
         }
     }
-    for &token in options
+    let first = usize::from(options.forced_bos_id.is_some());
+    let at_first: &[u32] = if generated == first {
+        &options.first_suppressed_ids
+    } else {
+        &[]
+    };
+    let never = options
         .suppressed_ids
         .iter()
-        .filter(|id| **id != options.eos_id)
-    {
+        .filter(|id| **id != options.eos_id);
+    for &token in never.chain(at_first) {
         row.set(token, f32::NEG_INFINITY);
     }
     if options.ignore_eos || generated < options.min_length {
@@ -118,6 +124,19 @@ mod tests {
         );
         options.no_repeat_ngram_size = usize::MAX;
         assert_eq!(processed(&options, &[4, 2]), [1.0, -1.0, 2.0, -2.0, 0.0]);
+    }
+
+    #[test]
+    fn some_tokens_are_not_the_first() {
+        let mut options = SearchOptions::new(4, 0);
+        options.first_suppressed_ids = vec![0, 2];
+        assert_eq!(processed(&options, &[4]), [NEVER, -1.0, NEVER, -2.0, 0.0]);
+        assert_eq!(processed(&options, &[4, 1]), [1.0, -1.0, 2.0, -2.0, 0.0]);
+        options.forced_bos_id = Some(1);
+        assert_eq!(
+            processed(&options, &[4, 1]),
+            [NEVER, -1.0, NEVER, -2.0, 0.0]
+        );
     }
 
     #[test]
