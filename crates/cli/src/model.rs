@@ -3,14 +3,14 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use hexapla::error::{Error, Result};
-use hexapla::files::write_atomically;
+use hexapla::error::Result;
+use hexapla::files::Folder;
 use hexapla::formats;
 use hexapla::generate::translator::Translator;
 use hexapla::model::transformer::Transformer;
 
 /// The files of `models/demo`.
-const DEMO: [(&str, &[u8]); 6] = [
+const DEMO: &[(&str, &[u8])] = &[
     (
         "config.json",
         include_bytes!("../../../models/demo/config.json"),
@@ -37,30 +37,24 @@ const DEMO: [(&str, &[u8]); 6] = [
     ),
 ];
 
-/// The model in `folder`, or the one inside the program.
-pub(crate) fn open(folder: Option<&Path>) -> Result<Translator> {
-    if let Some(folder) = folder {
-        return Translator::open(folder);
-    }
-    let place = tempfile::tempdir().map_err(|e| {
-        Error::new("cannot unpack the embedded model")
-            .found(e.to_string())
-            .hint("free some space in the folder for temporary files, or name a model with --model")
-    })?;
-    for (name, bytes) in DEMO {
-        write_atomically(&place.path().join(name), |w| w.write_all(bytes))?;
-    }
-    Translator::open(place.path())
+/// The folder at `path`, or the one inside the program.
+fn folder(path: Option<&Path>) -> Folder {
+    path.map_or(Folder::Embedded(DEMO), Folder::from)
+}
+
+/// The model in the folder at `path`, or the one inside the program.
+pub(crate) fn open(path: Option<&Path>) -> Result<Translator> {
+    Translator::open(folder(path))
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct InspectArgs {
-    /// Model folder.
-    model: PathBuf,
+    /// Model folder; the embedded model where absent.
+    model: Option<PathBuf>,
 }
 
 pub(crate) fn inspect(args: InspectArgs) -> Result<()> {
-    let opened = formats::open(&args.model)?;
+    let opened = formats::open(folder(args.model.as_deref()))?;
     let model = Transformer::new(opened.config.clone())?;
     let mut out = std::io::stdout().lock();
     let mut line = |name: &str, value: String| {

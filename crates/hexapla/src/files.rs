@@ -3,14 +3,113 @@
 //! A write goes to a temporary file beside its destination, is flushed and synced, and only then takes the
 //! destination's name. Whatever stops it on the way (a full disk, a lost folder, the power), the old file stays whole.
 
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, BufWriter, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+
+/// Files that belong together, to read: a folder of the file system, or one inside the program.
+#[derive(Debug, Clone)]
+pub enum Folder {
+    /// On a disk.
+    Disk(PathBuf),
+    /// Names and contents.
+    Embedded(&'static [(&'static str, &'static [u8])]),
+}
+
+/// An opened file.
+pub trait Opened: Read + Seek {}
+impl<F: Read + Seek> Opened for F {}
+
+impl<P: AsRef<Path> + ?Sized> From<&P> for Folder {
+    fn from(path: &P) -> Self {
+        Folder::Disk(path.as_ref().to_path_buf())
+    }
+}
+
+impl Folder {
+    /// Whether there is such a folder.
+    pub fn exists(&self) -> bool {
+        match self {
+            Folder::Disk(path) => path.is_dir(),
+            Folder::Embedded(_) => true,
+        }
+    }
+
+    /// Whether it holds a file called `name`.
+    pub fn contains(&self, name: &str) -> bool {
+        match self {
+            Folder::Disk(path) => path.join(name).is_file(),
+            Folder::Embedded(_) => self.embedded(name).is_some(),
+        }
+    }
+
+    /// The folder, as errors name it.
+    pub fn path(&self) -> PathBuf {
+        match self {
+            Folder::Disk(path) => path.clone(),
+            Folder::Embedded(_) => PathBuf::from("(inside the program)"),
+        }
+    }
+
+    /// The file `name`, as errors name it.
+    pub fn place(&self, name: &str) -> PathBuf {
+        self.path().join(name)
+    }
+
+    /// The whole file `name`, of at most `max_bytes`.
+    ///
+    /// # Errors
+    /// As [`read_limited`].
+    pub fn read(&self, name: &str, max_bytes: u64) -> Result<Cow<'static, [u8]>> {
+        match self {
+            Folder::Disk(path) => read_limited(&path.join(name), max_bytes).map(Cow::Owned),
+            Folder::Embedded(_) => self
+                .embedded(name)
+                .map(Cow::Borrowed)
+                .ok_or_else(|| self.missing(name)),
+        }
+    }
+
+    /// Opens the file `name` to read parts of it; gives its length too.
+    ///
+    /// # Errors
+    /// A file that is missing or cannot be opened.
+    pub fn open(&self, name: &str) -> Result<(Box<dyn Opened>, u64)> {
+        match self {
+            Folder::Disk(path) => {
+                let path = path.join(name);
+                let opened = File::open(&path).and_then(|f| {
+                    let length = f.metadata()?.len();
+                    Ok((Box::new(f) as Box<dyn Opened>, length))
+                });
+                opened.map_err(|e| Error::io("cannot read the file", &path, &e))
+            }
+            Folder::Embedded(_) => {
+                let bytes = self.embedded(name).ok_or_else(|| self.missing(name))?;
+                Ok((Box::new(io::Cursor::new(bytes)), bytes.len() as u64))
+            }
+        }
+    }
+
+    fn embedded(&self, name: &str) -> Option<&'static [u8]> {
+        let Folder::Embedded(files) = self else {
+            return None;
+        };
+        files.iter().find(|file| file.0 == name).map(|file| file.1)
+    }
+
+    fn missing(&self, name: &str) -> Error {
+        Error::new("cannot read the file")
+            .at(self.place(name).display().to_string())
+            .found("no such file")
+    }
+}
 
 /// Writes `path` through `write`: whole, or not at all.
 ///

@@ -15,13 +15,12 @@
 //! - Bad words with the end token are dropped, so the end can never be forbidden that way.
 //! - Without `renormalize_logits` the probability of a forbidden token is lost, with it the others share it.
 
-use std::path::Path;
-
 use serde_json::{Map, Value, json};
 
 use super::keys::{Keys, float};
 use crate::config::TransformerConfig;
 use crate::error::Result;
+use crate::files::Folder;
 
 /// The file that holds them.
 pub const GENERATION_FILE: &str = "generation_config.json";
@@ -148,14 +147,13 @@ pub(crate) struct SpecialIds {
 }
 
 /// Reads `generation_config.json`, or the same keys of `config`, which loses them in either case.
-pub(crate) fn read(folder: &Path, config: &mut Keys) -> Result<(GenerationDefaults, SpecialIds)> {
+pub(crate) fn read(folder: &Folder, config: &mut Keys) -> Result<(GenerationDefaults, SpecialIds)> {
     let mut ids = SpecialIds {
         eos: config.id("eos_token_id")?,
         decoder_start: config.id("decoder_start_token_id")?,
         forced_bos: None,
     };
-    let path = folder.join(GENERATION_FILE);
-    if !path.exists() {
+    if !folder.contains(GENERATION_FILE) {
         ids.forced_bos = config.id("forced_bos_token_id")?;
         return Ok((take_defaults(config, ids.eos)?, ids));
     }
@@ -169,7 +167,7 @@ pub(crate) fn read(folder: &Path, config: &mut Keys) -> Result<(GenerationDefaul
     ] {
         config.pass_over(list);
     }
-    let mut keys = Keys::read(&path)?;
+    let mut keys = Keys::read(folder, GENERATION_FILE)?;
     ids.eos = keys.id("eos_token_id")?.or(ids.eos);
     ids.decoder_start = keys.id("decoder_start_token_id")?.or(ids.decoder_start);
     ids.forced_bos = keys.id("forced_bos_token_id")?;

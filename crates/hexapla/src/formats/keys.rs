@@ -2,12 +2,10 @@
 //!
 //! A setting that is passed over in silence is a model that computes something else than its maker meant.
 
-use std::path::Path;
-
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
-use crate::files::read_limited;
+use crate::files::Folder;
 
 const MAX_BYTES: u64 = 16 << 20;
 
@@ -21,9 +19,9 @@ pub(crate) struct Keys {
 
 impl Keys {
     /// Reads a JSON object.
-    pub(crate) fn read(path: &Path) -> Result<Self> {
-        let place = path.display().to_string();
-        let bytes = read_limited(path, MAX_BYTES)?;
+    pub(crate) fn read(folder: &Folder, name: &str) -> Result<Self> {
+        let place = folder.place(name).display().to_string();
+        let bytes = folder.read(name, MAX_BYTES)?;
         match serde_json::from_slice(&bytes) {
             Ok(Value::Object(map)) => Ok(Keys {
                 place,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::generation::GENERATION_FILE;
 use super::safetensors::{INDEX_FILE, WEIGHTS_FILE, is_plain_name};
 use crate::error::{Error, Result};
-use crate::files::{read_limited, sha256_file};
+use crate::files::{Folder, sha256_file};
 
 /// The file's name.
 pub const MANIFEST_FILE: &str = "manifest.json";
@@ -84,17 +84,16 @@ impl Manifest {
     ///
     /// # Errors
     /// A file that cannot be read or was written by a newer program.
-    pub fn read(folder: &Path) -> Result<Option<Self>> {
-        let path = folder.join(MANIFEST_FILE);
-        if !path.exists() {
+    pub fn read(folder: &Folder) -> Result<Option<Self>> {
+        if !folder.contains(MANIFEST_FILE) {
             return Ok(None);
         }
         let damaged = |found: String| {
             Error::new("the manifest cannot be used")
-                .at(path.display().to_string())
+                .at(folder.place(MANIFEST_FILE).display().to_string())
                 .found(found)
         };
-        let manifest: Manifest = serde_json::from_slice(&read_limited(&path, MAX_BYTES)?)
+        let manifest: Manifest = serde_json::from_slice(&folder.read(MANIFEST_FILE, MAX_BYTES)?)
             .map_err(|e| damaged(e.to_string()))?;
         if manifest.format_version != FORMAT_VERSION {
             return Err(

@@ -25,7 +25,7 @@ use serde_json::Value;
 
 use crate::config::TransformerConfig;
 use crate::error::{Error, Result};
-use crate::files::{write_atomically, write_folder_atomically};
+use crate::files::{Folder, write_atomically, write_folder_atomically};
 use crate::model::transformer::Transformer;
 use crate::weights::{Parameter, ParameterIndex, Weights};
 use bart::Place;
@@ -118,15 +118,17 @@ pub struct ModelFolder {
 /// # Errors
 /// Names the file and the setting or tensor that is missing, damaged, of the wrong shape or not known, what was
 /// expected and what was found. No memory is asked for before the shapes of all tensors are known to fit.
-pub fn open(folder: &Path) -> Result<ModelFolder> {
-    if !folder.is_dir() {
+pub fn open(folder: impl Into<Folder>) -> Result<ModelFolder> {
+    let folder = &folder.into();
+    if !folder.exists() {
         return Err(Error::new("there is no model folder")
-            .at(folder.display().to_string())
+            .at(folder.path().display().to_string())
             .hint("name a folder that holds config.json and model.safetensors"));
     }
     let manifest = Manifest::read(folder)?;
-    if let Some(manifest) = &manifest {
-        manifest.verify(folder)?;
+    // What is inside the program is as it was built.
+    if let (Some(manifest), Folder::Disk(path)) = (&manifest, folder) {
+        manifest.verify(path)?;
     }
     let (family, config, generation, tensors) = read_settings(folder)?;
     let index = Transformer::new(config.clone())?.index().clone();
@@ -141,10 +143,9 @@ pub fn open(folder: &Path) -> Result<ModelFolder> {
 }
 
 fn read_settings(
-    folder: &Path,
+    folder: &Folder,
 ) -> Result<(Family, TransformerConfig, GenerationDefaults, TensorStore)> {
-    let path = folder.join(CONFIG_FILE);
-    let mut keys = Keys::read(&path)?;
+    let mut keys = Keys::read(folder, CONFIG_FILE)?;
     let found = keys.text("model_type")?.unwrap_or_default();
     let family = Family::ALL
         .into_iter()
@@ -155,7 +156,7 @@ fn read_settings(
                 .expected(format!("one of {known}"))
                 .found(format!("`{found}`"))
         })?;
-    let tensors = TensorStore::open_folder(folder)?;
+    let tensors = TensorStore::open_folder(folder.clone())?;
     let (generation, ids) = generation::read(folder, &mut keys)?;
     let config = match family {
         Family::Marian => marian::read(keys, ids, &tensors)?,
@@ -164,7 +165,7 @@ fn read_settings(
     };
     config
         .validate()
-        .map_err(|e| e.hint(format!("see {}", path.display())))?;
+        .map_err(|e| e.hint(format!("see {}", folder.place(CONFIG_FILE).display())))?;
     Ok((family, config, generation, tensors))
 }
 
@@ -306,7 +307,7 @@ pub fn save(folder: &Path, model: &SaveModel<'_>) -> Result<Saved> {
     }
     let (family, note) = Family::for_config(model.config);
     // A damaged manifest of an older model is no reason to lose the new one.
-    let old = Manifest::read(folder).ok().flatten();
+    let old = Manifest::read(&folder.into()).ok().flatten();
     let is_old = |name: &str| old.as_ref().is_some_and(|old| old.files.contains_key(name));
     let keep = |name: &OsStr| match name.to_str() {
         Some(name) => !reserved.contains(&name) && !is_old(name),

@@ -5,8 +5,7 @@
 //! Pickled files (`pytorch_model.bin`) can run any program when they are opened; they are refused.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use half::slice::HalfFloatSliceExt;
@@ -14,7 +13,7 @@ use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::files::{read_limited, write_atomically};
+use crate::files::{Folder, write_atomically};
 
 /// The weights of a model folder.
 pub const WEIGHTS_FILE: &str = "model.safetensors";
@@ -26,8 +25,9 @@ const READ_BYTES: usize = 1 << 20;
 /// The tensors of one or several files, to read by name.
 #[derive(Debug)]
 pub struct TensorStore {
+    folder: Folder,
     place: PathBuf,
-    files: Vec<PathBuf>,
+    files: Vec<String>,
     tensors: BTreeMap<String, Entry>,
 }
 
@@ -44,20 +44,21 @@ impl TensorStore {
     ///
     /// # Errors
     /// No weights, weights in a format that is refused, or a damaged header.
-    pub fn open_folder(folder: &Path) -> Result<Self> {
-        let single = folder.join(WEIGHTS_FILE);
-        let index = folder.join(INDEX_FILE);
-        if single.is_file() {
-            return TensorStore::open_file(&single);
+    pub fn open_folder(folder: impl Into<Folder>) -> Result<Self> {
+        let folder = folder.into();
+        if folder.contains(WEIGHTS_FILE) {
+            let mut store = TensorStore::empty(folder, WEIGHTS_FILE);
+            store.add_file(WEIGHTS_FILE)?;
+            return Ok(store);
         }
-        if index.is_file() {
-            return TensorStore::open_index(folder, &index);
+        if folder.contains(INDEX_FILE) {
+            return TensorStore::open_index(folder);
         }
         let error = Error::new("the model folder has no weights")
-            .at(folder.display().to_string())
+            .at(folder.path().display().to_string())
             .expected(format!("{WEIGHTS_FILE} or {INDEX_FILE}"));
         let pickled = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
-        Err(match pickled.iter().find(|name| folder.join(name).exists()) {
+        Err(match pickled.iter().find(|name| folder.contains(name)) {
             Some(name) => error.found(format!("{name}, which is never opened: it could run any program")).hint(
                 "convert it where you trust it: in Python, AutoModelForSeq2SeqLM.from_pretrained(FOLDER).save_pretrained(NEW)",
             ),
@@ -70,32 +71,41 @@ impl TensorStore {
     /// # Errors
     /// A file that cannot be read, or whose header does not fit its content.
     pub fn open_file(path: &Path) -> Result<Self> {
-        let mut store = TensorStore {
-            place: path.to_path_buf(),
-            files: Vec::new(),
-            tensors: BTreeMap::new(),
-        };
-        store.add_file(path)?;
+        let name = path.file_name().and_then(|name| name.to_str());
+        let name = name.ok_or_else(|| {
+            Error::new("the weights cannot be read")
+                .at(path.display().to_string())
+                .expected("a file with a name in UTF-8")
+        })?;
+        let folder = Folder::from(path.parent().unwrap_or(Path::new("")));
+        let mut store = TensorStore::empty(folder, name);
+        store.add_file(name)?;
         Ok(store)
     }
 
-    fn open_index(folder: &Path, path: &Path) -> Result<Self> {
+    fn empty(folder: Folder, name: &str) -> Self {
+        TensorStore {
+            place: folder.place(name),
+            folder,
+            files: Vec::new(),
+            tensors: BTreeMap::new(),
+        }
+    }
+
+    fn open_index(folder: Folder) -> Result<Self> {
+        let place = folder.place(INDEX_FILE);
         let damaged = |found: String| {
             Error::new("the index of the weights cannot be used")
-                .at(path.display().to_string())
+                .at(place.display().to_string())
                 .found(found)
         };
-        let index: Value = serde_json::from_slice(&read_limited(path, MAX_HEADER_BYTES)?)
+        let index: Value = serde_json::from_slice(&folder.read(INDEX_FILE, MAX_HEADER_BYTES)?)
             .map_err(|e| damaged(e.to_string()))?;
         let map = index
             .get("weight_map")
             .and_then(Value::as_object)
             .ok_or_else(|| damaged("no `weight_map`".into()))?;
-        let mut store = TensorStore {
-            place: path.to_path_buf(),
-            files: Vec::new(),
-            tensors: BTreeMap::new(),
-        };
+        let mut store = TensorStore::empty(folder, INDEX_FILE);
         let mut numbers = BTreeMap::new();
         for (tensor, file) in map {
             let file = file
@@ -104,7 +114,7 @@ impl TensorStore {
                 .ok_or_else(|| damaged(format!("{file} as the file of `{tensor}`")))?;
             if !numbers.contains_key(file) {
                 numbers.insert(file, store.files.len());
-                store.add_file(&folder.join(file))?;
+                store.add_file(file)?;
             }
         }
         for (tensor, file) in map {
@@ -116,10 +126,11 @@ impl TensorStore {
         Ok(store)
     }
 
-    fn add_file(&mut self, path: &Path) -> Result<()> {
-        let (start, header) = read_header(path)?;
+    fn add_file(&mut self, name: &str) -> Result<()> {
+        let (start, header) = read_header(&self.folder, name)?;
+        let place = self.folder.place(name);
         let number = self.files.len();
-        self.files.push(path.to_path_buf());
+        self.files.push(name.to_string());
         for (name, info) in header.tensors() {
             let entry = Entry {
                 file: number,
@@ -129,7 +140,7 @@ impl TensorStore {
             };
             if self.tensors.insert(name.clone(), entry).is_some() {
                 return Err(Error::new("a tensor is in two files")
-                    .at(path.display().to_string())
+                    .at(place.display().to_string())
                     .found(name));
             }
         }
@@ -184,13 +195,16 @@ impl TensorStore {
     pub fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         self.check(name, shape)?;
         let entry = self.entry(name, shape)?;
-        let path = self.files.get(entry.file).unwrap_or(&self.place);
-        let attempt = || -> io::Result<Vec<f32>> {
-            let mut file = File::open(path)?;
-            file.seek(SeekFrom::Start(entry.start))?;
-            read_f32(&mut file, entry.dtype, shape.iter().product())
+        let file = self.files.get(entry.file).map_or("", String::as_str);
+        let (mut opened, _) = self.folder.open(file)?;
+        let mut attempt = || -> io::Result<Vec<f32>> {
+            opened.seek(SeekFrom::Start(entry.start))?;
+            read_f32(&mut *opened, entry.dtype, shape.iter().product())
         };
-        attempt().map_err(|e| Error::io(format!("cannot read the tensor `{name}`"), path, &e))
+        attempt().map_err(|e| {
+            let what = format!("cannot read the tensor `{name}`");
+            Error::io(what, &self.folder.place(file), &e)
+        })
     }
 
     fn entry(&self, name: &str, shape: &[usize]) -> Result<&Entry> {
@@ -207,7 +221,8 @@ impl TensorStore {
 }
 
 /// The place of the first tensor's bytes, and the checked header.
-fn read_header(path: &Path) -> Result<(u64, Metadata)> {
+fn read_header(folder: &Folder, name: &str) -> Result<(u64, Metadata)> {
+    let path = &folder.place(name);
     let damaged = |expected: String, found: String| {
         Error::new("the weights are damaged")
             .at(path.display().to_string())
@@ -216,8 +231,7 @@ fn read_header(path: &Path) -> Result<(u64, Metadata)> {
             .hint("copy or download the file again")
     };
     let failed = |e: io::Error| Error::io("cannot read the weights", path, &e);
-    let mut file = File::open(path).map_err(failed)?;
-    let length = file.metadata().map_err(failed)?.len();
+    let (mut file, length) = folder.open(name)?;
     let mut size = [0; 8];
     if length < 8 {
         return Err(damaged(
@@ -251,7 +265,7 @@ fn read_header(path: &Path) -> Result<(u64, Metadata)> {
     Ok((8 + size, header))
 }
 
-fn read_f32(file: &mut File, dtype: Dtype, count: usize) -> io::Result<Vec<f32>> {
+fn read_f32(file: &mut (impl Read + ?Sized), dtype: Dtype, count: usize) -> io::Result<Vec<f32>> {
     let mut values = Vec::with_capacity(count);
     let width = dtype.bitsize() / 8;
     let mut buffer = vec![0; READ_BYTES.min(count * width)];

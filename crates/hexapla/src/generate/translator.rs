@@ -1,11 +1,11 @@
 //! Text in, text out: sentences, ids, search, and back.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use super::engine::{Engine, Request};
 use super::{Alignment, Hypothesis, SearchOptions};
 use crate::error::Result;
+use crate::files::Folder;
 use crate::formats::{self, Family, generation::GenerationDefaults};
 use crate::model::transformer::Transformer;
 use crate::text::segment::{join_translated, segment, split_long};
@@ -67,8 +67,9 @@ impl Translator {
     ///
     /// # Errors
     /// As [`formats::open`] and [`Tokenizers::open_folder`].
-    pub fn open(folder: &Path) -> Result<Self> {
-        let opened = formats::open(folder)?;
+    pub fn open(folder: impl Into<Folder>) -> Result<Self> {
+        let folder = folder.into();
+        let opened = formats::open(folder.clone())?;
         Ok(Translator {
             tokenizers: Tokenizers::open_folder(folder)?,
             engine: Engine::new(Transformer::new(opened.config)?, opened.weights),

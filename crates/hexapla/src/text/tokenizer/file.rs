@@ -1,13 +1,14 @@
 //! Reading and writing `tokenizer.json`: nothing in it is trusted.
 
 use std::collections::HashSet;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::Path;
 
 use serde_json::Value;
 
 use super::{BOS, CONTROL, EOS, Marker, PAD, Tokenizer, UNK, codes, guarded};
 use crate::error::{Error, Result};
+use crate::files::{Folder, read_limited};
 
 /// Largest file that is read. The largest vocabularies in use (250,000 pieces) take some 35 MB.
 const MAX_BYTES: u64 = 512 << 20;
@@ -20,14 +21,17 @@ impl Tokenizer {
     /// # Errors
     /// The file is missing, too large, not UTF-8, or no valid tokenizer.
     pub fn open(path: &Path) -> Result<Self> {
-        let fail = |e: std::io::Error| Error::io("cannot read the tokenizer", path, &e);
-        let mut bytes = Vec::new();
-        std::fs::File::open(path)
-            .map_err(fail)?
-            .take(MAX_BYTES + 1)
-            .read_to_end(&mut bytes)
-            .map_err(fail)?;
+        let bytes = read_limited(path, MAX_BYTES)?;
         Self::from_bytes(&bytes).map_err(|e| e.at(path.display().to_string()))
+    }
+
+    /// Reads the file `name` of `folder`.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::open`].
+    pub fn open_in(folder: &Folder, name: &str) -> Result<Self> {
+        let bytes = folder.read(name, MAX_BYTES)?;
+        Self::from_bytes(&bytes).map_err(|e| e.at(folder.place(name).display().to_string()))
     }
 
     /// Reads a `tokenizer.json` from memory.

@@ -7,6 +7,7 @@ use super::Tokenizer;
 use super::file::write_whole;
 use crate::config::TokenizerTable;
 use crate::error::{Error, Result};
+use crate::files::Folder;
 
 const JOINT: &str = "tokenizer.json";
 const SOURCE: &str = "source_tokenizer.json";
@@ -66,21 +67,21 @@ impl Tokenizers {
     ///
     /// # Errors
     /// The folder holds neither, or a file is broken.
-    pub fn open_folder(folder: &Path) -> Result<Self> {
-        let [joint, source, target] = [JOINT, SOURCE, TARGET].map(|name| folder.join(name));
-        if source.exists() && target.exists() {
+    pub fn open_folder(folder: impl Into<Folder>) -> Result<Self> {
+        let folder = &folder.into();
+        if folder.contains(SOURCE) && folder.contains(TARGET) {
             return Ok(Self::separate(
-                Tokenizer::open(&source)?,
-                Tokenizer::open(&target)?,
+                Tokenizer::open_in(folder, SOURCE)?,
+                Tokenizer::open_in(folder, TARGET)?,
             ));
         }
-        if joint.exists() {
-            return Ok(Self::joint(Tokenizer::open(&joint)?));
+        if folder.contains(JOINT) {
+            return Ok(Self::joint(Tokenizer::open_in(folder, JOINT)?));
         }
         Err(Error::new("the folder has no tokenizer")
-            .at(folder.display().to_string())
+            .at(folder.path().display().to_string())
             .expected(format!("`{JOINT}`, or `{SOURCE}` and `{TARGET}`"))
-            .found(if folder.is_dir() {
+            .found(if folder.exists() {
                 "none of them"
             } else {
                 "no such folder"
