@@ -428,14 +428,16 @@ impl StepDecoder for Broken {
         5
     }
 
-    fn step(&mut self, tokens: &[u32], logits: &mut Vec<f32>) -> Result<()> {
+    fn step(&mut self, tokens: &[u32], logits: &mut hexapla_kernels::Buffer) -> Result<()> {
         self.steps += 1;
         self.rows = tokens.len();
-        *logits = (0..5 * tokens.len()).map(|i| (i % 7) as f32).collect();
+        let extra = if self.steps == 3 { self.extra } else { 0 };
+        logits.resize(5 * tokens.len() + extra);
+        for (i, logit) in logits.iter_mut().enumerate() {
+            *logit = (i % 7) as f32;
+        }
         if self.steps == 3 {
-            let last = logits.len() - 1;
-            logits[last] = self.wrong;
-            logits.extend(vec![0.0; self.extra]);
+            logits[5 * tokens.len() - 1] = self.wrong;
         }
         Ok(())
     }
@@ -526,7 +528,7 @@ impl StepDecoder for Short<'_> {
         self.0.vocab_size()
     }
 
-    fn step(&mut self, tokens: &[u32], logits: &mut Vec<f32>) -> Result<()> {
+    fn step(&mut self, tokens: &[u32], logits: &mut hexapla_kernels::Buffer) -> Result<()> {
         self.0.rows.iter_mut().for_each(Vec::clear);
         self.0.step(tokens, logits)
     }

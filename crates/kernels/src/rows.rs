@@ -99,6 +99,39 @@ multiversion! {
     }
 }
 
+multiversion! {
+    /// The largest number of each `block` numbers of `x` (the last block may be shorter), in `out`.
+    pub fn block_max(out: &mut Vec<f32>, x: &[f32], block: usize) -> () {
+        out.clear();
+        out.extend(x.chunks(block.max(1)).map(lane_max));
+    }
+}
+
+multiversion! {
+    /// Σ e^(x − max).
+    pub fn exp_sum(x: &[f32], max: f32) -> f32 {
+        lane_sum(x, |_, v| exp(v - max))
+    }
+}
+
+multiversion! {
+    /// `out = e^((x − max) / divisor)`.
+    pub fn exp_of(out: &mut [f32], x: &[f32], max: f32, divisor: f32) -> () {
+        for (out, x) in out.iter_mut().zip(x) {
+            *out = exp((x - max) / divisor);
+        }
+    }
+}
+
+multiversion! {
+    /// `x = (x − first) − second`.
+    pub fn subtract_both(x: &mut [f32], first: f32, second: f32) -> () {
+        for x in x.iter_mut() {
+            *x = (*x - first) - second;
+        }
+    }
+}
+
 #[inline(always)]
 fn softmax_row(x: &mut [f32], scale: f32) {
     let max = lane_max(x) * scale;
@@ -502,6 +535,23 @@ mod tests {
             let (x, y, s) = (numbers(3 * n, 1), numbers(3 * n, 2), numbers(n, 3));
             let drop = Dropout::new(0.3, 99);
             same_everywhere(|isa| vec![max(isa, &x), dot(isa, &x, &y), log_sum_exp(isa, &x)]);
+            let e = same_everywhere(|isa| {
+                let (mut blocks, mut powers, mut rest) = (Vec::new(), vec![0.0; 3 * n], x.clone());
+                block_max(isa, &mut blocks, &x, 20);
+                exp_of(isa, &mut powers, &x, 1.5, 0.7);
+                subtract_both(isa, &mut rest, 0.3, -2.0);
+                blocks.push(exp_sum(isa, &x, 1.5));
+                [powers, rest, blocks].concat()
+            });
+            for (i, x) in x.iter().enumerate() {
+                assert!((e[i] - ((x - 1.5) / 0.7).exp()).abs() < 1e-6 * e[i].max(1.0));
+                assert!((e[3 * n + i] - (x + 1.7)).abs() < 1e-6);
+            }
+            for (block, found) in x.chunks(20).zip(&e[6 * n..]) {
+                assert_eq!(block.iter().copied().fold(f32::MIN, f32::max), *found);
+            }
+            let sum: f32 = x.iter().map(|x| (x - 1.5).exp()).sum();
+            assert!((e[e.len() - 1] / sum - 1.0).abs() < 1e-5);
             for causal in [false, true] {
                 let p = same_everywhere(|isa| {
                     let mut p = x.clone();

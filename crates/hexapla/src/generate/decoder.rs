@@ -1,5 +1,7 @@
 //! What a search asks of a model.
 
+use hexapla_kernels::Buffer;
+
 use crate::error::Result;
 
 /// A model that decodes one token for all live hypotheses at once.
@@ -13,7 +15,7 @@ pub trait StepDecoder {
     ///
     /// # Errors
     /// Whatever keeps the model from computing them.
-    fn step(&mut self, tokens: &[u32], logits: &mut Vec<f32>) -> Result<()>;
+    fn step(&mut self, tokens: &[u32], logits: &mut Buffer) -> Result<()>;
 
     /// Keeps these of the live hypotheses, in this order; a repeated index makes copies, an absent one is forgotten.
     ///

@@ -1,6 +1,6 @@
 //! A model made ready to run: ids in, ids out, on all threads.
 
-use hexapla_kernels::RowLoss;
+use hexapla_kernels::{Buffer, RowLoss};
 use rayon::prelude::*;
 
 use super::{Hypothesis, SearchInput, SearchOptions, StepDecoder, search};
@@ -321,13 +321,12 @@ impl StepDecoder for Decoder<'_> {
         self.model.config().target_vocab_size
     }
 
-    fn step(&mut self, tokens: &[u32], logits: &mut Vec<f32>) -> Result<()> {
+    fn step(&mut self, tokens: &[u32], logits: &mut Buffer) -> Result<()> {
         let x = self
             .model
             .decode_step(&mut self.run, tokens, &mut self.state);
-        let all = self.model.logits(&mut self.run, &x);
-        logits.clear();
-        logits.extend_from_slice(all.data());
+        logits.resize(x.rows() * self.vocab_size());
+        self.model.logits_into(&mut self.run, &x, logits);
         Ok(())
     }
 

@@ -1,7 +1,8 @@
 //! Drawing the next token by chance.
 
-use super::log_softmax::exp;
 use super::options::refuse;
+use hexapla_kernels::{Isa, exp_of};
+
 use crate::error::Result;
 use crate::random::SplitMix;
 
@@ -71,9 +72,14 @@ impl Choices {
     /// Fills in the choices that `sampling` leaves of a row of logits; `greatest` is the row's maximum.
     pub(super) fn fill(&mut self, logits: &[f32], greatest: f32, sampling: &Sampling) {
         let least = self.kth_greatest(logits, sampling.top_k);
-        self.scratch.clear();
-        let weight = |logit: &f32| exp((logit - greatest) / sampling.temperature);
-        self.scratch.extend(logits.iter().map(weight));
+        self.scratch.resize(logits.len(), 0.0);
+        exp_of(
+            Isa::best(),
+            &mut self.scratch,
+            logits,
+            greatest,
+            sampling.temperature,
+        );
         self.tokens.clear();
         let weighted = self.scratch.iter().zip(logits).zip(0..);
         let allowed = weighted.filter(|((weight, logit), _)| **weight > 0.0 && **logit >= least);

@@ -1,5 +1,6 @@
 //! The loop over a batch: which rows the decoder computes, and for which sentence.
 
+use hexapla_kernels::Buffer;
 use rayon::prelude::*;
 
 use super::beam::Beam;
@@ -68,7 +69,7 @@ pub fn search(
     };
     let mut active: Vec<Active> = sentences.iter().enumerate().map(new).collect();
     let (mut tokens, mut parents) = (vec![options.start_id; sentences.len()], Vec::new());
-    let mut logits = Vec::new();
+    let mut logits = Buffer::default();
     while !tokens.is_empty() {
         decoder.step(&tokens, &mut logits)?;
         let attention = step_attention(decoder, options, tokens.len())?;

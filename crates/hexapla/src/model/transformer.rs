@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::model::layers::{DecoderLayer, DecoderMemory, EncoderLayer, LayerNorm, Linear};
 use crate::model::state::DecoderState;
 use crate::ops::attention::View;
-use crate::ops::cross_entropy::{LossOptions, Output, cross_entropy, logits};
+use crate::ops::cross_entropy::{LossOptions, Output, cross_entropy, logits, logits_into};
 use crate::ops::embedding::{Embedding, PositionTable, embed};
 use crate::ops::{Packed, Run};
 use crate::tensor::Tensor;
@@ -235,6 +235,11 @@ impl Transformer {
     /// The output layer: `[rows, d_model]` to `[rows, vocab]`.
     pub fn logits(&self, run: &mut Run, x: &Tensor) -> Tensor {
         logits(run, self.output, x)
+    }
+
+    /// As [`Transformer::logits`], to `out`, which holds `rows · vocab` numbers.
+    pub fn logits_into(&self, run: &mut Run, x: &Tensor, out: &mut [f32]) {
+        logits_into(run, self.output, x, out);
     }
 
     /// The loss of each target row of `pairs`.

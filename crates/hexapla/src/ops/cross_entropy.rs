@@ -58,8 +58,15 @@ pub fn logits(run: &mut Run, output: Output, x: &Tensor) -> Tensor {
     let mut logits = run
         .arena
         .tensor(x.rows(), run.weights.index.get(output.table).shape[0]);
-    logits_of(run, output, x.matrix(), logits.matrix_mut());
+    logits_into(run, output, x, logits.data_mut());
     logits
+}
+
+/// As [`logits`], to `out`.
+pub fn logits_into(run: &Run, output: Output, x: &Tensor, out: &mut [f32]) {
+    let vocab = run.weights.index.get(output.table).shape[0];
+    let out = MatrixMut::new(out, x.rows(), vocab, vocab);
+    logits_of(run, output, x.matrix(), out);
 }
 
 /// The loss of each row of `x` `[rows, d_model]` against `labels` (one for each row). While a tape records, the gradients

@@ -37,10 +37,10 @@ impl StepDecoder for Histories<'_> {
         self.logits.vocab_size()
     }
 
-    fn step(&mut self, tokens: &[u32], logits: &mut Vec<f32>) -> Result<()> {
+    fn step(&mut self, tokens: &[u32], logits: &mut hexapla_kernels::Buffer) -> Result<()> {
         assert_eq!(tokens.len(), self.rows.len());
         let vocab_size = self.vocab_size();
-        logits.resize(tokens.len() * vocab_size, f32::NAN);
+        logits.resize(tokens.len() * vocab_size);
         let rows = logits.chunks_exact_mut(vocab_size);
         for ((history, token), row) in self.rows.iter_mut().zip(tokens).zip(rows) {
             history.push(*token);
