@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use hexapla::config::{Metric, ModelTable, Recipe, TokenizerKind};
+use hexapla::config::{Metric, ModelTable, Precision, Recipe, TokenizerKind};
 use hexapla::error::{Error, Result};
 use hexapla::text::corpus::SentencePairs;
 use hexapla::text::numerals;
@@ -39,6 +39,9 @@ pub(crate) struct TrainArgs {
     /// tiny, small, base or big.
     #[arg(long)]
     preset: Option<String>,
+    /// Arithmetic of the large products: float32 or bf16.
+    #[arg(long)]
+    precision: Option<Precision>,
     /// Updates after which training ends.
     #[arg(long)]
     max_steps: Option<usize>,
@@ -66,6 +69,7 @@ impl TrainArgs {
             recipe.model.preset.clone_from(&self.preset);
         }
         let t = &mut recipe.training;
+        t.precision = self.precision.unwrap_or(t.precision);
         t.max_steps = self.max_steps.unwrap_or(t.max_steps);
         t.max_minutes = self.max_minutes.or(t.max_minutes);
         t.seed = self.seed.unwrap_or(t.seed);

@@ -1,4 +1,5 @@
-//! Times a training step: `cargo run --release -p hexapla --example step -- tiny|small|base [threads] [steps] [dropout]`.
+//! Times a training step: `cargo run --release -p hexapla --example step --
+//! tiny|small|base [threads] [steps] [dropout] [float32|bf16]`.
 use hexapla::config::{TrainingTable, TransformerConfig};
 use hexapla::model::transformer::Transformer;
 use hexapla::random::SplitMix;
@@ -33,6 +34,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let weights = Weights::random(model.index().clone(), 1);
     let t = TrainingTable {
         clip_norm: 0.0,
+        precision: arguments.get(5).map_or("float32", String::as_str).parse()?,
         ..TrainingTable::default()
     };
     let mut learner = Learner::new(model, weights, &t);

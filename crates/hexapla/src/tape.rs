@@ -5,6 +5,8 @@
 
 use hexapla_kernels::{Isa, Plus, add_assign};
 
+use crate::config::Precision;
+use crate::product::Product;
 use crate::tensor::{Arena, Node, Tensor};
 use crate::weights::{ParameterId, Weights};
 
@@ -58,6 +60,8 @@ impl<S> Tape<S> {
 pub struct Backward<'a> {
     /// Instructions to use.
     pub isa: Isa,
+    /// Arithmetic of the large products.
+    pub precision: Precision,
     /// Where buffers come from.
     pub arena: Arena,
     /// The parameters.
@@ -69,6 +73,14 @@ pub struct Backward<'a> {
 }
 
 impl Backward<'_> {
+    /// How large products are computed.
+    pub fn product(&self) -> Product {
+        Product {
+            isa: self.isa,
+            precision: self.precision,
+        }
+    }
+
     /// The gradient that has reached the value `node`; none if nothing depends on it.
     pub fn take(&mut self, node: Option<Node>) -> Option<Tensor> {
         node.and_then(|n| self.flowing[n.0 as usize].take())

@@ -1,13 +1,19 @@
-//! Matrix products in f32: `C (+)= A · B (+ bias)`.
+//! Matrix products with sums in f32: `C (+)= A · B (+ bias)`.
 //!
-//! Each output is one chain of fused multiply-adds over k in ascending order, starting from 0 (or from C), with the bias
+//! In f32, each output is one chain of fused multiply-adds over k in ascending order, starting from 0 (or from C), with the bias
 //! added last. Blocking over k stores and reloads the chain and does not change it. So an output depends on its row of A
 //! and its column of B alone: not on the number of rows, the instruction set, or the blocking.
+//!
+//! In bf16 ([`gemm_bf16`]), A and B are rounded to bf16 while they are packed. What holds for f32 then holds for the rounded
+//! numbers on every instruction set that lacks a bf16 product. A set that has one sums the products of two neighbouring k
+//! in its own order and takes denormal numbers for zero: its outputs differ from the others' by the rounding of f32 sums,
+//! and depend on their row of A and their column of B alone as before.
 //!
 //! The blocking is Goto's: a panel of B (`KC × NR`) stays in the first cache, a block of A (`MC × KC`) in the second.
 
 use std::cell::RefCell;
 
+use crate::bf16;
 use crate::buffer::Buffer;
 use crate::isa::{Isa, Level};
 #[cfg(target_arch = "x86_64")]
@@ -17,11 +23,11 @@ use crate::simd::{Plain, Simd};
 /// A view of a matrix inside a slice: element (r, c) stands at `r * row_stride + c * column_stride`.
 #[derive(Debug, Clone, Copy)]
 pub struct Matrix<'a> {
-    data: &'a [f32],
-    rows: usize,
-    columns: usize,
-    row_stride: usize,
-    column_stride: usize,
+    pub(crate) data: &'a [f32],
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    pub(crate) row_stride: usize,
+    pub(crate) column_stride: usize,
 }
 
 impl<'a> Matrix<'a> {
@@ -110,7 +116,7 @@ pub enum Plus<'a> {
 
 /// Rows of A in a tile.
 const MR: usize = 8;
-/// k in a block: a panel of `KC × NR` numbers is 32 KiB with AVX-512.
+/// Words of k in a block: a panel of `KC × NR` words is 32 KiB with AVX-512.
 const KC: usize = 256;
 /// Rows of A in a packed block.
 const MC: usize = 256;
@@ -128,7 +134,42 @@ fn tile_width(isa: Isa) -> usize {
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 => 2 * Avx2::LANES,
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => 2 * Avx512::LANES,
+        Level::Avx512 => 2 * Avx512::<false>::LANES,
+    }
+}
+
+/// What a 32-bit word of a packed block holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    /// A number.
+    F32,
+    /// A number rounded to bf16, where no instruction multiplies bf16.
+    Rounded,
+    /// The bf16 numbers of two neighbouring k, the first in the lower half; a missing last one is zero.
+    Pairs,
+}
+
+impl Format {
+    fn bf16(isa: Isa) -> Self {
+        if isa.has_bf16() {
+            Format::Pairs
+        } else {
+            Format::Rounded
+        }
+    }
+
+    /// Words that hold `k` numbers.
+    fn words(self, k: usize) -> usize {
+        if self == Format::Pairs {
+            k.div_ceil(2)
+        } else {
+            k
+        }
+    }
+
+    /// Numbers of k in a block.
+    fn block(self) -> usize {
+        if self == Format::Pairs { 2 * KC } else { KC }
     }
 }
 
@@ -142,15 +183,8 @@ thread_local! {
 /// # Panics
 /// The shapes do not fit.
 pub fn gemm(isa: Isa, c: MatrixMut, a: Matrix, b: Matrix, plus: Plus) {
-    assert_eq!(a.columns, b.rows, "inner sizes differ");
-    assert_eq!(
-        (c.rows, c.columns),
-        (a.rows, b.columns),
-        "C has another shape than A·B"
-    );
-    check_bias(plus, b.columns);
+    let product = Product::new((isa, Format::F32), c, a, (b.rows, b.columns), plus);
     SCRATCH.with_borrow_mut(|(pack_a, pack_b)| {
-        let product = Product { isa, a, c, plus };
         if b.column_stride == 1 && (b.rows * b.columns <= SMALL_B || product.a.rows <= MR) {
             product.run(B::Direct(b), pack_a);
         } else {
@@ -159,10 +193,22 @@ pub fn gemm(isa: Isa, c: MatrixMut, a: Matrix, b: Matrix, plus: Plus) {
     });
 }
 
-/// A matrix B packed once, for many products.
+/// `C (+)= A · B` with A and B rounded to bf16 (to nearest, ties to even) and sums in f32. It is made for the large
+/// products of training: small ones are faster in f32.
+///
+/// # Panics
+/// The shapes do not fit.
+pub fn gemm_bf16(isa: Isa, c: MatrixMut, a: Matrix, b: Matrix, plus: Plus) {
+    let format = Format::bf16(isa);
+    let product = Product::new((isa, format), c, a, (b.rows, b.columns), plus);
+    SCRATCH.with_borrow_mut(|(pack_a, pack_b)| product.run_packing(b, pack_a, pack_b));
+}
+
+/// A matrix B packed once, for many products in f32 or in bf16.
 #[derive(Debug, Clone)]
 pub struct PackedMatrix {
     isa: Isa,
+    format: Format,
     rows: usize,
     columns: usize,
     /// Panels of `tile_width` columns: all rows of the first, then of the second …; the last is filled with zeros.
@@ -170,17 +216,28 @@ pub struct PackedMatrix {
 }
 
 impl PackedMatrix {
-    /// Packs `b` for the instruction set `isa`.
+    /// Packs `b` for products in f32 with the instruction set `isa`.
     pub fn new(isa: Isa, b: Matrix) -> Self {
+        Self::with_format(isa, Format::F32, b)
+    }
+
+    /// Rounds `b` to bf16 and packs it: products with it are those of [`gemm_bf16`].
+    pub fn bf16(isa: Isa, b: Matrix) -> Self {
+        Self::with_format(isa, Format::bf16(isa), b)
+    }
+
+    fn with_format(isa: Isa, format: Format, b: Matrix) -> Self {
         let width = tile_width(isa);
-        let mut panels = Buffer::zeros(b.columns.div_ceil(width) * b.rows * width);
-        pack_b(isa, &mut panels, b, 0, b.rows, 0, b.columns);
-        PackedMatrix {
+        let words = b.columns.div_ceil(width) * format.words(b.rows) * width;
+        let mut packed = PackedMatrix {
             isa,
+            format,
             rows: b.rows,
             columns: b.columns,
-            panels,
-        }
+            panels: Buffer::zeros(words),
+        };
+        packed.repack(b);
+        packed
     }
 
     /// Packs other numbers of the same shape in place.
@@ -193,7 +250,8 @@ impl PackedMatrix {
             (self.rows, self.columns),
             "another shape"
         );
-        pack_b(self.isa, &mut self.panels, b, 0, b.rows, 0, b.columns);
+        let how = (self.isa, self.format);
+        pack_b(how, &mut self.panels, b, (0, b.rows), (0, b.columns));
     }
 
     /// Rows of B: the inner size of a product.
@@ -207,43 +265,17 @@ impl PackedMatrix {
     }
 }
 
-/// [`gemm`] with a packed B.
+/// [`gemm`] with a packed B, or [`gemm_bf16`] where B is packed in bf16.
 ///
 /// # Panics
 /// The shapes do not fit.
 pub fn gemm_packed(c: MatrixMut, a: Matrix, b: &PackedMatrix, plus: Plus) {
-    assert_eq!(a.columns, b.rows, "inner sizes differ");
-    assert_eq!(
-        (c.rows, c.columns),
-        (a.rows, b.columns),
-        "C has another shape than A·B"
-    );
-    check_bias(plus, b.columns);
-    SCRATCH.with_borrow_mut(|(pack_a, _)| {
-        let product = Product {
-            isa: b.isa,
-            a,
-            c,
-            plus,
-        };
-        product.run(
-            B::Packed {
-                panels: &b.panels,
-                rows: b.rows,
-            },
-            pack_a,
-        );
-    });
-}
-
-fn check_bias(plus: Plus, columns: usize) {
-    if let Plus::Bias(bias) = plus {
-        assert_eq!(
-            bias.len(),
-            columns,
-            "the bias has another length than C's rows"
-        );
-    }
+    let product = Product::new((b.isa, b.format), c, a, (b.rows, b.columns), plus);
+    let panels = B::Packed {
+        panels: &b.panels,
+        rows: b.rows,
+    };
+    SCRATCH.with_borrow_mut(|(pack_a, _)| product.run(panels, pack_a));
 }
 
 /// Where B's panels lie.
@@ -258,6 +290,7 @@ enum B<'a> {
 /// One product under way.
 struct Product<'a> {
     isa: Isa,
+    format: Format,
     a: Matrix<'a>,
     c: MatrixMut<'a>,
     plus: Plus<'a>,
@@ -271,12 +304,45 @@ struct Block {
     k: (usize, usize),
 }
 
-impl Product<'_> {
+impl<'a> Product<'a> {
+    /// A product with a B of `b_shape`.
+    ///
+    /// # Panics
+    /// The shapes do not fit.
+    fn new(
+        (isa, format): (Isa, Format),
+        c: MatrixMut<'a>,
+        a: Matrix<'a>,
+        b_shape: (usize, usize),
+        plus: Plus<'a>,
+    ) -> Self {
+        assert_eq!(a.columns, b_shape.0, "inner sizes differ");
+        assert_eq!(
+            (c.rows, c.columns),
+            (a.rows, b_shape.1),
+            "C has another shape than A·B"
+        );
+        if let Plus::Bias(bias) = plus {
+            assert_eq!(
+                bias.len(),
+                c.columns,
+                "the bias has another length than C's rows"
+            );
+        }
+        Product {
+            isa,
+            format,
+            a,
+            c,
+            plus,
+        }
+    }
+
     /// Multiplies by a B whose panels can be read where they lie.
     fn run(mut self, b: B, pack: &mut Buffer) {
         let (n, k) = (self.c.columns, self.a.columns);
-        for k0 in (0..k.max(1)).step_by(KC) {
-            let k1 = (k0 + KC).min(k);
+        for k0 in (0..k.max(1)).step_by(self.format.block()) {
+            let k1 = (k0 + self.format.block()).min(k);
             self.rows(
                 b,
                 Block {
@@ -296,10 +362,10 @@ impl Product<'_> {
         let width = tile_width(self.isa);
         for n0 in (0..n).step_by(NC) {
             let n1 = (n0 + NC).min(n);
-            for k0 in (0..k.max(1)).step_by(KC) {
-                let k1 = (k0 + KC).min(k);
-                pack.resize((n1 - n0).div_ceil(width) * (k1 - k0) * width);
-                pack_b(self.isa, pack, b, k0, k1, n0, n1);
+            for k0 in (0..k.max(1)).step_by(self.format.block()) {
+                let k1 = (k0 + self.format.block()).min(k);
+                pack.resize((n1 - n0).div_ceil(width) * self.format.words(k1 - k0) * width);
+                pack_b((self.isa, self.format), pack, b, (k0, k1), (n0, n1));
                 let block = Block {
                     rows: (0, 0),
                     columns: (n0, n1),
@@ -321,14 +387,15 @@ impl Product<'_> {
     /// All rows of one block of columns and k. `origin` is the (k, column) at which B's panels begin.
     fn rows(&mut self, b: B, block: Block, origin: (usize, usize), pack: &mut Buffer) {
         let m = self.a.rows;
-        let k = block.k.1 - block.k.0;
-        // Packing A pays where several tiles read it again.
-        let packing = m > MR && (block.columns.1 - block.columns.0) > 2 * tile_width(self.isa);
+        let k = self.format.words(block.k.1 - block.k.0);
+        // Packing A in f32 pays where several tiles read it again.
+        let packing = self.format != Format::F32
+            || m > MR && (block.columns.1 - block.columns.0) > 2 * tile_width(self.isa);
         for m0 in (0..m).step_by(MC) {
             let m1 = (m0 + MC).min(m);
             if packing {
                 pack.resize((m1 - m0).div_ceil(MR) * MR * k);
-                pack_a(self.isa, pack, self.a, m0, m1, block.k);
+                pack_a((self.isa, self.format), pack, self.a, (m0, m1), block.k);
             }
             let packed = packing.then_some(&**pack);
             self.tiles(
@@ -346,7 +413,7 @@ impl Product<'_> {
     /// The tiles of one block.
     fn tiles(&mut self, b: B, packed_a: Option<&[f32]>, block: Block, origin: (usize, usize)) {
         let width = tile_width(self.isa);
-        let k = block.k.1 - block.k.0;
+        let k = self.format.words(block.k.1 - block.k.0);
         let first = block.k.0 == 0;
         let last = block.k.1 == self.a.columns;
         for n0 in (block.columns.0..block.columns.1).step_by(width) {
@@ -355,7 +422,10 @@ impl Product<'_> {
                 B::Direct(m) => (m.data, block.k.0 * m.row_stride + n0, m.row_stride),
                 B::Packed { panels, rows } => {
                     let panel = (n0 - origin.1) / width;
-                    (panels, (panel * rows + block.k.0 - origin.0) * width, width)
+                    // Blocks begin at an even k, so no pair is cut.
+                    let before = self.format.words(block.k.0 - origin.0);
+                    let start = (panel * self.format.words(rows) + before) * width;
+                    (panels, start, width)
                 }
             };
             let bias = match self.plus {
@@ -393,14 +463,15 @@ impl Product<'_> {
                 };
                 // SAFETY: the asserts above show that the last element that a tile of m rows, n columns and k steps
                 // touches lies in each slice (the strides are not negative, so all others do too); the bias is n long;
-                // `c` comes from a unique borrow; the `Isa` proves the instruction set.
-                unsafe { run_tile(self.isa, m, &tile) };
+                // `c` comes from a unique borrow; the `Isa` proves the instruction set, and `Format::Pairs` is chosen
+                // only where it has bf16 products.
+                unsafe { run_tile(self.isa, self.format, m, &tile) };
             }
         }
     }
 }
 
-/// One tile: `m ≤ MR` rows, `n` columns up to the tile's width, `k` steps.
+/// One tile: `m ≤ MR` rows, `n` columns up to the tile's width, `k` steps of one word each.
 struct Tile {
     k: usize,
     a: *const f32,
@@ -416,8 +487,9 @@ struct Tile {
 }
 
 /// # Safety
-/// Every element that the tile names can be read (A, B, bias) or read and written (C).
-unsafe fn run_tile(isa: Isa, m: usize, tile: &Tile) {
+/// Every element that the tile names can be read (A, B, bias) or read and written (C); the CPU has AVX-512 BF16 if
+/// `format` is pairs.
+unsafe fn run_tile(isa: Isa, format: Format, m: usize, tile: &Tile) {
     // SAFETY: passed on to the caller; the `Isa` proves the instruction set.
     unsafe {
         match isa.0 {
@@ -426,6 +498,8 @@ unsafe fn run_tile(isa: Isa, m: usize, tile: &Tile) {
             Level::Neon => by_rows::<Plain>(m, tile),
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => avx2(m, tile),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 if format == Format::Pairs => avx512_bf16(m, tile),
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => avx512(m, tile),
         }
@@ -443,7 +517,14 @@ unsafe fn avx2(m: usize, tile: &Tile) {
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq")]
 unsafe fn avx512(m: usize, tile: &Tile) {
     // SAFETY: passed on.
-    unsafe { by_rows::<Avx512>(m, tile) }
+    unsafe { by_rows::<Avx512<false>>(m, tile) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512bf16")]
+unsafe fn avx512_bf16(m: usize, tile: &Tile) {
+    // SAFETY: passed on.
+    unsafe { by_rows::<Avx512<true>>(m, tile) }
 }
 
 /// Picks the code for the tile's number of rows and of vectors.
@@ -530,38 +611,64 @@ unsafe fn multiply<S: Simd, const M: usize, const V: usize, const FULL: bool>(ti
     }
 }
 
-/// Rows `m0..m1` of A in panels of MR rows: for each k the MR rows' numbers side by side. Missing rows are zeros.
-fn pack_a(isa: Isa, pack: &mut [f32], a: Matrix, m0: usize, m1: usize, (k0, k1): (usize, usize)) {
-    let k = k1 - k0;
+/// Rows `m0..m1` of A in panels of MR rows: for each word of k the MR rows' words side by side. Missing rows are zeros.
+fn pack_a(
+    (isa, format): (Isa, Format),
+    pack: &mut [f32],
+    a: Matrix,
+    (m0, m1): (usize, usize),
+    k: (usize, usize),
+) {
+    let words = format.words(k.1 - k.0);
     for (panel, m) in pack
-        .chunks_exact_mut((MR * k).max(1))
+        .chunks_exact_mut((MR * words).max(1))
         .zip((m0..m1).step_by(MR))
     {
-        pack_panel(isa, panel, MR, a, (m, (m1 - m).min(MR)), (k0, k1));
+        pack_panel((isa, format), panel, MR, a, (m, (m1 - m).min(MR)), k);
     }
 }
 
-/// Columns `n0..n1` and rows `k0..k1` of B in panels of the tile's width.
-fn pack_b(isa: Isa, pack: &mut [f32], b: Matrix, k0: usize, k1: usize, n0: usize, n1: usize) {
+/// Rows `k.0..k.1` and columns `n0..n1` of B in panels of the tile's width.
+fn pack_b(
+    (isa, format): (Isa, Format),
+    pack: &mut [f32],
+    b: Matrix,
+    k: (usize, usize),
+    (n0, n1): (usize, usize),
+) {
     let width = tile_width(isa);
-    let k = k1 - k0;
+    let words = format.words(k.1 - k.0);
+    let columns = b.transposed();
     for (panel, n) in pack
-        .chunks_exact_mut((width * k).max(1))
+        .chunks_exact_mut((width * words).max(1))
         .zip((n0..n1).step_by(width))
     {
-        pack_panel(
-            isa,
-            panel,
-            width,
-            b.transposed(),
-            (n, (n1 - n).min(width)),
-            (k0, k1),
-        );
+        let part = (n, (n1 - n).min(width));
+        pack_panel((isa, format), panel, width, columns, part, k);
+    }
+}
+
+/// One panel in any format.
+fn pack_panel(
+    (isa, format): (Isa, Format),
+    panel: &mut [f32],
+    width: usize,
+    a: Matrix,
+    part: (usize, usize),
+    k: (usize, usize),
+) {
+    match format {
+        Format::F32 => pack_f32(isa, panel, width, a, part, k),
+        Format::Rounded => {
+            pack_f32(isa, panel, width, a, part, k);
+            bf16::round_in_place(isa, panel);
+        }
+        Format::Pairs => bf16::pack_pairs(isa, panel, width, a, part, k),
     }
 }
 
 /// `panel[k * width + i] = a[start + i, k]` for `i < count`, zero for the rest.
-fn pack_panel(
+fn pack_f32(
     isa: Isa,
     panel: &mut [f32],
     width: usize,
@@ -609,34 +716,15 @@ fn pack_panel(
 fn transpose8(isa: Isa, out: &mut [f32], width: usize, rows: &[f32], stride: usize, k: usize) {
     #[target_feature(enable = "avx2,fma")]
     unsafe fn blocks(out: *mut f32, width: usize, rows: *const f32, stride: usize, k: usize) {
+        use crate::simd::transpose;
         use std::arch::x86_64::*;
         for k0 in (0..k).step_by(8) {
             // SAFETY: k is a multiple of 8; rows 0..8 × columns 0..k and out (k - 1) * width + 8 are inside the slices.
             unsafe {
                 let r: [__m256; 8] =
                     std::array::from_fn(|i| _mm256_loadu_ps(rows.add(i * stride + k0)));
-                let t: [__m256; 8] = std::array::from_fn(|i| {
-                    let (x, y) = (r[i / 2 * 2], r[i / 2 * 2 + 1]);
-                    if i % 2 == 0 {
-                        _mm256_unpacklo_ps(x, y)
-                    } else {
-                        _mm256_unpackhi_ps(x, y)
-                    }
-                });
-                let s: [__m256; 8] = std::array::from_fn(|i| {
-                    let half = i / 4 * 4;
-                    let (x, y) = (t[half + i % 4 / 2], t[half + i % 4 / 2 + 2]);
-                    if i % 2 == 0 {
-                        _mm256_shuffle_ps::<0x44>(x, y)
-                    } else {
-                        _mm256_shuffle_ps::<0xEE>(x, y)
-                    }
-                });
-                for i in 0..4 {
-                    let low = _mm256_permute2f128_ps::<0x20>(s[i], s[i + 4]);
-                    let high = _mm256_permute2f128_ps::<0x31>(s[i], s[i + 4]);
-                    _mm256_storeu_ps(out.add((k0 + i) * width), low);
-                    _mm256_storeu_ps(out.add((k0 + i + 4) * width), high);
+                for (i, row) in transpose(r).into_iter().enumerate() {
+                    _mm256_storeu_ps(out.add((k0 + i) * width), row);
                 }
             }
         }

@@ -9,6 +9,7 @@
 //!   bit, on every instruction set, in any batch and on any number of threads.
 //! - **Sizes are checked** before any pointer is made from a slice.
 
+mod bf16;
 mod buffer;
 mod dropout;
 mod gemm;
@@ -20,7 +21,7 @@ mod update;
 
 pub use buffer::Buffer;
 pub use dropout::Dropout;
-pub use gemm::{Matrix, MatrixMut, PackedMatrix, Plus, gemm, gemm_packed};
+pub use gemm::{Matrix, MatrixMut, PackedMatrix, Plus, gemm, gemm_bf16, gemm_packed};
 pub use isa::Isa;
 pub use rows::{
     Activation, CrossEntropy, LayerNormBackward, RowLoss, activate, activate_backward, add_assign,

@@ -22,7 +22,7 @@ pub(crate) trait Simd: Copy {
     unsafe fn store(p: *mut f32, v: Self::Vector, n: usize);
     /// All lanes to `p`.
     unsafe fn store_full(p: *mut f32, v: Self::Vector);
-    /// `a * b + c`, rounded once.
+    /// `a * b + c`, rounded once; for pairs, the sum of both products and of `c`.
     unsafe fn fma(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
     /// `a + b`.
     unsafe fn add(a: Self::Vector, b: Self::Vector) -> Self::Vector;
@@ -89,12 +89,13 @@ impl Simd for Plain {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) use x86::{Avx2, Avx512};
+pub(crate) use x86::{Avx2, Avx512, mask16, transpose};
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::Simd;
     use std::arch::x86_64::*;
+    use std::mem::transmute;
 
     /// 256-bit vectors.
     #[derive(Clone, Copy)]
@@ -156,17 +157,47 @@ mod x86 {
         }
     }
 
-    /// 512-bit vectors.
+    /// Row i of the result holds word i of each row of `r`.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    pub(crate) fn transpose(r: [__m256; 8]) -> [__m256; 8] {
+        let t: [__m256; 8] = std::array::from_fn(|i| {
+            let (x, y) = (r[i / 2 * 2], r[i / 2 * 2 + 1]);
+            if i % 2 == 0 {
+                _mm256_unpacklo_ps(x, y)
+            } else {
+                _mm256_unpackhi_ps(x, y)
+            }
+        });
+        let s: [__m256; 8] = std::array::from_fn(|i| {
+            let half = i / 4 * 4;
+            let (x, y) = (t[half + i % 4 / 2], t[half + i % 4 / 2 + 2]);
+            if i % 2 == 0 {
+                _mm256_shuffle_ps::<0x44>(x, y)
+            } else {
+                _mm256_shuffle_ps::<0xEE>(x, y)
+            }
+        });
+        std::array::from_fn(|i| {
+            if i < 4 {
+                _mm256_permute2f128_ps::<0x20>(s[i], s[i + 4])
+            } else {
+                _mm256_permute2f128_ps::<0x31>(s[i - 4], s[i])
+            }
+        })
+    }
+
+    /// 512-bit vectors; with PAIRS, what is multiplied are pairs of bf16, the sums f32.
     #[derive(Clone, Copy)]
-    pub(crate) struct Avx512;
+    pub(crate) struct Avx512<const PAIRS: bool>;
 
     #[inline(always)]
-    fn mask16(n: usize) -> __mmask16 {
+    pub(crate) fn mask16(n: usize) -> __mmask16 {
         if n >= 16 { u16::MAX } else { (1u16 << n) - 1 }
     }
 
-    // SAFETY (all functions): as for `Avx2`.
-    impl Simd for Avx512 {
+    // SAFETY (all functions): as for `Avx2`; with PAIRS, the set is AVX-512 BF16 too.
+    impl<const PAIRS: bool> Simd for Avx512<PAIRS> {
         type Vector = __m512;
         const LANES: usize = 16;
 
@@ -203,7 +234,15 @@ mod x86 {
         #[inline(always)]
         unsafe fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
             // SAFETY: see above.
-            unsafe { _mm512_fmadd_ps(a, b, c) }
+            unsafe {
+                if PAIRS {
+                    // Both types are 512 bits that mean what the instruction says.
+                    let (a, b): (__m512bh, __m512bh) = (transmute(a), transmute(b));
+                    _mm512_dpbf16_ps(c, a, b)
+                } else {
+                    _mm512_fmadd_ps(a, b, c)
+                }
+            }
         }
         #[inline(always)]
         unsafe fn add(a: __m512, b: __m512) -> __m512 {

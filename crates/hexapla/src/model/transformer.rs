@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hexapla_kernels::{Isa, PackedMatrix, RowLoss};
 
-use crate::config::{Positions, TransformerConfig};
+use crate::config::{Positions, Precision, TransformerConfig};
 use crate::error::Result;
 use crate::model::layers::{DecoderLayer, DecoderMemory, EncoderLayer, LayerNorm, Linear};
 use crate::model::state::DecoderState;
@@ -12,6 +12,7 @@ use crate::ops::attention::View;
 use crate::ops::cross_entropy::{LossOptions, Output, cross_entropy, logits, logits_into};
 use crate::ops::embedding::{Embedding, PositionTable, embed};
 use crate::ops::{Packed, Run};
+use crate::product::Product;
 use crate::tensor::Tensor;
 use crate::text::batch::{PairRows, Rows};
 use crate::weights::{Init, ParameterId, ParameterIndex, Weights};
@@ -126,7 +127,7 @@ impl Transformer {
 
     /// All matrices packed for inference.
     pub fn pack(&self, weights: &Weights) -> Packed {
-        let mut packed = self.pack_output(weights);
+        let mut packed = self.pack_output(weights, Precision::Float32);
         let linears = self.encoder.iter().flat_map(EncoderLayer::linears);
         for Linear { weight, .. } in
             linears.chain(self.decoder.iter().flat_map(DecoderLayer::linears))
@@ -140,10 +141,14 @@ impl Transformer {
     }
 
     /// The output layer alone packed, as training wants it.
-    pub fn pack_output(&self, weights: &Weights) -> Packed {
+    pub fn pack_output(&self, weights: &Weights, precision: Precision) -> Packed {
         let mut packed = Packed::default();
         let table = weights.matrix(self.output.table).transposed();
-        packed.insert(self.output.table, PackedMatrix::new(Isa::best(), table));
+        let product = Product {
+            isa: Isa::best(),
+            precision,
+        };
+        packed.insert(self.output.table, product.pack(table));
         packed
     }
 

@@ -2,8 +2,7 @@
 //! that the logits of a batch never exist whole.
 
 use hexapla_kernels::{
-    CrossEntropy, Matrix, MatrixMut, Plus, RowLoss, bias_gradient, cross_entropy_row, gemm,
-    gemm_packed,
+    CrossEntropy, Matrix, MatrixMut, Plus, RowLoss, bias_gradient, cross_entropy_row, gemm_packed,
 };
 
 use crate::ops::{Run, Step};
@@ -43,13 +42,10 @@ fn logits_of(run: &Run, output: Output, x: Matrix, logits: MatrixMut) {
         .map_or(Plus::Nothing, |b| Plus::Bias(run.weights.get(b)));
     match run.packed.get(output.table) {
         Some(packed) => gemm_packed(logits, x, packed, plus),
-        None => gemm(
-            run.isa,
-            logits,
-            x,
-            run.weights.matrix(output.table).transposed(),
-            plus,
-        ),
+        None => {
+            let table = run.weights.matrix(output.table).transposed();
+            run.product().gemm(logits, x, table, plus);
+        }
     }
 }
 
@@ -84,7 +80,7 @@ pub fn cross_entropy(
     };
     // About six megabytes of logits at a time, a whole number of tiles.
     let block = (1_500_000 / vocab / 8 * 8).clamp(32, 256);
-    let isa = run.isa;
+    let (isa, product) = (run.isa, run.product());
     let weights = run.weights;
     let table_range = weights.index.get(output.table).range.clone();
     let bias_range = output.bias.map(|b| weights.index.get(b).range.clone());
@@ -109,15 +105,9 @@ pub fn cross_entropy(
         if let (Some(dx), Some(gradients)) = (&mut dx, run.gradients()) {
             let d_matrix = Matrix::new(d, rows, vocab, vocab);
             let dx = MatrixMut::new(&mut dx.data_mut()[first * width..], rows, width, width);
-            gemm(
-                isa,
-                dx,
-                d_matrix,
-                weights.matrix(output.table),
-                Plus::Nothing,
-            );
+            product.gemm(dx, d_matrix, weights.matrix(output.table), Plus::Nothing);
             let d_table = MatrixMut::new(&mut gradients[table_range.clone()], vocab, width, width);
-            gemm(isa, d_table, d_matrix.transposed(), x, Plus::C);
+            product.gemm(d_table, d_matrix.transposed(), x, Plus::C);
             if let Some(range) = &bias_range {
                 bias_gradient(isa, &mut gradients[range.clone()], d);
             }

@@ -1,6 +1,6 @@
 //! `y = x · W + b` for each row.
 
-use hexapla_kernels::{Plus, bias_gradient, gemm, gemm_packed};
+use hexapla_kernels::{MatrixMut, Plus, bias_gradient, gemm_packed};
 
 use crate::ops::{Run, Step};
 use crate::tape::Backward;
@@ -23,13 +23,10 @@ pub fn linear(run: &mut Run, x: &Tensor, weight: ParameterId, bias: Option<Param
     let mut y = run.tensor(x.rows(), weights.index.get(weight).shape[1]);
     match run.packed.get(weight) {
         Some(packed) => gemm_packed(y.matrix_mut(), x.matrix(), packed, plus),
-        None => gemm(
-            run.isa,
-            y.matrix_mut(),
-            x.matrix(),
-            weights.matrix(weight),
-            plus,
-        ),
+        None => {
+            let product = run.product();
+            product.gemm(y.matrix_mut(), x.matrix(), weights.matrix(weight), plus);
+        }
     }
     run.record(|| {
         Step::Linear(Recorded {
@@ -46,18 +43,17 @@ impl Recorded {
     /// `dW += xᵀ · dy`, `db += Σ dy`, `dx += dy · Wᵀ`.
     pub fn backward(self, back: &mut Backward) {
         let Some(dy) = back.take(self.y) else { return };
-        let isa = back.isa;
+        let product = back.product();
         let parameter = back.weights.index.get(self.weight);
         let (rows, columns) = (parameter.shape[0], parameter.shape[1]);
-        let dw =
-            hexapla_kernels::MatrixMut::new(back.gradient(self.weight), rows, columns, columns);
-        gemm(isa, dw, self.x.matrix().transposed(), dy.matrix(), Plus::C);
+        let dw = MatrixMut::new(back.gradient(self.weight), rows, columns, columns);
+        product.gemm(dw, self.x.matrix().transposed(), dy.matrix(), Plus::C);
         if let Some(bias) = self.bias {
-            bias_gradient(isa, back.gradient(bias), dy.data());
+            bias_gradient(product.isa, back.gradient(bias), dy.data());
         }
         back.give_with(self.x.node(), (dy.rows(), rows), |back, dx, plus| {
             let transposed = back.weights.matrix(self.weight).transposed();
-            gemm(isa, dx.matrix_mut(), dy.matrix(), transposed, plus);
+            product.gemm(dx.matrix_mut(), dy.matrix(), transposed, plus);
         });
     }
 }

@@ -2,7 +2,9 @@
 
 use hexapla_kernels::{Buffer, Dropout, Isa, PackedMatrix};
 
+use crate::config::Precision;
 use crate::ops::{attention, cross_entropy, embedding, layer_norm, linear, pointwise};
+use crate::product::Product;
 use crate::random::mix;
 use crate::tape::{Backward, Tape};
 use crate::tensor::{Arena, Tensor};
@@ -106,6 +108,8 @@ impl Gradients {
 pub struct Run<'a> {
     /// Instructions to use.
     pub isa: Isa,
+    /// Arithmetic of the large products that are not packed; a packed matrix brings its own.
+    pub precision: Precision,
     /// Where buffers come from.
     pub arena: Arena,
     /// The parameters.
@@ -120,6 +124,7 @@ impl<'a> Run<'a> {
     pub fn inference(arena: &Arena, weights: &'a Weights, packed: &'a Packed) -> Self {
         Run {
             isa: Isa::best(),
+            precision: Precision::Float32,
             arena: arena.clone(),
             weights,
             packed,
@@ -139,6 +144,20 @@ impl<'a> Run<'a> {
         Run {
             recording: Some((gradients, dropped)),
             ..Run::inference(arena, weights, packed)
+        }
+    }
+
+    /// The same pass with its large products in `precision`.
+    #[must_use]
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Run { precision, ..self }
+    }
+
+    /// How large products are computed.
+    pub fn product(&self) -> Product {
+        Product {
+            isa: self.isa,
+            precision: self.precision,
         }
     }
 
@@ -193,6 +212,7 @@ impl<'a> Run<'a> {
         } = gradients;
         let mut backward = Backward {
             isa: self.isa,
+            precision: self.precision,
             arena: self.arena,
             weights: self.weights,
             gradients: data,

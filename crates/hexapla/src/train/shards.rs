@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::config::TrainingTable;
+use crate::config::{Precision, TrainingTable};
 use crate::model::transformer::Transformer;
 use crate::ops::cross_entropy::LossOptions;
 use crate::ops::{Dropped, Gradients, Packed, Run};
@@ -20,6 +20,7 @@ pub struct Learner {
     pub weights: Weights,
     /// The optimizer's memory.
     pub optimizer: Optimizer,
+    precision: Precision,
     packed: Packed,
     shards: Vec<Shard>,
 }
@@ -46,10 +47,11 @@ pub struct StepReport {
 }
 
 impl Learner {
-    /// Starts from `weights`.
+    /// Starts from `weights`, with products in the precision of `t`.
     pub fn new(model: Transformer, weights: Weights, t: &TrainingTable) -> Self {
         Learner {
-            packed: model.pack_output(&weights),
+            precision: t.precision,
+            packed: model.pack_output(&weights, t.precision),
             optimizer: Optimizer::new(t, &weights.data),
             shards: (0..t.shards)
                 .map(|_| Shard {
@@ -79,6 +81,7 @@ impl Learner {
         let Learner {
             model,
             weights,
+            precision,
             packed,
             shards,
             ..
@@ -94,8 +97,9 @@ impl Learner {
                         continue;
                     };
                     let dropped = Dropped::new(t.seed, number, s as u64, part as u64);
-                    let mut run =
-                        Run::training(&shard.arena, weights, packed, &mut shard.gradients, dropped);
+                    let gradients = &mut shard.gradients;
+                    let mut run = Run::training(&shard.arena, weights, packed, gradients, dropped)
+                        .with_precision(*precision);
                     for row in model.loss(&mut run, pairs, options) {
                         sums.0 += f64::from(row.smoothed);
                         sums.1 += f64::from(row.negative_log_likelihood);

@@ -1,0 +1,338 @@
+//! Rounding to bf16, and panels of bf16 pairs for the matrix product.
+
+use crate::Isa;
+use crate::gemm::Matrix;
+use crate::isa::multiversion;
+
+/// `x` rounded to the nearest bf16, ties to even. A NaN stays a NaN.
+#[inline(always)]
+fn round(x: f32) -> f32 {
+    let bits = x.to_bits();
+    // Carries into the kept half where the cut one is above the middle, or in the middle and the kept half odd.
+    let nearest = bits.wrapping_add(0x7FFF + (bits >> 16 & 1));
+    let quiet = bits | 0x0040_0000;
+    let kept = if x.is_nan() { quiet } else { nearest };
+    f32::from_bits(kept & 0xFFFF_0000)
+}
+
+multiversion! {
+    /// Rounds each number to bf16.
+    pub(crate) fn round_in_place(numbers: &mut [f32]) {
+        for x in numbers {
+            *x = round(*x);
+        }
+    }
+}
+
+/// Word w of lane i, `panel[w * width + i]`, becomes the pair `a[start + i, k0 + 2w]`, `a[start + i, k0 + 2w + 1]` for
+/// `i < count`; lanes from `count` on and a missing k are zero. The width is a multiple of 8.
+///
+/// # Panics
+/// `isa` has no bf16 product, or the panel has another size.
+pub(crate) fn pack_pairs(
+    isa: Isa,
+    panel: &mut [f32],
+    width: usize,
+    a: Matrix,
+    (start, count): (usize, usize),
+    (k0, k1): (usize, usize),
+) {
+    assert!(isa.has_bf16() && count <= width && width.is_multiple_of(8));
+    assert_eq!(panel.len(), (k1 - k0).div_ceil(2) * width);
+    if count == 0 || k0 == k1 {
+        panel.fill(0.0);
+        return;
+    }
+    let first = start * a.row_stride + k0 * a.column_stride;
+    let last = (start + count - 1) * a.row_stride + (k1 - 1) * a.column_stride;
+    assert!(last < a.data.len());
+    #[cfg(target_arch = "x86_64")]
+    {
+        let from = a.data[first..].as_ptr();
+        let to = panel.as_mut_ptr();
+        // SAFETY: element (i, k) with i < count and k < k1 - k0 stands at or before `last` in A's slice; the panel is
+        // `words × width`; `has_bf16` proves the instructions.
+        unsafe {
+            if a.row_stride == 1 {
+                x86::interleave(to, width, from, a.column_stride, count, k1 - k0);
+            } else {
+                assert_eq!(a.column_stride, 1, "a matrix has neighbours along one side");
+                x86::transpose_pairs(to, width, from, a.row_stride, count, k1 - k0);
+            }
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = first;
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use crate::simd::{mask16, transpose};
+    use std::arch::x86_64::*;
+    use std::mem::transmute;
+
+    /// Lanes lie side by side, k `stride` apart: two rows of A are rounded and interleaved.
+    ///
+    /// # Safety
+    /// `from[k * stride + i]` can be read for `i < count` and `k < depth`, `to[w * width + i]` written for `i < width`
+    /// and `2w < depth`; the CPU has AVX-512 BF16.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+    pub(super) unsafe fn interleave(
+        to: *mut f32,
+        width: usize,
+        from: *const f32,
+        stride: usize,
+        count: usize,
+        depth: usize,
+    ) {
+        const ORDER: [u16; 32] = {
+            let mut order = [0; 32];
+            let mut i = 0;
+            while i < 32 {
+                order[i] = (i / 2 + i % 2 * 16) as u16;
+                i += 1;
+            }
+            order
+        };
+        // SAFETY: the table has 32 numbers of 16 bits. Lanes from `count` on are masked in reads, those from `width` on
+        // in writes; the second row is read only where k + 1 < depth.
+        unsafe {
+            let order = _mm512_loadu_epi16(ORDER.as_ptr().cast());
+            for k in (0..depth).step_by(2) {
+                for i in (0..width).step_by(16) {
+                    let read = mask16(count.saturating_sub(i));
+                    let row = from.wrapping_add(k * stride + i);
+                    let low = _mm512_maskz_loadu_ps(read, row);
+                    let high = if k + 1 < depth {
+                        _mm512_maskz_loadu_ps(read, row.wrapping_add(stride))
+                    } else {
+                        _mm512_setzero_ps()
+                    };
+                    let both: __m512i = transmute(_mm512_cvtne2ps_pbh(high, low));
+                    let pairs = _mm512_castsi512_ps(_mm512_permutexvar_epi16(order, both));
+                    let word = to.add(k / 2 * width + i);
+                    _mm512_mask_storeu_ps(word, mask16(width - i), pairs);
+                }
+            }
+        }
+    }
+
+    /// k lie side by side, lanes `stride` apart: 8 lanes × 16 k are rounded and transposed as 8 × 8 words.
+    ///
+    /// # Safety
+    /// As [`interleave`], with A's numbers at `from[i * stride + k]`.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+    pub(super) unsafe fn transpose_pairs(
+        to: *mut f32,
+        width: usize,
+        from: *const f32,
+        stride: usize,
+        count: usize,
+        depth: usize,
+    ) {
+        for i in (0..width).step_by(8) {
+            for k in (0..depth).step_by(16) {
+                let left = depth - k;
+                let words: [__m256; 8] = std::array::from_fn(|lane| {
+                    let read = if i + lane < count { mask16(left) } else { 0 };
+                    let row = from.wrapping_add((i + lane) * stride + k);
+                    // SAFETY: k from `depth` on and lanes from `count` on are masked; both types are 256 bits.
+                    unsafe { transmute(_mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(read, row))) }
+                });
+                let rows = transpose(words).into_iter();
+                for (w, row) in rows.enumerate().take(left.div_ceil(2)) {
+                    // SAFETY: word k / 2 + w is below `depth.div_ceil(2)`, and i + 8 at most `width`.
+                    unsafe { _mm256_storeu_ps(to.add((k / 2 + w) * width + i), row) };
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{MatrixMut, PackedMatrix, Plus, gemm, gemm_bf16, gemm_packed};
+    use proptest::prelude::*;
+
+    #[test]
+    fn rounding_is_to_nearest_ties_to_even() {
+        let bits = |b: u32| round(f32::from_bits(b)).to_bits();
+        for (from, to) in [
+            (0x3F80_0000, 0x3F80_0000),
+            (0x3F80_8000, 0x3F80_0000),
+            (0x3F80_8001, 0x3F81_0000),
+            (0x3F81_8000, 0x3F82_0000),
+            (0xBF81_7FFF, 0xBF81_0000),
+            (0x7F7F_FFFF, 0x7F80_0000),
+            (0xFF80_0000, 0xFF80_0000),
+            (0x0000_8001, 0x0001_0000),
+        ] {
+            assert_eq!(bits(from), to, "{from:x}");
+        }
+        assert!(round(f32::from_bits(0x7F80_0001)).is_nan());
+    }
+
+    #[test]
+    fn pairs_are_the_rounded_numbers_in_both_layouts() {
+        let isa = Isa::best();
+        if !isa.has_bf16() {
+            return;
+        }
+        for (rows, depth) in [(1, 1), (3, 5), (8, 16), (20, 33), (32, 50)] {
+            let numbers: Vec<f32> = (0..rows * depth)
+                .map(|i| (i as f32 * 0.37).sin() * 3.0)
+                .collect();
+            let along_k = Matrix::new(&numbers, rows, depth, depth);
+            let along_rows = Matrix::new(&numbers, depth, rows, rows).transposed();
+            for a in [along_k, along_rows] {
+                for (start, k0) in [(0, 0), (rows / 2, depth / 4 * 2)] {
+                    let count = rows - start;
+                    let width = count.next_multiple_of(8);
+                    let words = (depth - k0).div_ceil(2);
+                    let mut panel = vec![f32::NAN; words * width];
+                    pack_pairs(isa, &mut panel, width, a, (start, count), (k0, depth));
+                    let half = |i: usize, k: usize| {
+                        let place = (start + i) * a.row_stride + k * a.column_stride;
+                        let inside = i < count && k < depth;
+                        if inside {
+                            round(a.data[place]).to_bits() >> 16
+                        } else {
+                            0
+                        }
+                    };
+                    for (place, word) in panel.iter().enumerate() {
+                        let (w, i) = (place / width, place % width);
+                        let k = k0 + 2 * w;
+                        assert_eq!(
+                            word.to_bits(),
+                            half(i, k) | half(i, k + 1) << 16,
+                            "{rows}×{depth}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    fn numbers(n: usize, seed: u32) -> Vec<f32> {
+        let mut state = seed.wrapping_mul(747_796_405).wrapping_add(1);
+        (0..n)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+            })
+            .collect()
+    }
+
+    /// `rows × columns`, or the same shape seen through the transposed.
+    fn view(data: &[f32], rows: usize, columns: usize, transposed: bool) -> Matrix<'_> {
+        if transposed {
+            Matrix::new(data, columns, rows, rows).transposed()
+        } else {
+            Matrix::new(data, rows, columns, columns)
+        }
+    }
+
+    /// A product in every instruction set and with all that it can be added to, against f64 and against f32.
+    ///
+    /// A product of two bf16 is exact in f32, so only sums round: each of the k products and the start from C and the
+    /// bias passes through at most k + 2 roundings, which keep an output within (k + 2)·2⁻²⁴ of the sum of the terms'
+    /// sizes, in whatever order they are added. Without rounding to bf16 it would be off by about √k·2⁻⁹.
+    fn check(m: usize, n: usize, k: usize, transposed: (bool, bool)) {
+        let (da, db) = (numbers(m * k, 1), numbers(k * n, 2));
+        let (start, bias) = (numbers(m * n, 3), numbers(n, 4));
+        let rounded = |v: &[f32]| v.iter().map(|x| round(*x)).collect::<Vec<_>>();
+        let (ra, rb) = (rounded(&da), rounded(&db));
+        let (a, b) = (view(&da, m, k, transposed.0), view(&db, k, n, transposed.1));
+        let (a_bf16, b_bf16) = (view(&ra, m, k, transposed.0), view(&rb, k, n, transposed.1));
+        let at = |x: &Matrix, r: usize, c: usize| {
+            f64::from(x.data[r * x.row_stride + c * x.column_stride])
+        };
+        for isa in Isa::available() {
+            let packed = PackedMatrix::bf16(isa, b);
+            for plus in [Plus::Nothing, Plus::C, Plus::Bias(&bias)] {
+                let what = format!("{} {m}×{n}×{k} {transposed:?}", isa.name());
+                let mut found = start.clone();
+                gemm_bf16(isa, MatrixMut::new(&mut found, m, n, n), a, b, plus);
+                for (place, found) in found.iter().enumerate() {
+                    let (i, j) = (place / n, place % n);
+                    let first = match plus {
+                        Plus::Nothing => 0.0,
+                        Plus::C => f64::from(start[place]),
+                        Plus::Bias(bias) => f64::from(bias[j]),
+                    };
+                    let terms = (0..k).map(|k| at(&a_bf16, i, k) * at(&b_bf16, k, j));
+                    let (sum, sizes) = terms.fold((first, first.abs()), |(sum, sizes), term| {
+                        (sum + term, sizes + term.abs())
+                    });
+                    let bound = (k + 2) as f64 * sizes * 2f64.powi(-24) + 1e-30;
+                    let error = (f64::from(*found) - sum).abs();
+                    assert!(error <= bound, "{what} [{i}, {j}]: {error} > {bound}");
+                }
+                let mut again = start.clone();
+                gemm_packed(MatrixMut::new(&mut again, m, n, n), a, &packed, plus);
+                assert!(found == again, "packed {what}");
+                if !isa.has_bf16() {
+                    again.copy_from_slice(&start);
+                    let c = MatrixMut::new(&mut again, m, n, n);
+                    gemm(Isa::SCALAR, c, a_bf16, b_bf16, plus);
+                    assert!(found == again, "f32 of the rounded numbers, {what}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_is_within_the_rounding_of_f32_sums() {
+        for (m, n, k) in [
+            (1, 1, 1),
+            (8, 32, 16),
+            (9, 33, 17),
+            (70, 130, 300),
+            (300, 40, 20),
+            (5, 800, 1027),
+            (2, 3, 0),
+        ] {
+            for transposed in [(false, false), (false, true), (true, false), (true, true)] {
+                check(m, n, k, transposed);
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+        #[test]
+        fn odd_shapes_too(m in 1usize..40, n in 1usize..100, k in 0usize..70, ta: bool, tb: bool) {
+            check(m, n, k, (ta, tb));
+        }
+    }
+
+    #[test]
+    fn a_row_does_not_depend_on_its_companions_or_on_how_it_lies() {
+        let (m, n, k) = (50, 100, 1100);
+        let (da, db) = (numbers(m * k, 7), numbers(k * n, 8));
+        let b = Matrix::new(&db, k, n, n);
+        let mut across = vec![0.0; m * k];
+        for i in 0..m {
+            for j in 0..k {
+                across[j * m + i] = da[i * k + j];
+            }
+        }
+        for isa in Isa::available() {
+            let product = |a: Matrix| {
+                let mut c = vec![0.0; a.rows() * n];
+                let rows = a.rows();
+                gemm_bf16(isa, MatrixMut::new(&mut c, rows, n, n), a, b, Plus::Nothing);
+                c
+            };
+            let together = product(Matrix::new(&da, m, k, k));
+            let transposed = product(Matrix::new(&across, k, m, m).transposed());
+            assert!(together == transposed, "{}", isa.name());
+            for i in 0..m {
+                let alone = product(Matrix::new(&da[i * k..], 1, k, k));
+                assert!(alone == together[i * n..(i + 1) * n], "{} {i}", isa.name());
+            }
+        }
+    }
+}
