@@ -17,11 +17,11 @@ use crate::simd::{Plain, Simd};
 /// A view of a matrix inside a slice: element (r, c) stands at `r * row_stride + c * column_stride`.
 #[derive(Debug, Clone, Copy)]
 pub struct Matrix<'a> {
-    data: &'a [f32],
-    rows: usize,
-    columns: usize,
-    row_stride: usize,
-    column_stride: usize,
+    pub(crate) data: &'a [f32],
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    pub(crate) row_stride: usize,
+    pub(crate) column_stride: usize,
 }
 
 impl<'a> Matrix<'a> {
@@ -70,10 +70,10 @@ impl<'a> Matrix<'a> {
 /// A view of a matrix to write to, row after row.
 #[derive(Debug)]
 pub struct MatrixMut<'a> {
-    data: &'a mut [f32],
-    rows: usize,
-    columns: usize,
-    row_stride: usize,
+    pub(crate) data: &'a mut [f32],
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    pub(crate) row_stride: usize,
 }
 
 impl<'a> MatrixMut<'a> {

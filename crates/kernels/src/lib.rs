@@ -12,6 +12,7 @@
 mod buffer;
 mod dropout;
 mod gemm;
+mod int8;
 mod isa;
 mod math;
 mod rows;
@@ -21,6 +22,7 @@ mod update;
 pub use buffer::Buffer;
 pub use dropout::Dropout;
 pub use gemm::{Matrix, MatrixMut, PackedMatrix, Plus, gemm, gemm_packed};
+pub use int8::{Epilogue, PackedInt8, QuantizedRows, gemm_int8, gemm_int8_quantized};
 pub use isa::Isa;
 pub use rows::{
     Activation, CrossEntropy, LayerNormBackward, RowLoss, activate, activate_backward, add_assign,
