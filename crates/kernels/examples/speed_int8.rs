@@ -1,9 +1,10 @@
 //! Times the product of bytes on the shapes of inference, beside what this core can do at most:
 //! `cargo run --release -p hexapla-kernels --example speed_int8`.
 //!
-//! Weights are rotated, so that together they exceed every cache, as in decoding, where each step reads all of them.
+//! Weights are rotated, so that together they exceed every cache, as in decoding, where each step reads all of them. On a
+//! busy machine the longest products are interrupted more often than not, and only the short ones' times mean anything.
 use hexapla_kernels::{
-    Epilogue, Isa, Matrix, MatrixMut, PackedInt8, QuantizedRows, gemm_int8_quantized,
+    Buffer, Epilogue, Isa, Matrix, MatrixMut, PackedInt8, QuantizedRows, gemm_int8_quantized,
 };
 use std::time::Instant;
 
@@ -30,13 +31,13 @@ fn main() {
             let data: Vec<f32> = (0..m * k).map(|i| ((i * 37) % 101) as f32 - 50.0).collect();
             let a = Matrix::new(&data, m, k, k);
             let mut rows = QuantizedRows::new();
-            let mut c = vec![0.0; m * n];
+            let mut c = Buffer::zeros(m * n);
             let quantizing = typical_best(200, || rows.quantize(isa, &a));
             // All weights in turn, and one weight again and again.
             let best = [weights.len(), 1].map(|rotated| {
                 let mut turn = 0;
                 let repeat = (2e10 / (m * k * n) as f64) as usize;
-                typical_best(repeat.clamp(30, 3 * weights.len()), || {
+                typical_best(repeat.min(3 * weights.len()).max(30), || {
                     let c = MatrixMut::new(&mut c, m, n, n);
                     gemm_int8_quantized(c, &rows, &weights[turn % rotated], Epilogue::default());
                     turn += 1;
@@ -89,7 +90,8 @@ fn pack_times(isa: Isa) {
     );
 }
 
-/// Seconds that the fastest tenth of `repeat` runs of `work` stays below: a busy machine interrupts many, not all.
+/// Seconds that the fastest tenth of `repeat` runs of `work` stays below: a busy machine interrupts many short runs, not
+/// all.
 fn typical_best(repeat: usize, mut work: impl FnMut()) -> f64 {
     let mut times: Vec<f64> = (0..repeat)
         .map(|_| {

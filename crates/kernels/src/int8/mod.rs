@@ -5,9 +5,10 @@
 //! `activation(fma(sum as f32, scale[row] · scale[column], addend))`. So it depends on its row of A and its column of B
 //! alone: not on the number of rows, nor on the instruction set.
 //!
-//! B is stored in the order in which it is read, and each of its bytes is read from memory once, as long as the rows
-//! fit one or two tiles: that is what bounds decoding.
+//! B is stored in the order in which it is read. A panel of it meets all rows before the next one, so that each of its
+//! bytes comes from memory once, which is what bounds decoding; while it does, the next panel is asked for.
 
+mod bytes;
 mod pack;
 mod quantize;
 #[cfg(test)]
@@ -166,6 +167,13 @@ impl Product<'_> {
             Plus::C => (c_pointer.cast_const(), c.row_stride),
             Plus::Bias(bias) => (bias[column..column + n].as_ptr(), 0),
         };
+        // Each tile asks for its share of the next panel, so that memory is not idle while several tiles read this one.
+        // (Asked for by the reading itself, halves of panels came at half of the bandwidth.)
+        let next_step = shape.columns * GROUP / shape.vectors() / a.rows().div_ceil(shape.rows);
+        let tiles_before =
+            column % PANEL / shape.columns * a.rows().div_ceil(shape.rows) + row / shape.rows;
+        let next = panel.as_ptr_range().end.cast::<u8>();
+        let next = next.wrapping_add(tiles_before * groups * shape.vectors() * next_step);
         let tile = Tile {
             n,
             groups,
@@ -179,6 +187,8 @@ impl Product<'_> {
             c_stride: c.row_stride,
             addend,
             addend_stride,
+            next,
+            next_step,
         };
         // SAFETY: the slices above show that m rows of A with `groups` groups each, the panel's `groups` groups of 64
         // columns (and the shape's columns from `column % PANEL` on are among the 64), the shape's columns in scales
