@@ -2,8 +2,6 @@
 
 mod table;
 
-use std::time::{Duration, Instant};
-
 use hexapla::error::Result;
 use hexapla::generate::{
     EarlyStopping, Hypothesis, Sampling, SearchInput, SearchOptions, StepDecoder, search,
@@ -505,65 +503,4 @@ fn nothing_to_do_is_done() {
     assert!(run(&model, &[], &[], &options).is_empty());
     let bad = search(&mut Histories::new(&model, &[2]), &[input(0, 0)], &options);
     assert!(bad.is_err());
-}
-
-/// Random logits that cost the same at every length.
-struct Last(Hashed);
-
-impl Logits for Last {
-    fn vocab_size(&self) -> usize {
-        self.0.vocab_size
-    }
-
-    fn fill(&self, history: &[u32], row: &mut [f32]) {
-        self.0.fill(&history[history.len() - 1..], row);
-    }
-}
-
-/// Keeps the last token of every row alone.
-struct Short<'a>(Histories<'a>);
-
-impl StepDecoder for Short<'_> {
-    fn vocab_size(&self) -> usize {
-        self.0.vocab_size()
-    }
-
-    fn step(&mut self, tokens: &[u32], logits: &mut hexapla_kernels::Buffer) -> Result<()> {
-        self.0.rows.iter_mut().for_each(Vec::clear);
-        self.0.step(tokens, logits)
-    }
-
-    fn reorder(&mut self, parents: &[usize]) {
-        self.0.reorder(parents);
-    }
-
-    fn attention(&self) -> Option<Vec<Vec<f32>>> {
-        None
-    }
-}
-
-#[test]
-fn time_grows_with_the_length_and_not_with_its_square() {
-    let model = Last(Hashed {
-        vocab_size: 30,
-        seed: 4,
-    });
-    let options = SearchOptions {
-        beam_size: 4,
-        ignore_eos: true,
-        ..SearchOptions::new(START, EOS)
-    };
-    let time = |length| -> Duration {
-        let once = || {
-            let start = Instant::now();
-            let mut decoder = Short(Histories::new(&model, &[2]));
-            let found = search(&mut decoder, &[input(length, 0)], &options).unwrap();
-            assert_eq!(found[0][0].ids.len(), length);
-            start.elapsed()
-        };
-        (0..3).map(|_| once()).min().unwrap_or_default()
-    };
-    // Sixteen times the length: 16 times the time if linear, 256 times if quadratic.
-    let (short, long) = (time(500), time(8000));
-    assert!(long < short * 64, "{short:?} {long:?}");
 }

@@ -76,10 +76,10 @@ impl<'a> Matrix<'a> {
 /// A view of a matrix to write to, row after row.
 #[derive(Debug)]
 pub struct MatrixMut<'a> {
-    data: &'a mut [f32],
-    rows: usize,
-    columns: usize,
-    row_stride: usize,
+    pub(crate) data: &'a mut [f32],
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    pub(crate) row_stride: usize,
 }
 
 impl<'a> MatrixMut<'a> {
@@ -259,6 +259,34 @@ impl PackedMatrix {
         self.rows
     }
 
+    /// Where a product may be cut ([`gemm_packed_columns`]): at multiples of this.
+    pub fn panel(&self) -> usize {
+        tile_width(self.isa)
+    }
+
+    /// Column `j` of B (as rounded), to `out`, which holds as many numbers as B has rows.
+    ///
+    /// # Panics
+    /// There is no such column, or `out` has another length.
+    pub fn column(&self, j: usize, out: &mut [f32]) {
+        assert!(j < self.columns && out.len() == self.rows);
+        let width = tile_width(self.isa);
+        let words = self.format.words(self.rows);
+        let panel = &self.panels[j / width * words * width..][..words * width];
+        for (word, k) in panel[j % width..].iter().step_by(width).zip(0..) {
+            match self.format {
+                Format::Pairs => {
+                    let bits = word.to_bits();
+                    out[2 * k] = f32::from_bits(bits << 16);
+                    if let Some(second) = out.get_mut(2 * k + 1) {
+                        *second = f32::from_bits(bits & 0xFFFF_0000);
+                    }
+                }
+                Format::F32 | Format::Rounded => out[k] = *word,
+            }
+        }
+    }
+
     /// Columns of B: the width of a product.
     pub fn columns(&self) -> usize {
         self.columns
@@ -273,6 +301,32 @@ pub fn gemm_packed(c: MatrixMut, a: Matrix, b: &PackedMatrix, plus: Plus) {
     let product = Product::new((b.isa, b.format), c, a, (b.rows, b.columns), plus);
     let panels = B::Packed {
         panels: &b.panels,
+        rows: b.rows,
+    };
+    SCRATCH.with_borrow_mut(|(pack_a, _)| product.run(panels, pack_a));
+}
+
+/// [`gemm_packed`] for some of B's columns: C holds these alone, and a bias is that of these alone. Threads can so share one
+/// product.
+///
+/// # Panics
+/// The shapes do not fit, or `columns` begins elsewhere than at a multiple of [`PackedMatrix::panel`].
+pub fn gemm_packed_columns(
+    c: MatrixMut,
+    a: Matrix,
+    b: &PackedMatrix,
+    columns: std::ops::Range<usize>,
+    plus: Plus,
+) {
+    let width = tile_width(b.isa);
+    assert!(
+        columns.end <= b.columns && columns.start.is_multiple_of(width),
+        "columns {columns:?} do not begin with a panel"
+    );
+    let product = Product::new((b.isa, b.format), c, a, (b.rows, columns.len()), plus);
+    let start = columns.start / width * b.format.words(b.rows) * width;
+    let panels = B::Packed {
+        panels: &b.panels[start..],
         rows: b.rows,
     };
     SCRATCH.with_borrow_mut(|(pack_a, _)| product.run(panels, pack_a));
@@ -836,6 +890,36 @@ mod tests {
         #[test]
         fn odd_shapes_too(m in 1usize..40, n in 1usize..100, k in 0usize..70, ta: bool, tb: bool) {
             check(m, n, k, (ta, tb));
+        }
+    }
+
+    #[test]
+    fn a_product_can_be_cut_and_columns_come_back() {
+        let (m, k, n) = (5, 37, 150);
+        let (da, db, bias) = (numbers(m * k, 7), numbers(k * n, 8), numbers(n, 9));
+        let a = Matrix::new(&da, m, k, k);
+        let b = Matrix::new(&db, k, n, n);
+        for isa in Isa::available() {
+            for packed in [PackedMatrix::new(isa, b), PackedMatrix::bf16(isa, b)] {
+                let mut whole = vec![0.0; m * n];
+                let c = MatrixMut::new(&mut whole, m, n, n);
+                gemm_packed(c, a, &packed, Plus::Bias(&bias));
+                for columns in [0..64, 64..150, 96..97] {
+                    let mut part = vec![0.0; m * columns.len()];
+                    let c = MatrixMut::new(&mut part, m, columns.len(), columns.len());
+                    let plus = Plus::Bias(&bias[columns.clone()]);
+                    gemm_packed_columns(c, a, &packed, columns.clone(), plus);
+                    for (row, part) in whole.chunks(n).zip(part.chunks(columns.len())) {
+                        assert_eq!(row[columns.clone()], *part);
+                    }
+                }
+                let mut column = vec![0.0; k];
+                packed.column(131, &mut column);
+                for (i, v) in column.iter().enumerate() {
+                    // A number rounded to bf16 is off by at most 2⁻⁹ of itself.
+                    assert!((v - db[i * n + 131]).abs() <= db[i * n + 131].abs() / 256.0);
+                }
+            }
         }
     }
 

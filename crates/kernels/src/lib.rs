@@ -13,6 +13,7 @@ mod bf16;
 mod buffer;
 mod dropout;
 mod gemm;
+mod int8;
 mod isa;
 mod math;
 mod rows;
@@ -21,7 +22,10 @@ mod update;
 
 pub use buffer::Buffer;
 pub use dropout::Dropout;
-pub use gemm::{Matrix, MatrixMut, PackedMatrix, Plus, gemm, gemm_bf16, gemm_packed};
+pub use gemm::{
+    Matrix, MatrixMut, PackedMatrix, Plus, gemm, gemm_bf16, gemm_packed, gemm_packed_columns,
+};
+pub use int8::{Epilogue, PackedInt8, QuantizedRows, gemm_int8, gemm_int8_quantized};
 pub use isa::Isa;
 pub use rows::{
     Activation, CrossEntropy, LayerNormBackward, RowLoss, activate, activate_backward, add_assign,

@@ -268,7 +268,7 @@ pub enum Activation {
 }
 
 #[inline(always)]
-fn value(activation: Activation, x: f32) -> f32 {
+pub(crate) fn value(activation: Activation, x: f32) -> f32 {
     match activation {
         Activation::Relu => x.max(0.0),
         Activation::Gelu => 0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2)),
