@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 
+use hexapla::config::ComputeType;
 use hexapla::error::{Error, Result};
 use hexapla::metrics::{Bleu, Chrf, Tokenizer as Words};
 use hexapla::text::corpus::{SentencePairs, read_lines};
@@ -41,7 +42,7 @@ pub(crate) fn run(args: EvaluateArgs) -> Result<()> {
     let hypotheses = match (&args.hypothesis, &args.source) {
         (Some(path), _) => read_lines(path)?,
         (None, Some(source)) => {
-            let model = crate::model::open(args.model.as_deref())?;
+            let model = crate::model::open(args.model.as_deref(), args.search.compute_type)?;
             let mut options = args.search.options(&model);
             options.split_sentences = false;
             let lines = read_lines(source)?;
@@ -103,6 +104,9 @@ pub(crate) struct ScoreArgs {
     /// Target sentences.
     #[arg(long, requires = "source")]
     target: Option<PathBuf>,
+    /// Arithmetic: float32, bf16, int8 or auto.
+    #[arg(long, default_value = "float32")]
+    compute_type: ComputeType,
 }
 
 pub(crate) fn score(args: ScoreArgs) -> Result<()> {
@@ -115,7 +119,7 @@ pub(crate) fn score(args: ScoreArgs) -> Result<()> {
                 .found("neither"));
         }
     };
-    let model = crate::model::open(args.model.as_deref())?;
+    let model = crate::model::open(args.model.as_deref(), args.compute_type)?;
     let ids = pairs
         .iter()
         .map(|(source, target)| {

@@ -3,10 +3,10 @@
 use std::io::Write;
 use std::path::PathBuf;
 
+use hexapla::config::ComputeType;
 use hexapla::error::{Error, Result};
 use hexapla::formats;
 use hexapla::generate::engine::Engine;
-use hexapla::model::transformer::Transformer;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct LogitsArgs {
@@ -15,11 +15,14 @@ pub(crate) struct LogitsArgs {
     /// JSON file: `{"input_ids": [[…]], "decoder_input_ids": [[…]]}`.
     #[arg(long)]
     input: PathBuf,
+    /// Arithmetic: float32, bf16, int8 or auto.
+    #[arg(long, default_value = "float32")]
+    compute_type: ComputeType,
 }
 
 pub(crate) fn run(args: LogitsArgs) -> Result<()> {
     let opened = formats::open(&args.model)?;
-    let engine = Engine::new(Transformer::new(opened.config)?, opened.weights);
+    let engine = Engine::new(opened.model().clone(), opened.prepare(args.compute_type)?);
     let text = std::fs::read_to_string(&args.input)
         .map_err(|e| Error::io("cannot read the input", &args.input, &e))?;
     let refuse = |found: String| {

@@ -3,11 +3,11 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use hexapla::config::ComputeType;
 use hexapla::error::Result;
 use hexapla::files::Folder;
 use hexapla::formats;
 use hexapla::generate::translator::Translator;
-use hexapla::model::transformer::Transformer;
 
 /// The files of `models/demo`.
 const DEMO: &[(&str, &[u8])] = &[
@@ -43,8 +43,8 @@ fn folder(path: Option<&Path>) -> Folder {
 }
 
 /// The model in the folder at `path`, or the one inside the program.
-pub(crate) fn open(path: Option<&Path>) -> Result<Translator> {
-    Translator::open(folder(path))
+pub(crate) fn open(path: Option<&Path>, compute_type: ComputeType) -> Result<Translator> {
+    Translator::open(folder(path), compute_type)
 }
 
 #[derive(Debug, clap::Args)]
@@ -55,7 +55,7 @@ pub(crate) struct InspectArgs {
 
 pub(crate) fn inspect(args: InspectArgs) -> Result<()> {
     let opened = formats::open(folder(args.model.as_deref()))?;
-    let model = Transformer::new(opened.config.clone())?;
+    let model = opened.model();
     let mut out = std::io::stdout().lock();
     let mut line = |name: &str, value: String| {
         writeln!(out, "{name:24} {value}").map_err(crate::translate::broken)

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 
+use hexapla::config::ComputeType;
 use hexapla::error::{Error, Result};
 use hexapla::generate::engine::Request;
 use hexapla::generate::translator::{TranslateOptions, Translation};
@@ -87,6 +88,9 @@ pub(crate) struct SearchFlags {
     /// Source tokens of a batch.
     #[arg(long, default_value_t = 1024)]
     batch_tokens: usize,
+    /// Arithmetic: float32, bf16, int8 or auto. int8 takes a quarter of the memory and is the fastest.
+    #[arg(long, default_value = "float32")]
+    pub(crate) compute_type: ComputeType,
 }
 
 impl SearchFlags {
@@ -139,7 +143,7 @@ pub(crate) fn broken(e: std::io::Error) -> Error {
 }
 
 pub(crate) fn run(args: TranslateArgs) -> Result<()> {
-    let model = crate::model::open(args.model.as_deref())?;
+    let model = crate::model::open(args.model.as_deref(), args.search.compute_type)?;
     let mut options = args.search.options(&model);
     options.search.attention = args.alignments;
     options.split_sentences = !args.no_split;

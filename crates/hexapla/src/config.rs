@@ -496,6 +496,39 @@ impl std::str::FromStr for Precision {
     }
 }
 
+/// Arithmetic of the matrix products of inference. Activations between them, norms and softmax are f32 in each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ComputeType {
+    /// 32-bit floats.
+    #[default]
+    Float32,
+    /// Both factors rounded to bf16, sums in f32.
+    Bf16,
+    /// Weights in 8 bits with one scale for each output, activations in 8 bits with one scale for each row; sums are
+    /// exact. A quarter of the memory, and the fastest.
+    Int8,
+    /// The fastest: int8.
+    Auto,
+}
+
+impl std::str::FromStr for ComputeType {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "float32" => Ok(ComputeType::Float32),
+            "bf16" => Ok(ComputeType::Bf16),
+            "int8" => Ok(ComputeType::Int8),
+            "auto" => Ok(ComputeType::Auto),
+            _ => Err(unknown_name(
+                "compute type",
+                name,
+                &["float32", "bf16", "int8", "auto"],
+            )),
+        }
+    }
+}
+
 /// The `[training]` table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -9,6 +9,7 @@ pub mod generate;
 pub mod metrics;
 pub mod model;
 pub mod ops;
+pub mod prepared;
 pub mod product;
 pub mod random;
 pub mod tape;

@@ -7,15 +7,17 @@ use hexapla_kernels::{Buffer, Matrix};
 
 use crate::random::SplitMix;
 
-/// How a parameter starts.
+/// What a parameter is, and how it starts.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Init {
-    /// Uniform within ±√(6/(in+out)) (Glorot).
-    Glorot,
-    /// Normal with this standard deviation.
-    Normal(f32),
-    /// All the same.
-    Constant(f32),
+pub enum Kind {
+    /// A linear layer's `[in, out]`: uniform within ±√(6/(in+out)) (Glorot).
+    Weight,
+    /// An embedding's `[vocab, d_model]`: normal with this standard deviation.
+    Table(f32),
+    /// Trained positions `[positions, d_model]`: as a table.
+    Positions(f32),
+    /// A bias, scale or shift: all the same.
+    Vector(f32),
 }
 
 /// One named parameter.
@@ -27,8 +29,8 @@ pub struct Parameter {
     pub shape: Vec<usize>,
     /// Where its numbers lie in the flat run.
     pub range: Range<usize>,
-    /// How it starts.
-    pub init: Init,
+    /// What it is.
+    pub kind: Kind,
 }
 
 /// A handle to a parameter: its place in the index.
@@ -43,13 +45,13 @@ pub struct ParameterIndex {
 
 impl ParameterIndex {
     /// Adds a parameter at the end.
-    pub fn add(&mut self, name: impl Into<String>, shape: &[usize], init: Init) -> ParameterId {
+    pub fn add(&mut self, name: impl Into<String>, shape: &[usize], kind: Kind) -> ParameterId {
         let start = self.len();
         self.parameters.push(Parameter {
             name: name.into(),
             shape: shape.to_vec(),
             range: start..start + shape.iter().product::<usize>(),
-            init,
+            kind,
         });
         ParameterId(self.parameters.len() - 1)
     }
@@ -99,19 +101,19 @@ impl Weights {
         Weights { index, data }
     }
 
-    /// Seeded random numbers as each parameter's [`Init`] says; the same for a seed on every machine.
+    /// Seeded random numbers as each parameter's [`Kind`] says; the same for a seed on every machine.
     pub fn random(index: Arc<ParameterIndex>, seed: u64) -> Self {
         let mut weights = Weights::zeros(index.clone());
         for (number, parameter) in index.iter().enumerate() {
             let mut random =
                 SplitMix(seed ^ (number as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
             let values = &mut weights.data[parameter.range.clone()];
-            match parameter.init {
-                Init::Constant(value) => values.fill(value),
-                Init::Normal(deviation) => values
+            match parameter.kind {
+                Kind::Vector(value) => values.fill(value),
+                Kind::Table(deviation) | Kind::Positions(deviation) => values
                     .iter_mut()
                     .for_each(|v| *v = deviation * random.normal()),
-                Init::Glorot => {
+                Kind::Weight => {
                     let limit = (6.0 / parameter.shape.iter().sum::<usize>() as f32).sqrt();
                     values
                         .iter_mut()

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
+use hexapla::config::ComputeType;
 use hexapla::formats;
 use hexapla::generate::engine::{Engine, Request};
 use hexapla::generate::{EarlyStopping, SearchOptions};
-use hexapla::model::transformer::Transformer;
 use serde_json::Value;
 
 const FOLDERS: [&str; 7] = [
@@ -34,8 +34,8 @@ fn logits_and_searches_are_those_of_transformers() {
                 .unwrap();
         let opened = formats::open(&folder).unwrap();
         let engine = Engine::new(
-            Transformer::new(opened.config.clone()).unwrap(),
-            opened.weights,
+            opened.model().clone(),
+            opened.prepare(ComputeType::Float32).unwrap(),
         );
         let l = &golden["logits"];
         let found = engine

@@ -1,10 +1,11 @@
 //! A result depends on its sentence alone; a training on its seed alone.
 
-use hexapla::config::{TrainingTable, TransformerConfig};
+use hexapla::config::{ComputeType, TrainingTable, TransformerConfig};
 use hexapla::error::Result;
 use hexapla::generate::engine::{Engine, Request};
 use hexapla::generate::{Hypothesis, SearchOptions};
 use hexapla::model::transformer::Transformer;
+use hexapla::prepared::Prepared;
 use hexapla::random::SplitMix;
 use hexapla::text::batch::Pair;
 use hexapla::train::progress::{Progress, Validation};
@@ -33,7 +34,7 @@ fn in_pool<T: Send>(threads: usize, f: impl FnOnce() -> T + Send) -> T {
 fn a_sentence_is_translated_the_same_in_any_company() {
     let model = model(64, 2, 300);
     let weights = Weights::random(model.index().clone(), 4);
-    let engine = Engine::new(model.clone(), weights);
+    let engine = Engine::new(model.clone(), Prepared::new(&weights, ComputeType::Float32));
     let mut random = SplitMix(8);
     let requests: Vec<Request> = (0..1000)
         .map(|_| Request {

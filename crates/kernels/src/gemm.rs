@@ -103,6 +103,27 @@ impl<'a> MatrixMut<'a> {
     }
 }
 
+impl MatrixMut<'_> {
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of columns.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Row `r`.
+    ///
+    /// # Panics
+    /// There is no such row.
+    pub fn row_mut(&mut self, r: usize) -> &mut [f32] {
+        assert!(r < self.rows);
+        &mut self.data[r * self.row_stride..][..self.columns]
+    }
+}
+
 /// What a product is added to.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Plus<'a> {
@@ -257,6 +278,11 @@ impl PackedMatrix {
     /// Rows of B: the inner size of a product.
     pub fn rows(&self) -> usize {
         self.rows
+    }
+
+    /// Bytes of memory taken.
+    pub fn bytes(&self) -> usize {
+        self.panels.capacity() * 4
     }
 
     /// Where a product may be cut ([`gemm_packed_columns`]): at multiples of this.

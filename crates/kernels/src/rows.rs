@@ -270,7 +270,14 @@ pub enum Activation {
 #[inline(always)]
 pub(crate) fn value(activation: Activation, x: f32) -> f32 {
     match activation {
-        Activation::Relu => x.max(0.0),
+        // Unlike `f32::max`, which passes NaN over.
+        Activation::Relu => {
+            if x < 0.0 {
+                0.0
+            } else {
+                x
+            }
+        }
         Activation::Gelu => 0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2)),
         Activation::Swish => x * sigmoid(x),
     }

@@ -19,14 +19,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
 
+use rayon::prelude::*;
 use serde_json::Value;
 
-use crate::config::TransformerConfig;
+use crate::config::{ComputeType, TransformerConfig};
 use crate::error::{Error, Result};
 use crate::files::{Folder, write_atomically, write_folder_atomically};
 use crate::model::transformer::Transformer;
+use crate::prepared::{self, Prepared};
 use crate::weights::{Parameter, ParameterIndex, Weights};
 use bart::Place;
 use generation::{GENERATION_FILE, GenerationDefaults};
@@ -98,19 +99,70 @@ impl fmt::Display for Family {
     }
 }
 
-/// A model folder, read.
-#[derive(Debug, Clone)]
+/// A model folder whose settings are read and whose tensors are known to fit; their numbers are read on demand.
+#[derive(Debug)]
 pub struct ModelFolder {
     /// Whose conventions it follows.
     pub family: Family,
     /// The model's shape and mathematics.
     pub config: TransformerConfig,
-    /// Its parameters.
-    pub weights: Weights,
     /// How it generates by default.
     pub generation: GenerationDefaults,
     /// Where it comes from, if it says so.
     pub manifest: Option<Manifest>,
+    model: Transformer,
+    places: Vec<Place>,
+    tensors: TensorStore,
+}
+
+impl ModelFolder {
+    /// The model's shape.
+    pub fn model(&self) -> &Transformer {
+        &self.model
+    }
+
+    /// Its parameters, as training wants them.
+    ///
+    /// # Errors
+    /// A file cannot be read, or copies of one table differ.
+    pub fn weights(&self) -> Result<Weights> {
+        let index = self.model.index();
+        let mut weights = Weights::zeros(index.clone());
+        for (parameter, place) in index.iter().zip(&self.places) {
+            let values = read_place(place, &self.tensors)?;
+            let values = match (place.transposed, place.shape.as_slice()) {
+                (true, [rows, columns]) => transpose(&values, *rows, *columns),
+                _ => values,
+            };
+            if let Some(slot) = weights.data.get_mut(parameter.range.clone()) {
+                slot.copy_from_slice(&values);
+            }
+        }
+        Ok(weights)
+    }
+
+    /// Its parameters, as inference wants them. Each is read, packed and forgotten on its own, on all threads, so that the
+    /// model never lies in memory twice.
+    ///
+    /// # Errors
+    /// As [`ModelFolder::weights`].
+    pub fn prepare(&self, compute_type: ComputeType) -> Result<Prepared> {
+        let index = self.model.index();
+        let parameters: Vec<_> = index.iter().zip(&self.places).collect();
+        let values = parameters
+            .par_iter()
+            .map(|(parameter, place)| {
+                let numbers = read_place(place, &self.tensors)?;
+                Ok(prepared::Value::new(
+                    parameter,
+                    &numbers,
+                    place.transposed,
+                    compute_type,
+                ))
+            })
+            .collect::<Result<_>>()?;
+        Ok(Prepared::from_values(index.clone(), values))
+    }
 }
 
 /// Reads a model folder.
@@ -131,14 +183,16 @@ pub fn open(folder: impl Into<Folder>) -> Result<ModelFolder> {
         manifest.verify(path)?;
     }
     let (family, config, generation, tensors) = read_settings(folder)?;
-    let index = Transformer::new(config.clone())?.index().clone();
-    let weights = read_weights(family, &config, index, &tensors)?;
+    let model = Transformer::new(config.clone())?;
+    let places = find_places(family, &config, model.index(), &tensors)?;
     Ok(ModelFolder {
         family,
         config,
-        weights,
         generation,
         manifest,
+        model,
+        places,
+        tensors,
     })
 }
 
@@ -169,12 +223,13 @@ fn read_settings(
     Ok((family, config, generation, tensors))
 }
 
-fn read_weights(
+/// Where each parameter lies, once every tensor is known to fit.
+fn find_places(
     family: Family,
     config: &TransformerConfig,
-    index: Arc<ParameterIndex>,
+    index: &ParameterIndex,
     tensors: &TensorStore,
-) -> Result<Weights> {
+) -> Result<Vec<Place>> {
     let places: Vec<Place> = index
         .iter()
         .map(|p| family.place(config, p, Some(tensors)))
@@ -199,14 +254,7 @@ fn read_weights(
                 .hint("does config.json belong to these weights?"),
         );
     }
-    let mut weights = Weights::zeros(index.clone());
-    for (parameter, place) in index.iter().zip(&places) {
-        let values = read_place(place, tensors)?;
-        if let Some(slot) = weights.data.get_mut(parameter.range.clone()) {
-            slot.copy_from_slice(&values);
-        }
-    }
-    Ok(weights)
+    Ok(places)
 }
 
 /// The names of a place that are in the file; the first name where none is, so that an error names it.
@@ -230,7 +278,7 @@ fn check_place(place: &Place, tensors: &TensorStore) -> Result<()> {
         .try_for_each(|name| tensors.check(name, &place.shape))
 }
 
-/// The numbers of a parameter in our layout. Copies of one table must agree bit by bit.
+/// The numbers of a parameter as they lie in the file. Copies of one table must agree bit by bit.
 fn read_place(place: &Place, tensors: &TensorStore) -> Result<Vec<f32>> {
     let mut values: Option<Vec<f32>> = None;
     for name in present(place, tensors) {
@@ -246,11 +294,7 @@ fn read_place(place: &Place, tensors: &TensorStore) -> Result<Vec<f32>> {
             }
         }
     }
-    let values = values.unwrap_or_default();
-    Ok(match (place.transposed, place.shape.as_slice()) {
-        (true, [rows, columns]) => transpose(&values, *rows, *columns),
-        _ => values,
-    })
+    Ok(values.unwrap_or_default())
 }
 
 fn same_bits(a: &[f32], b: &[f32]) -> bool {

@@ -7,18 +7,17 @@ use super::{Hypothesis, SearchInput, SearchOptions, StepDecoder, search};
 use crate::error::{Error, Result};
 use crate::model::state::DecoderState;
 use crate::model::transformer::Transformer;
+use crate::ops::Run;
 use crate::ops::cross_entropy::LossOptions;
-use crate::ops::{Packed, Run};
+use crate::prepared::Prepared;
 use crate::tensor::Arena;
 use crate::text::batch::{Pair, PairRows, Rows};
-use crate::weights::Weights;
 
-/// A model with its matrices packed.
+/// A model and its parameters, prepared.
 #[derive(Debug)]
 pub struct Engine {
     model: Transformer,
-    weights: Weights,
-    packed: Packed,
+    parameters: Prepared,
 }
 
 /// One sentence to decode.
@@ -47,13 +46,16 @@ impl Scored {
 }
 
 impl Engine {
-    /// Packs `weights` for `model`.
-    pub fn new(model: Transformer, weights: Weights) -> Self {
-        Engine {
-            packed: model.pack(&weights),
-            model,
-            weights,
-        }
+    /// A model with its parameters.
+    ///
+    /// # Panics
+    /// The parameters are those of another model.
+    pub fn new(model: Transformer, parameters: Prepared) -> Self {
+        assert!(
+            model.index() == parameters.index(),
+            "parameters of another model"
+        );
+        Engine { model, parameters }
     }
 
     /// The model's shape.
@@ -62,8 +64,8 @@ impl Engine {
     }
 
     /// The model's numbers.
-    pub fn weights(&self) -> &Weights {
-        &self.weights
+    pub fn parameters(&self) -> &Prepared {
+        &self.parameters
     }
 
     /// Longest sentence in tokens, on either side.
@@ -96,7 +98,11 @@ impl Engine {
                 self.model.config().target_vocab_size,
             )?;
         }
-        let batches = batches(requests.iter().map(|r| r.source.len()), batch_tokens);
+        // Every thread gets something to do.
+        let tokens: usize = requests.iter().map(|r| r.source.len()).sum();
+        let share = tokens.div_ceil(rayon::current_num_threads());
+        let lengths = requests.iter().map(|r| r.source.len());
+        let batches = batches(lengths, batch_tokens.min(share));
         let decoded: Vec<Vec<Vec<Hypothesis>>> = batches
             .par_iter()
             .map(|batch| self.generate_batch(requests, batch, options))
@@ -120,7 +126,7 @@ impl Engine {
             })
             .collect();
         let arena = Arena::default();
-        let mut run = Run::inference(&arena, &self.weights, &self.packed);
+        let mut run = Run::inference(&arena, &self.parameters);
         let memory = self.model.encode(&mut run, &source);
         let state = DecoderState::new(&self.model, &arena, &source, memory, options.attention);
         let mut decoder = Decoder {
@@ -153,7 +159,7 @@ impl Engine {
             .par_iter()
             .map(|batch| {
                 let arena = Arena::default();
-                let mut run = Run::inference(&arena, &self.weights, &self.packed);
+                let mut run = Run::inference(&arena, &self.parameters);
                 let mut rows = PairRows::default();
                 for i in batch {
                     let (source, target) = &pairs[*i];
@@ -202,7 +208,7 @@ impl Engine {
             .par_chunks(64)
             .map(|chunk| {
                 let arena = Arena::default();
-                let mut run = Run::inference(&arena, &self.weights, &self.packed);
+                let mut run = Run::inference(&arena, &self.parameters);
                 let mut rows = PairRows::default();
                 for p in chunk {
                     rows.push(
@@ -242,7 +248,7 @@ impl Engine {
             self.check(i, "decoder_input_ids", target, c.target_vocab_size)?;
         }
         let arena = Arena::default();
-        let mut run = Run::inference(&arena, &self.weights, &self.packed);
+        let mut run = Run::inference(&arena, &self.parameters);
         let (source, target): (Rows, Rows) = (source.iter().collect(), target.iter().collect());
         let memory = self.model.encode(&mut run, &source);
         let x = self.model.decode(&mut run, &target, &memory, &source);

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use super::engine::{Engine, Request};
 use super::{Alignment, Hypothesis, SearchOptions};
+use crate::config::ComputeType;
 use crate::error::Result;
 use crate::files::Folder;
 use crate::formats::{self, Family, generation::GenerationDefaults};
-use crate::model::transformer::Transformer;
 use crate::text::segment::{join_translated, segment, split_long};
 use crate::text::tokenizer::Tokenizers;
 
@@ -63,16 +63,16 @@ struct Line<'a> {
 }
 
 impl Translator {
-    /// Opens a model folder.
+    /// Opens a model folder, with its matrices in `compute_type`.
     ///
     /// # Errors
     /// As [`formats::open`] and [`Tokenizers::open_folder`].
-    pub fn open(folder: impl Into<Folder>) -> Result<Self> {
+    pub fn open(folder: impl Into<Folder>, compute_type: ComputeType) -> Result<Self> {
         let folder = folder.into();
         let opened = formats::open(folder.clone())?;
         Ok(Translator {
             tokenizers: Tokenizers::open_folder(folder)?,
-            engine: Engine::new(Transformer::new(opened.config)?, opened.weights),
+            engine: Engine::new(opened.model().clone(), opened.prepare(compute_type)?),
             generation: opened.generation,
             family: opened.family,
         })

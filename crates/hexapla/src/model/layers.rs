@@ -10,7 +10,7 @@ use crate::ops::layer_norm::layer_norm;
 use crate::ops::linear::linear;
 use crate::ops::pointwise::{activation, residual};
 use crate::tensor::Tensor;
-use crate::weights::{Init, ParameterId, ParameterIndex};
+use crate::weights::{Kind, ParameterId, ParameterIndex};
 
 /// `x · W + b`.
 #[derive(Debug, Clone)]
@@ -24,8 +24,8 @@ pub struct Linear {
 impl Linear {
     fn new(index: &mut ParameterIndex, name: &str, inputs: usize, outputs: usize) -> Self {
         Linear {
-            weight: index.add(format!("{name}.weight"), &[inputs, outputs], Init::Glorot),
-            bias: index.add(format!("{name}.bias"), &[outputs], Init::Constant(0.0)),
+            weight: index.add(format!("{name}.weight"), &[inputs, outputs], Kind::Weight),
+            bias: index.add(format!("{name}.bias"), &[outputs], Kind::Vector(0.0)),
         }
     }
 
@@ -49,13 +49,9 @@ impl LayerNorm {
             scale: index.add(
                 format!("{name}.weight"),
                 &[config.d_model],
-                Init::Constant(1.0),
+                Kind::Vector(1.0),
             ),
-            shift: index.add(
-                format!("{name}.bias"),
-                &[config.d_model],
-                Init::Constant(0.0),
-            ),
+            shift: index.add(format!("{name}.bias"), &[config.d_model], Kind::Vector(0.0)),
             eps: config.layer_norm_eps,
         }
     }
@@ -169,10 +165,6 @@ impl MultiHeadAttention {
         );
         self.output.forward(run, &heads)
     }
-
-    fn linears(&self) -> [&Linear; 4] {
-        [&self.query, &self.key, &self.value, &self.output]
-    }
 }
 
 /// Position-wise feed-forward network (section 3.3).
@@ -208,10 +200,6 @@ impl FeedForward {
         let inner = self.inner.forward(run, x); // (rows, feed_forward)
         let inner = activation(run, &inner, self.activation, self.dropout);
         self.outer.forward(run, &inner)
-    }
-
-    fn linears(&self) -> [&Linear; 2] {
-        [&self.inner, &self.outer]
     }
 }
 
@@ -258,13 +246,6 @@ impl EncoderLayer {
         });
         self.feed_forward_norm
             .around(run, &x, |run, x| self.feed_forward.forward(run, x))
-    }
-
-    pub(crate) fn linears(&self) -> impl Iterator<Item = &Linear> {
-        self.self_attention
-            .linears()
-            .into_iter()
-            .chain(self.feed_forward.linears())
     }
 }
 
@@ -341,14 +322,5 @@ impl DecoderLayer {
         });
         self.feed_forward_norm
             .around(run, &x, |run, x| self.feed_forward.forward(run, x))
-    }
-
-    pub(crate) fn linears(&self) -> impl Iterator<Item = &Linear> {
-        let attentions = self
-            .self_attention
-            .linears()
-            .into_iter()
-            .chain(self.cross_attention.linears());
-        attentions.chain(self.feed_forward.linears())
     }
 }

@@ -2,20 +2,20 @@
 
 use std::sync::Arc;
 
-use hexapla_kernels::{Isa, PackedMatrix, RowLoss};
+use hexapla_kernels::{Isa, RowLoss};
 
 use crate::config::{Positions, Precision, TransformerConfig};
 use crate::error::Result;
-use crate::model::layers::{DecoderLayer, DecoderMemory, EncoderLayer, LayerNorm, Linear};
+use crate::model::layers::{DecoderLayer, DecoderMemory, EncoderLayer, LayerNorm};
 use crate::model::state::DecoderState;
 use crate::ops::attention::View;
 use crate::ops::cross_entropy::{LossOptions, Output, cross_entropy, logits, logits_into};
 use crate::ops::embedding::{Embedding, PositionTable, embed};
-use crate::ops::{Packed, Run};
+use crate::ops::{PackedTable, Run};
 use crate::product::Product;
 use crate::tensor::Tensor;
 use crate::text::batch::{PairRows, Rows};
-use crate::weights::{Init, ParameterId, ParameterIndex, Weights};
+use crate::weights::{Kind, ParameterId, ParameterIndex, Weights};
 
 /// The shape of a model: which operations, on which parameters. The numbers are in [`Weights`].
 #[derive(Debug, Clone)]
@@ -49,10 +49,10 @@ impl Transformer {
         config.validate()?;
         let mut index = ParameterIndex::default();
         let c = &config;
-        let normal = Init::Normal((c.d_model as f32).powf(-0.5));
+        let deviation = (c.d_model as f32).powf(-0.5);
         let table = |index: &mut ParameterIndex, name: &str, rows: usize| {
             let found = index.find(name);
-            found.unwrap_or_else(|| index.add(name, &[rows, c.d_model], normal))
+            found.unwrap_or_else(|| index.add(name, &[rows, c.d_model], Kind::Table(deviation)))
         };
         let (source_name, target_name) = if c.share_embeddings {
             ("embedding.weight", "embedding.weight")
@@ -78,7 +78,7 @@ impl Transformer {
                 index.add(
                     format!("{name}_positions.weight"),
                     &[rows, c.d_model],
-                    normal,
+                    Kind::Positions(deviation),
                 )
             }),
             fixed: fixed.clone(),
@@ -98,7 +98,7 @@ impl Transformer {
         let decoder_norm = stack_norm(&mut index, "decoder.norm");
         let bias = c
             .output_bias
-            .then(|| index.add("output.bias", &[c.target_vocab_size], Init::Constant(0.0)));
+            .then(|| index.add("output.bias", &[c.target_vocab_size], Kind::Vector(0.0)));
         Ok(Transformer {
             index: Arc::new(index),
             source,
@@ -125,36 +125,19 @@ impl Transformer {
         &self.index
     }
 
-    /// All matrices packed for inference.
-    pub fn pack(&self, weights: &Weights) -> Packed {
-        let mut packed = self.pack_output(weights, Precision::Float32);
-        let linears = self.encoder.iter().flat_map(EncoderLayer::linears);
-        for Linear { weight, .. } in
-            linears.chain(self.decoder.iter().flat_map(DecoderLayer::linears))
-        {
-            packed.insert(
-                *weight,
-                PackedMatrix::new(Isa::best(), weights.matrix(*weight)),
-            );
-        }
-        packed
-    }
-
-    /// The output layer alone packed, as training wants it.
-    pub fn pack_output(&self, weights: &Weights, precision: Precision) -> Packed {
-        let mut packed = Packed::default();
+    /// The output layer packed, as training wants it.
+    pub fn pack_output(&self, weights: &Weights, precision: Precision) -> PackedTable {
         let table = weights.matrix(self.output.table).transposed();
         let product = Product {
             isa: Isa::best(),
             precision,
         };
-        packed.insert(self.output.table, product.pack(table));
-        packed
+        PackedTable(Some((self.output.table, product.pack(table))))
     }
 
     /// Packs the output layer's changed numbers.
-    pub fn repack_output(&self, weights: &Weights, packed: &mut Packed) {
-        if let Some(matrix) = packed.get_mut(self.output.table) {
+    pub fn repack_output(&self, weights: &Weights, packed: &mut PackedTable) {
+        if let Some((_, matrix)) = &mut packed.0 {
             matrix.repack(weights.matrix(self.output.table).transposed());
         }
     }
@@ -310,8 +293,9 @@ fn sinusoids(c: &TransformerConfig) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Norm;
+    use crate::config::{ComputeType, Norm};
     use crate::ops::{Dropped, Gradients};
+    use crate::prepared::Prepared;
     use crate::tensor::Arena;
 
     pub(crate) fn small(norm: Norm) -> Transformer {
@@ -339,7 +323,7 @@ mod tests {
             let model = small(norm);
             let weights = Weights::random(model.index().clone(), 5);
             let mut gradients = Gradients::zeros(weights.data.len());
-            let packed = Packed::NONE;
+            let packed = PackedTable::NONE;
             let mut run = Run::training(
                 &Arena::default(),
                 &weights,
@@ -373,8 +357,8 @@ mod tests {
             let model = small(norm);
             let weights = Weights::random(model.index().clone(), 5);
             let arena = Arena::default();
-            let packed = model.pack(&weights);
-            let mut run = Run::inference(&arena, &weights, &packed);
+            let prepared = Prepared::new(&weights, ComputeType::Float32);
+            let mut run = Run::inference(&arena, &prepared);
             let pairs = pairs();
             let memory = model.encode(&mut run, &pairs.source);
             let x = model.decode(&mut run, &pairs.target, &memory, &pairs.source);

@@ -364,8 +364,8 @@ mod tests {
         let mut check = Check::new();
         check.parameter(&[1]);
         let weights = check.weights();
-        let packed = crate::ops::Packed::NONE;
-        let mut run = Run::inference(&arena, &weights, &packed);
+        let prepared = crate::prepared::Prepared::new(&weights, Default::default());
+        let mut run = Run::inference(&arena, &prepared);
         let mut random = crate::random::SplitMix(5);
         let mut tensor = |rows| {
             let mut t = arena.tensor(rows, 12);

@@ -6,10 +6,10 @@
 
 use std::sync::Arc;
 
-use crate::ops::{Dropped, Gradients, Packed, Run};
+use crate::ops::{Dropped, Gradients, PackedTable, Run};
 use crate::random::SplitMix;
 use crate::tensor::{Arena, Node, Tensor};
-use crate::weights::{Init, ParameterId, ParameterIndex, Weights};
+use crate::weights::{Kind, ParameterId, ParameterIndex, Weights};
 
 /// An operation's inputs and parameters, to be filled with random numbers.
 pub(crate) struct Check {
@@ -34,7 +34,7 @@ impl Check {
     /// A parameter.
     pub(crate) fn parameter(&mut self, shape: &[usize]) -> ParameterId {
         let name = format!("p{}", self.index.iter().len());
-        self.index.add(name, shape, Init::Normal(0.7))
+        self.index.add(name, shape, Kind::Table(0.7))
     }
 
     pub(crate) fn weights(&self) -> Weights {
@@ -73,7 +73,7 @@ impl Check {
     ) {
         let arena = Arena::default();
         let weights = self.weights();
-        let packed = Packed::NONE;
+        let packed = PackedTable::NONE;
         let mut random = SplitMix(7);
         // Away from zero, where the ReLU has its kink.
         let mut number = || {

@@ -2,10 +2,10 @@
 //! that the logits of a batch never exist whole.
 
 use hexapla_kernels::{
-    CrossEntropy, Matrix, MatrixMut, Plus, RowLoss, bias_gradient, cross_entropy_row, gemm_packed,
+    CrossEntropy, Matrix, MatrixMut, Plus, RowLoss, bias_gradient, cross_entropy_row,
 };
 
-use crate::ops::{Run, Step};
+use crate::ops::{Parameters, Run, Step};
 use crate::tape::Backward;
 use crate::tensor::{Node, Tensor};
 use crate::weights::ParameterId;
@@ -37,30 +37,25 @@ pub struct Recorded {
 
 /// Logits of `rows` rows of `x`: `x · tableᵀ + bias`, `[rows, vocab]`.
 fn logits_of(run: &Run, output: Output, x: Matrix, logits: MatrixMut) {
+    let parameters = run.parameters;
     let plus = output
         .bias
-        .map_or(Plus::Nothing, |b| Plus::Bias(run.weights.get(b)));
-    match run.packed.get(output.table) {
-        Some(packed) => gemm_packed(logits, x, packed, plus),
-        None => {
-            let table = run.weights.matrix(output.table).transposed();
-            run.product().gemm(logits, x, table, plus);
-        }
-    }
+        .map_or(Plus::Nothing, |b| Plus::Bias(parameters.plain(b)));
+    parameters.multiply_by_table(run.product(), output.table, logits, x, plus);
 }
 
 /// All logits of `x`: `[rows, vocab]`.
 pub fn logits(run: &mut Run, output: Output, x: &Tensor) -> Tensor {
     let mut logits = run
         .arena
-        .tensor(x.rows(), run.weights.index.get(output.table).shape[0]);
+        .tensor(x.rows(), run.parameters.shape(output.table)[0]);
     logits_into(run, output, x, logits.data_mut());
     logits
 }
 
 /// As [`logits`], to `out`.
 pub fn logits_into(run: &Run, output: Output, x: &Tensor, out: &mut [f32]) {
-    let vocab = run.weights.index.get(output.table).shape[0];
+    let vocab = run.parameters.shape(output.table)[0];
     let out = MatrixMut::new(out, x.rows(), vocab, vocab);
     logits_of(run, output, x.matrix(), out);
 }
@@ -75,15 +70,15 @@ pub fn cross_entropy(
     options: LossOptions,
 ) -> Vec<RowLoss> {
     let (vocab, width) = {
-        let shape = &run.weights.index.get(output.table).shape;
+        let shape = run.parameters.shape(output.table);
         (shape[0], shape[1])
     };
     // About six megabytes of logits at a time, a whole number of tiles.
     let block = (1_500_000 / vocab / 8 * 8).clamp(32, 256);
     let (isa, product) = (run.isa, run.product());
-    let weights = run.weights;
-    let table_range = weights.index.get(output.table).range.clone();
-    let bias_range = output.bias.map(|b| weights.index.get(b).range.clone());
+    let parameters = run.parameters;
+    let table_range = parameters.index().get(output.table).range.clone();
+    let bias_range = output.bias.map(|b| parameters.index().get(b).range.clone());
     let mut block_logits = run.arena.tensor(block.min(x.rows()), vocab);
     let mut dx = run
         .is_recording()
@@ -102,7 +97,9 @@ pub fn cross_entropy(
             };
             losses.push(cross_entropy_row(isa, row, options));
         }
-        if let (Some(dx), Some(gradients)) = (&mut dx, run.gradients()) {
+        if let (Some(dx), Some(gradients), Parameters::Trained(weights, _)) =
+            (&mut dx, run.gradients(), parameters)
+        {
             let d_matrix = Matrix::new(d, rows, vocab, vocab);
             let dx = MatrixMut::new(&mut dx.data_mut()[first * width..], rows, width, width);
             product.gemm(dx, d_matrix, weights.matrix(output.table), Plus::Nothing);

@@ -44,14 +44,14 @@ pub struct Recorded {
 /// `places` are rows of the position table, one for each id.
 pub fn embed(run: &mut Run, options: &Embedding, ids: &[u32], places: &[u32]) -> Tensor {
     let dropout = run.dropout(options.dropout);
-    let weights = run.weights;
-    let width = weights.index.get(options.table).shape[1];
-    let table = weights.get(options.table);
+    let parameters = run.parameters;
+    let width = parameters.shape(options.table)[1];
     let positions = match options.positions {
         PositionTable::Fixed(table) => table,
-        PositionTable::Learned(id) => weights.get(id),
+        PositionTable::Learned(id) => parameters.plain(id),
     };
     let mut y = run.tensor(ids.len(), width);
+    let mut scratch = run.arena.tensor(1, width);
     let isa = run.isa;
     for (r, (row, (id, place))) in y
         .data_mut()
@@ -59,7 +59,7 @@ pub fn embed(run: &mut Run, options: &Embedding, ids: &[u32], places: &[u32]) ->
         .zip(ids.iter().zip(places))
         .enumerate()
     {
-        let embedding = &table[*id as usize * width..][..width];
+        let embedding = parameters.row(options.table, *id as usize, scratch.data_mut());
         let position = &positions[*place as usize * width..][..width];
         embed_row(
             isa,

@@ -26,7 +26,7 @@ pub fn layer_norm(
     shift: ParameterId,
     eps: f32,
 ) -> Tensor {
-    let weights = run.weights;
+    let parameters = run.parameters;
     let mut y = run.tensor(x.rows(), x.columns());
     let mut statistics = run.arena.tensor(x.rows(), 2);
     kernel(
@@ -34,8 +34,8 @@ pub fn layer_norm(
         y.data_mut(),
         statistics.data_mut(),
         x.data(),
-        weights.get(scale),
-        weights.get(shift),
+        parameters.plain(scale),
+        parameters.plain(shift),
         eps,
     );
     run.record(|| {

@@ -1,6 +1,6 @@
 //! `y = x · W + b` for each row.
 
-use hexapla_kernels::{MatrixMut, Plus, bias_gradient, gemm_packed};
+use hexapla_kernels::{MatrixMut, Plus, bias_gradient};
 
 use crate::ops::{Run, Step};
 use crate::tape::Backward;
@@ -18,16 +18,10 @@ pub struct Recorded {
 
 /// `x` is `[rows, in]`, the weight `[in, out]`, the bias `[out]`; the result is `[rows, out]`.
 pub fn linear(run: &mut Run, x: &Tensor, weight: ParameterId, bias: Option<ParameterId>) -> Tensor {
-    let weights = run.weights;
-    let plus = bias.map_or(Plus::Nothing, |b| Plus::Bias(weights.get(b)));
-    let mut y = run.tensor(x.rows(), weights.index.get(weight).shape[1]);
-    match run.packed.get(weight) {
-        Some(packed) => gemm_packed(y.matrix_mut(), x.matrix(), packed, plus),
-        None => {
-            let product = run.product();
-            product.gemm(y.matrix_mut(), x.matrix(), weights.matrix(weight), plus);
-        }
-    }
+    let parameters = run.parameters;
+    let plus = bias.map_or(Plus::Nothing, |b| Plus::Bias(parameters.plain(b)));
+    let mut y = run.tensor(x.rows(), parameters.shape(weight)[1]);
+    parameters.multiply(run.product(), weight, y.matrix_mut(), x.matrix(), plus);
     run.record(|| {
         Step::Linear(Recorded {
             x: x.clone(),

@@ -5,10 +5,12 @@ pub mod cross_entropy;
 pub mod embedding;
 pub mod layer_norm;
 pub mod linear;
+pub mod parameters;
 pub mod pointwise;
 mod run;
 
-pub use run::{Dropped, Gradients, Packed, Run, Step};
+pub use parameters::{PackedTable, Parameters};
+pub use run::{Dropped, Gradients, Run, Step};
 
 #[cfg(test)]
 pub(crate) mod check;

@@ -1,14 +1,16 @@
 //! One pass through the model: with a tape (training) or without (inference).
 
-use hexapla_kernels::{Buffer, Dropout, Isa, PackedMatrix};
+use hexapla_kernels::{Buffer, Dropout, Isa};
 
 use crate::config::Precision;
+use crate::ops::parameters::{PackedTable, Parameters};
 use crate::ops::{attention, cross_entropy, embedding, layer_norm, linear, pointwise};
+use crate::prepared::Prepared;
 use crate::product::Product;
 use crate::random::mix;
 use crate::tape::{Backward, Tape};
 use crate::tensor::{Arena, Tensor};
-use crate::weights::{ParameterId, Weights};
+use crate::weights::Weights;
 
 /// A recorded operation.
 #[derive(Debug)]
@@ -27,33 +29,6 @@ pub enum Step {
     Activation(pointwise::RecordedActivation),
     /// `ops/pointwise.rs`
     Residual(pointwise::RecordedResidual),
-}
-
-/// Matrices packed for the product, by parameter. What is not packed is multiplied from the flat run.
-#[derive(Debug, Default)]
-pub struct Packed(Vec<Option<PackedMatrix>>);
-
-impl Packed {
-    /// Nothing packed.
-    pub const NONE: Packed = Packed(Vec::new());
-
-    /// Keeps `matrix` for the parameter `id`.
-    pub fn insert(&mut self, id: ParameterId, matrix: PackedMatrix) {
-        if self.0.len() <= id.0 {
-            self.0.resize_with(id.0 + 1, || None);
-        }
-        self.0[id.0] = Some(matrix);
-    }
-
-    /// The packed matrix of the parameter `id`.
-    pub fn get(&self, id: ParameterId) -> Option<&PackedMatrix> {
-        self.0.get(id.0).and_then(Option::as_ref)
-    }
-
-    /// The packed matrix of the parameter `id`, to change.
-    pub fn get_mut(&mut self, id: ParameterId) -> Option<&mut PackedMatrix> {
-        self.0.get_mut(id.0).and_then(Option::as_mut)
-    }
 }
 
 /// Where the random choices of a pass come from.
@@ -113,21 +88,22 @@ pub struct Run<'a> {
     /// Where buffers come from.
     pub arena: Arena,
     /// The parameters.
-    pub weights: &'a Weights,
-    /// Those of them that are packed.
-    pub packed: &'a Packed,
+    pub parameters: Parameters<'a>,
     recording: Option<(&'a mut Gradients, Dropped)>,
 }
 
 impl<'a> Run<'a> {
     /// A pass that records nothing and drops nothing.
-    pub fn inference(arena: &Arena, weights: &'a Weights, packed: &'a Packed) -> Self {
+    pub fn inference(arena: &Arena, prepared: &'a Prepared) -> Self {
+        Run::new(arena, Parameters::Prepared(prepared))
+    }
+
+    fn new(arena: &Arena, parameters: Parameters<'a>) -> Self {
         Run {
             isa: Isa::best(),
             precision: Precision::Float32,
             arena: arena.clone(),
-            weights,
-            packed,
+            parameters,
             recording: None,
         }
     }
@@ -136,14 +112,14 @@ impl<'a> Run<'a> {
     pub fn training(
         arena: &Arena,
         weights: &'a Weights,
-        packed: &'a Packed,
+        packed: &'a PackedTable,
         gradients: &'a mut Gradients,
         dropped: Dropped,
     ) -> Self {
         gradients.tape.clear();
         Run {
             recording: Some((gradients, dropped)),
-            ..Run::inference(arena, weights, packed)
+            ..Run::new(arena, Parameters::Trained(weights, packed))
         }
     }
 
@@ -202,7 +178,9 @@ impl<'a> Run<'a> {
 
     /// As [`Run::backward`], after `start` has given gradients to some values.
     pub fn backward_from(self, start: impl FnOnce(&mut Backward)) {
-        let Some((gradients, _)) = self.recording else {
+        let (Some((gradients, _)), Parameters::Trained(weights, _)) =
+            (self.recording, self.parameters)
+        else {
             return;
         };
         let Gradients {
@@ -214,7 +192,7 @@ impl<'a> Run<'a> {
             isa: self.isa,
             precision: self.precision,
             arena: self.arena,
-            weights: self.weights,
+            weights,
             gradients: data,
             flowing,
         };

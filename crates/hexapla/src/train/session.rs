@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::config::{Recipe, TokenizerKind, TransformerConfig};
+use crate::config::{ComputeType, Recipe, TokenizerKind, TransformerConfig};
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
 use crate::formats::generation::GenerationDefaults;
@@ -13,6 +13,7 @@ use crate::generate::SearchOptions;
 use crate::generate::engine::{Engine, Request};
 use crate::metrics::{Bleu, Chrf, Tokenizer as Words};
 use crate::model::transformer::Transformer;
+use crate::prepared::Prepared;
 use crate::train::data::Data;
 use crate::train::progress::Validation;
 use crate::train::report::{Curve, Report, Sample, Series};
@@ -90,11 +91,8 @@ impl Session {
     pub fn run(&mut self, watcher: &mut dyn Watcher) -> Result<Outcome> {
         let judge = Judge::new(&self.recipe, &self.data);
         self.trainer.catch_signals()?;
-        let mut validate = |model: &Transformer, weights: &Weights| {
-            Ok(judge
-                .validate(&Engine::new(model.clone(), weights.clone()))?
-                .0)
-        };
+        let mut validate =
+            |model: &Transformer, weights: &Weights| Ok(judge.validate(&engine(model, weights))?.0);
         let ended = self.trainer.run(&self.data.train, &mut validate, watcher)?;
         if matches!(ended, Ended::Signal(_)) {
             return Ok(Outcome {
@@ -110,7 +108,7 @@ impl Session {
             self.trainer.averaged()?,
             self.trainer.learner().weights.clone(),
         ] {
-            let judged = judge.validate(&Engine::new(model.clone(), weights.clone()))?;
+            let judged = judge.validate(&engine(&model, &weights))?;
             if best
                 .as_ref()
                 .is_none_or(|(old, _)| judged.0.bleu > old.0.bleu)
@@ -266,6 +264,11 @@ impl Session {
             versions: Vec::new(),
         }
     }
+}
+
+fn engine(model: &Transformer, weights: &Weights) -> Engine {
+    let parameters = Prepared::new(weights, ComputeType::Float32);
+    Engine::new(model.clone(), parameters)
 }
 
 /// A validation, its metrics with signatures, and samples.

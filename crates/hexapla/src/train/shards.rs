@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use crate::config::{Precision, TrainingTable};
 use crate::model::transformer::Transformer;
 use crate::ops::cross_entropy::LossOptions;
-use crate::ops::{Dropped, Gradients, Packed, Run};
+use crate::ops::{Dropped, Gradients, PackedTable, Run};
 use crate::tensor::Arena;
 use crate::text::batch::PairRows;
 use crate::train::optimizer::Optimizer;
@@ -21,7 +21,7 @@ pub struct Learner {
     /// The optimizer's memory.
     pub optimizer: Optimizer,
     precision: Precision,
-    packed: Packed,
+    packed: PackedTable,
     shards: Vec<Shard>,
 }
 

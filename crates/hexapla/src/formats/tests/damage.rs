@@ -200,7 +200,7 @@ fn checksums_are_checked() {
         save_as(
             folder.path(),
             &model.config,
-            &model.weights,
+            &model.weights().unwrap(),
             &model.generation,
         );
         damage(folder.path());

@@ -7,6 +7,7 @@ mod transformers;
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::*;
 use crate::config::{Norm, Positions};
@@ -52,7 +53,10 @@ fn change(folder: &Path, file: &str, change: impl FnOnce(&mut serde_json::Map<St
 }
 
 fn refusal(folder: &Path) -> String {
-    open(folder).unwrap_err().to_string()
+    open(folder)
+        .and_then(|model| model.weights())
+        .unwrap_err()
+        .to_string()
 }
 
 fn save_as(

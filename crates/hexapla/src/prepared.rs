@@ -1,0 +1,198 @@
+//! Parameters made ready for inference: matrices packed for the product, in the number type asked for.
+
+use std::sync::Arc;
+
+use hexapla_kernels::{
+    Buffer, Epilogue, Isa, Matrix, MatrixMut, PackedInt8, PackedMatrix, Plus, QuantizedRows,
+    gemm_int8_quantized, gemm_packed, gemm_packed_columns,
+};
+use rayon::prelude::*;
+
+use crate::config::ComputeType;
+use crate::weights::{Kind, Parameter, ParameterId, ParameterIndex, Weights};
+
+/// All parameters of a model, each in the form in which inference reads it. Nothing is kept twice.
+#[derive(Debug)]
+pub struct Prepared {
+    index: Arc<ParameterIndex>,
+    values: Vec<Value>,
+}
+
+/// One parameter.
+#[derive(Debug)]
+pub(crate) enum Value {
+    /// As it is: vectors, and tables of positions.
+    Plain(Buffer),
+    /// A matrix in f32 or bf16; an embedding table is packed transposed, `[d_model, vocab]`.
+    Float(PackedMatrix),
+    /// A matrix in int8, as above.
+    Int8(PackedInt8),
+}
+
+/// Products of at most this many rows are worth dividing among threads by columns: more rows keep a thread busy long
+/// enough to divide the work by sentences.
+const FEW_ROWS: usize = 8;
+/// Numbers in a matrix from which on waking a thread costs less than it saves.
+const LARGE_MATRIX: usize = 2 << 20;
+
+impl Prepared {
+    /// Prepares `weights`.
+    pub fn new(weights: &Weights, compute_type: ComputeType) -> Self {
+        let index = &weights.index;
+        let parameters: Vec<&Parameter> = index.iter().collect();
+        let values = parameters
+            .par_iter()
+            .map(|p| {
+                let numbers = &weights.data[p.range.clone()];
+                Value::new(p, numbers, false, compute_type)
+            })
+            .collect();
+        Prepared::from_values(index.clone(), values)
+    }
+
+    /// From one value for each parameter of `index`, in order.
+    pub(crate) fn from_values(index: Arc<ParameterIndex>, values: Vec<Value>) -> Self {
+        assert_eq!(index.iter().len(), values.len());
+        Prepared { index, values }
+    }
+
+    /// Names and shapes.
+    pub fn index(&self) -> &Arc<ParameterIndex> {
+        &self.index
+    }
+
+    /// Bytes of memory that the numbers take.
+    pub fn bytes(&self) -> usize {
+        let of = |value: &Value| match value {
+            Value::Plain(v) => v.capacity() * 4,
+            Value::Float(m) => m.bytes(),
+            Value::Int8(m) => m.bytes(),
+        };
+        self.values.iter().map(of).sum()
+    }
+
+    /// The numbers of a parameter that is kept as it is.
+    ///
+    /// # Panics
+    /// It is a matrix of a product: a mistake in this library.
+    pub(crate) fn plain(&self, id: ParameterId) -> &[f32] {
+        match &self.values[id.0] {
+            Value::Plain(v) => v,
+            _ => panic!("`{}` is packed", self.index.get(id).name),
+        }
+    }
+
+    /// Row `r` of a table; `scratch` holds as many numbers as a row.
+    pub(crate) fn row<'s, 'a: 's>(
+        &'a self,
+        id: ParameterId,
+        r: usize,
+        scratch: &'s mut [f32],
+    ) -> &'s [f32] {
+        match &self.values[id.0] {
+            Value::Plain(v) => return &v[r * scratch.len()..][..scratch.len()],
+            Value::Float(m) => m.column(r, scratch),
+            Value::Int8(m) => m.column(r, scratch),
+        }
+        scratch
+    }
+
+    /// `y = x · W (+ bias)`, or `x · tableᵀ (+ bias)`. One or a few rows by a large matrix are divided among threads, which
+    /// changes no result: a column depends on no other.
+    pub(crate) fn multiply(&self, id: ParameterId, mut y: MatrixMut, x: Matrix, plus: Plus) {
+        let columns = y.columns();
+        let threads = rayon::current_num_threads();
+        if x.rows() > FEW_ROWS || x.columns() * columns < LARGE_MATRIX || threads == 1 {
+            return self.values[id.0].multiply(y, x, plus);
+        }
+        // Whole panels of every packed form.
+        let width = columns
+            .div_ceil(threads)
+            .next_multiple_of(PackedInt8::PANEL);
+        let value = &self.values[id.0];
+        let parts: Vec<Buffer> = (0..columns)
+            .into_par_iter()
+            .step_by(width)
+            .map(|start| value.multiply_columns(start..columns.min(start + width), x, plus))
+            .collect();
+        for (i, part) in parts.iter().enumerate() {
+            let n = part.len() / x.rows();
+            for (r, part) in part.chunks_exact(n).enumerate() {
+                y.row_mut(r)[i * width..][..n].copy_from_slice(part);
+            }
+        }
+    }
+}
+
+impl Value {
+    /// The parameter `p`, whose numbers lie in its shape's order, or, with `transposed`, in that of the transposed matrix.
+    pub(crate) fn new(
+        p: &Parameter,
+        numbers: &[f32],
+        transposed: bool,
+        compute_type: ComputeType,
+    ) -> Self {
+        let isa = Isa::best();
+        let matrix = match (p.kind, p.shape.as_slice()) {
+            (Kind::Weight, [rows, columns]) if transposed => {
+                Matrix::new(numbers, *columns, *rows, *rows).transposed()
+            }
+            (Kind::Weight, [rows, columns]) => Matrix::new(numbers, *rows, *columns, *columns),
+            (Kind::Table(_), [rows, columns]) => {
+                Matrix::new(numbers, *rows, *columns, *columns).transposed()
+            }
+            _ => {
+                let mut plain = Buffer::zeros(numbers.len());
+                plain.copy_from_slice(numbers);
+                return Value::Plain(plain);
+            }
+        };
+        match compute_type {
+            ComputeType::Float32 => Value::Float(PackedMatrix::new(isa, matrix)),
+            ComputeType::Bf16 => Value::Float(PackedMatrix::bf16(isa, matrix)),
+            ComputeType::Int8 | ComputeType::Auto => Value::Int8(PackedInt8::new(isa, matrix)),
+        }
+    }
+
+    fn multiply(&self, y: MatrixMut, x: Matrix, plus: Plus) {
+        match self {
+            Value::Float(m) => gemm_packed(y, x, m, plus),
+            Value::Int8(m) => hexapla_kernels::gemm_int8(y, x, m, epilogue(plus)),
+            Value::Plain(_) => panic!("a vector is no factor of a product"),
+        }
+    }
+
+    /// The columns `columns` of the product alone, `[x.rows(), columns.len()]`.
+    fn multiply_columns(&self, columns: std::ops::Range<usize>, x: Matrix, plus: Plus) -> Buffer {
+        let n = columns.len();
+        let mut part = Buffer::zeros(x.rows() * n);
+        let y = MatrixMut::new(&mut part, x.rows(), n, n);
+        match self {
+            Value::Float(m) => {
+                let plus = match plus {
+                    Plus::Bias(bias) => Plus::Bias(&bias[columns.clone()]),
+                    other => other,
+                };
+                gemm_packed_columns(y, x, m, columns, plus);
+            }
+            Value::Int8(m) => {
+                let mut rows = QuantizedRows::new();
+                rows.quantize(Isa::best(), &x);
+                if columns.len() == m.columns() {
+                    gemm_int8_quantized(y, &rows, m, epilogue(plus));
+                } else {
+                    m.multiply_columns(columns, y, &rows, epilogue(plus));
+                }
+            }
+            Value::Plain(_) => panic!("a vector is no factor of a product"),
+        }
+        part
+    }
+}
+
+fn epilogue(plus: Plus) -> Epilogue {
+    Epilogue {
+        plus,
+        activation: None,
+    }
+}
