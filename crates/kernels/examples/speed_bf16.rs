@@ -34,8 +34,8 @@ fn peak() -> f64 {
             }
             sums.into_iter().map(|s| _mm512_reduce_add_ps(s)).sum()
         }
-        // SAFETY: the features were asked for above.
         let seconds = time(1, || {
+            // SAFETY: the features were asked for above.
             black_box(unsafe { products() });
         });
         return (STEPS * 16 * 64) as f64 / seconds / 1e9;

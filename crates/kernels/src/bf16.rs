@@ -137,7 +137,11 @@ mod x86 {
                     let read = if i + lane < count { mask16(left) } else { 0 };
                     let row = from.wrapping_add((i + lane) * stride + k);
                     // SAFETY: k from `depth` on and lanes from `count` on are masked; both types are 256 bits.
-                    unsafe { transmute(_mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(read, row))) }
+                    unsafe {
+                        transmute::<__m256bh, __m256>(_mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(
+                            read, row,
+                        )))
+                    }
                 });
                 let rows = transpose(words).into_iter();
                 for (w, row) in rows.enumerate().take(left.div_ceil(2)) {

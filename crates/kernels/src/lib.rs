@@ -6,7 +6,8 @@
 //!   cannot be called on a machine that lacks it.
 //! - **Every sum has one order.** A product's output is a single chain of fused multiply-adds over k, whatever the
 //!   number of rows; every other sum runs in 16 lanes that are added in one fixed tree. So results are the same, bit for
-//!   bit, on every instruction set, in any batch and on any number of threads.
+//!   bit, on every instruction set, in any batch and on any number of threads. (With products in bf16, on every set that
+//!   lacks an instruction for them; the one that has it is as constant, with an order of its own: see [`gemm_bf16`].)
 //! - **Sizes are checked** before any pointer is made from a slice.
 
 mod bf16;

@@ -237,7 +237,10 @@ mod x86 {
             unsafe {
                 if PAIRS {
                     // Both types are 512 bits that mean what the instruction says.
-                    let (a, b): (__m512bh, __m512bh) = (transmute(a), transmute(b));
+                    let (a, b) = (
+                        transmute::<__m512, __m512bh>(a),
+                        transmute::<__m512, __m512bh>(b),
+                    );
                     _mm512_dpbf16_ps(c, a, b)
                 } else {
                     _mm512_fmadd_ps(a, b, c)
