@@ -43,9 +43,12 @@ pub(crate) fn open(folder: Option<&Path>) -> Result<Translator> {
         return Translator::open(folder);
     }
     let place = tempfile::tempdir().map_err(|e| {
-        Error::new("cannot unpack the embedded model")
-            .found(e.to_string())
-            .hint("free some space in the folder for temporary files, or name a model with --model")
+        Error::io(
+            "cannot unpack the embedded model",
+            &std::env::temp_dir(),
+            &e,
+        )
+        .hint("free some space in the folder for temporary files, or name a model with --model")
     })?;
     for (name, bytes) in DEMO {
         write_atomically(&place.path().join(name), |w| w.write_all(bytes))?;
@@ -64,7 +67,7 @@ pub(crate) fn inspect(args: InspectArgs) -> Result<()> {
     let model = Transformer::new(opened.config.clone())?;
     let mut out = std::io::stdout().lock();
     let mut line = |name: &str, value: String| {
-        writeln!(out, "{name:24} {value}").map_err(crate::translate::broken)
+        writeln!(out, "{name:24} {value}").map_err(crate::console::broken)
     };
     let c = &opened.config;
     line("model_type", opened.family.to_string())?;

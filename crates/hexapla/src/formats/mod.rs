@@ -122,6 +122,8 @@ pub fn open(folder: &Path) -> Result<ModelFolder> {
     if !folder.is_dir() {
         return Err(Error::new("there is no model folder")
             .at(folder.display().to_string())
+            .expected("a folder")
+            .found(if folder.exists() { "a file" } else { "nothing" })
             .hint("name a folder that holds config.json and model.safetensors"));
     }
     let manifest = Manifest::read(folder)?;
@@ -241,6 +243,7 @@ fn read_place(place: &Place, tensors: &TensorStore) -> Result<Vec<f32>> {
                 return Err(Error::new("two tensors that should be one and the same differ")
                     .at(format!("{}, tensor `{name}`", tensors.place().display()))
                     .expected(format!("the values of `{}`", place.read.first().map_or("", String::as_str)))
+                    .found("other values")
                     .hint("if the output layer has its own table, config.json must say `tie_word_embeddings: false`"));
             }
         }

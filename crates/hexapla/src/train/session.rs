@@ -57,8 +57,27 @@ impl Session {
         data: impl FnOnce(&Path) -> Result<Data>,
     ) -> Result<Self> {
         let inner = folder.join("training");
-        std::fs::create_dir_all(&inner)
-            .map_err(|e| Error::io("cannot make the training folder", &inner, &e))?;
+        let made = inner
+            .ancestors()
+            .take_while(|path| !path.as_os_str().is_empty() && !path.exists())
+            .last();
+        let session = Self::prepare(recipe, folder, &inner, command, data);
+        if let (Err(_), Some(made)) = (&session, made) {
+            // What was refused leaves nothing behind that the corrected command would stumble over.
+            let _ = std::fs::remove_dir_all(made);
+        }
+        session
+    }
+
+    fn prepare(
+        recipe: Recipe,
+        folder: &Path,
+        inner: &Path,
+        command: &str,
+        data: impl FnOnce(&Path) -> Result<Data>,
+    ) -> Result<Self> {
+        std::fs::create_dir_all(inner)
+            .map_err(|e| Error::io("cannot make the training folder", inner, &e))?;
         let text = toml::to_string(&recipe)
             .map_err(|e| Error::new("the recipe cannot be written").found(e.to_string()))?;
         let place = inner.join("recipe.toml");
@@ -66,14 +85,16 @@ impl Session {
             Ok(old) if old != text => {
                 return Err(Error::new("the folder holds a training of another recipe")
                     .at(place.display().to_string())
+                    .expected("the recipe and the flags that it was started with")
+                    .found("others")
                     .hint("name another folder with --output, or remove this one"));
             }
             Ok(_) => {}
             Err(_) => write_atomically(&place, |w| w.write_all(text.as_bytes()))?,
         }
-        let data = data(&inner)?;
+        let data = data(inner)?;
         let model = Transformer::new(data.model_config(&recipe)?)?;
-        let trainer = Trainer::open(&inner, recipe.training.clone(), model)?;
+        let trainer = Trainer::open(inner, recipe.training.clone(), model)?;
         Ok(Session {
             recipe,
             folder: folder.to_path_buf(),

@@ -84,7 +84,8 @@ impl Tokenizers {
                 "none of them"
             } else {
                 "no such folder"
-            }))
+            })
+            .hint("put the model's tokenizer there, or work with ids: `hexapla translate --input-ids`"))
     }
 
     /// Writes the files that [`Tokenizers::open_folder`] reads, and for a joint vocabulary the `tokenizer_config.json` of

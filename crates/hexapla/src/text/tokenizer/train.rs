@@ -46,8 +46,10 @@ impl Tokenizer {
         let words = count_words(&cutter, texts)?;
         if words.is_empty() {
             return Err(Error::new("cannot train the tokenizer")
-                .expected("text")
-                .found("no word at all"));
+                .at("tokenizer")
+                .expected("text to learn from")
+                .found("no word at all")
+                .hint("check the files: are all of their lines empty?"));
         }
         let model = match (&table.codes, table.kind) {
             (Some(path), _) => draft.codes(&codes::read(path)?, &words),
