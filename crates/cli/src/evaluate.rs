@@ -146,11 +146,14 @@ pub(crate) fn score(args: ScoreArgs) -> Result<()> {
         .collect::<Result<Vec<_>>>()?;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let (mut sum, mut tokens) = (0.0, 0);
-    let place = args.tsv.as_ref().or(args.source.as_ref());
+    let files = [&args.tsv, &args.source, &args.target]
+        .into_iter()
+        .flatten();
+    let files: Vec<String> = files.map(|path| path.display().to_string()).collect();
     let scored = model
         .engine
         .score(&ids, 2048)
-        .map_err(|e| e.within(place.map_or("pairs".into(), |p| p.display().to_string())))?;
+        .map_err(|e| e.within(files.join(" and ")))?;
     for scored in scored {
         let n = scored.token_log_probs.len();
         writeln!(

@@ -325,7 +325,7 @@ fn translate_ids(
             Error::new("cannot read token ids")
                 .at(format!("{}, line {}", path.display(), number + 1))
                 .expected("a JSON array of ids, such as [5, 17, 0]")
-                .found(e.to_string())
+                .found(e.to_string().replace("line 1 column", "column"))
                 .hint("every line is one array, and none is left empty")
         })?;
         let max_length = options.max_decoding_length.unwrap_or(source.len() * 3 + 10);

@@ -48,7 +48,7 @@ impl Error {
             ),
             ErrorKind::IsADirectory => ("a file", "name a file inside of this folder"),
             ErrorKind::NotADirectory | ErrorKind::AlreadyExists => (
-                "a folder",
+                "folders on the whole way to it",
                 "a part of this path is a file; choose another path",
             ),
             ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => (
@@ -67,10 +67,12 @@ impl Error {
                 "the operating system refused; check the disk and the path",
             ),
         };
+        // Without the name of the temporary file that stood for `path`.
+        let cause = std::error::Error::source(error).map(ToString::to_string);
         Error::new(what)
             .at(path.display().to_string())
             .expected(expected)
-            .found(error.to_string())
+            .found(cause.unwrap_or_else(|| error.to_string()))
             .hint(hint)
     }
 

@@ -232,6 +232,7 @@ fn write_error(what: &str, path: &Path, error: &io::Error) -> Error {
         io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
             "a part of this path is a file; choose another path"
         }
+        io::ErrorKind::IsADirectory => "a folder has this name; choose another one",
         _ => "what was there before is untouched",
     };
     Error::io(what, path, error).hint(hint)

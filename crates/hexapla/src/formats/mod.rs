@@ -146,6 +146,13 @@ fn read_settings(
     folder: &Path,
 ) -> Result<(Family, TransformerConfig, GenerationDefaults, TensorStore)> {
     let path = folder.join(CONFIG_FILE);
+    if !path.exists() {
+        return Err(Error::new("the folder holds no model")
+            .at(folder.display().to_string())
+            .expected(format!("{CONFIG_FILE} and {WEIGHTS_FILE}"))
+            .found(format!("no {CONFIG_FILE}"))
+            .hint("name the folder of a trained model"));
+    }
     let mut keys = Keys::read(&path)?;
     let found = keys.text("model_type")?.unwrap_or_default();
     let family = Family::ALL

@@ -28,6 +28,7 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
+use crate::files::write_atomically;
 pub use pair::Tokenizers;
 pub use stats::{Split, TokenizerStats};
 
@@ -279,7 +280,7 @@ impl Tokenizer {
     /// # Errors
     /// The folder is missing or cannot be written to.
     pub fn save(&self, path: &Path) -> Result<()> {
-        file::write_whole(path, self.json.as_bytes())
+        write_atomically(path, |w| w.write_all(self.json.as_bytes()))
     }
 }
 

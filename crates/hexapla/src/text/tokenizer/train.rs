@@ -74,7 +74,8 @@ fn check(table: &TokenizerTable) -> Result<()> {
         Err(Error::new("a tokenizer setting is out of range")
             .at(format!("tokenizer.{key}"))
             .expected(expected)
-            .found(found))
+            .found(found)
+            .hint("leave the setting out for its default"))
     };
     let coverage = table.character_coverage;
     if !(coverage > 0.0 && coverage <= 1.0) {
@@ -144,7 +145,8 @@ impl<'a> Draft<'a> {
                     "at least {least}: {} special tokens, {fixed} bytes and some pieces",
                     self.special.len()
                 ))
-                .found(self.table.vocab_size.to_string()));
+                .found(self.table.vocab_size.to_string())
+                .hint("ask for more pieces; 8000 suit most data"));
         }
         Ok(self.table.vocab_size - self.special.len() - fixed)
     }
