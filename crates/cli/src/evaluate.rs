@@ -12,6 +12,7 @@ use crate::console::{broken, say};
 use crate::translate::SearchFlags;
 
 #[derive(Debug, clap::Args)]
+#[command(allow_negative_numbers = true)]
 pub(crate) struct EvaluateArgs {
     /// Translations to score, one a line.
     #[arg(long, conflicts_with = "model")]

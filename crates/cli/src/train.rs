@@ -19,6 +19,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::console::{broken, say};
 
 #[derive(Debug, clap::Args)]
+#[command(allow_negative_numbers = true)]
 pub(crate) struct TrainArgs {
     /// Recipe (TOML); flags below override it.
     #[arg(long, short)]
@@ -45,7 +46,7 @@ pub(crate) struct TrainArgs {
     #[arg(long)]
     max_steps: Option<usize>,
     /// Minutes after which training ends.
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long)]
     max_minutes: Option<f64>,
     /// Keys every random choice.
     #[arg(long)]

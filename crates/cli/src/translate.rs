@@ -17,6 +17,7 @@ use crate::console::{broken, input, say};
 const LINES: usize = 2048;
 
 #[derive(Debug, clap::Args)]
+#[command(allow_negative_numbers = true)]
 pub(crate) struct TranslateArgs {
     /// Text to translate; without it, --input or standard input is read.
     text: Vec<String>,
@@ -61,7 +62,7 @@ pub(crate) struct SearchFlags {
     #[arg(long, default_value_t = 1)]
     n_best: usize,
     /// Score = log-probability / length^penalty.
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long)]
     length_penalty: Option<f32>,
     /// Fewest tokens of a sentence.
     #[arg(long, default_value_t = 0)]
@@ -73,16 +74,16 @@ pub(crate) struct SearchFlags {
     #[arg(long)]
     no_repeat_ngram_size: Option<usize>,
     /// Divides the score of tokens that are there already.
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long)]
     repetition_penalty: Option<f32>,
     /// Draw by chance at this temperature.
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long)]
     sampling_temperature: Option<f32>,
     /// Draw among this many tokens; 0 is all.
     #[arg(long)]
     sampling_top_k: Option<usize>,
     /// Draw among the likeliest tokens of this total probability.
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long)]
     sampling_top_p: Option<f32>,
     /// Keys the draws.
     #[arg(long)]

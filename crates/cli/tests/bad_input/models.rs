@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::harness::{Table, split};
 
 type Files = BTreeMap<String, Vec<u8>>;
+type Change = Box<dyn FnOnce(&mut Files)>;
 
 /// Changes the JSON file `name`; the manifest, which would notice first, goes.
 fn edit(files: &mut Files, name: &str, change: impl FnOnce(&mut Value)) {
@@ -84,7 +85,7 @@ fn model_folders() {
         }
     };
     let index: &[u8] = br#"{"weight_map": {"a": "../../etc/passwd"}}"#;
-    let cases: Vec<(&str, Box<dyn FnOnce(&mut Files)>)> = vec![
+    let cases: Vec<(&str, Change)> = vec![
         ("weights cut short", Box::new(cut)),
         (
             "weights of three bytes",
@@ -266,7 +267,7 @@ fn tokenizers() {
     };
     let edited =
         |change: fn(&mut Value)| move |files: &mut Files| edit(files, "tokenizer.json", change);
-    let cases: Vec<(&str, Box<dyn FnOnce(&mut Files)>)> = vec![
+    let cases: Vec<(&str, Change)> = vec![
         (
             "no tokenizer",
             Box::new(|f: &mut Files| {

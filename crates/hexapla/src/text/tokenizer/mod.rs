@@ -94,7 +94,8 @@ impl Tokenizer {
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let encoding = guarded("cannot tokenise the text", || {
             self.inner.encode_fast(text, false)
-        })?;
+        })
+        .map_err(|e| e.at(format!("`{}`", text.chars().take(40).collect::<String>())))?;
         Ok(encoding
             .get_ids()
             .iter()
@@ -295,12 +296,10 @@ fn guarded<T>(what: &str, run: impl FnOnce() -> tokenizers::Result<T>) -> Result
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(Error::new(what)
-            .at("tokenizer")
             .expected("a tokenizer.json of the `tokenizers` library")
             .found(error.to_string())
             .hint("check where this tokenizer.json comes from")),
         Err(_) => Err(Error::new(what)
-            .at("tokenizer")
             .expected("a tokenizer.json of the `tokenizers` library")
             .found("a tokenizer whose parts contradict each other")
             .hint("check where this tokenizer.json comes from, or train one with `hexapla tokenizer train`")),
