@@ -68,11 +68,12 @@ impl Error {
             ),
         };
         // Without the name of the temporary file that stood for `path`.
-        let cause = std::error::Error::source(error).map(ToString::to_string);
+        let found = error.to_string();
+        let cause = found.split(" at path \"").next().unwrap_or_default();
         Error::new(what)
             .at(path.display().to_string())
             .expected(expected)
-            .found(cause.unwrap_or_else(|| error.to_string()))
+            .found(cause)
             .hint(hint)
     }
 

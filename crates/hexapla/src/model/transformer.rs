@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hexapla_kernels::{Isa, PackedMatrix, RowLoss};
 
 use crate::config::{Positions, TransformerConfig};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::layers::{DecoderLayer, DecoderMemory, EncoderLayer, LayerNorm, Linear};
 use crate::model::state::DecoderState;
 use crate::ops::attention::View;
@@ -29,9 +29,6 @@ pub struct Transformer {
     decoder_norm: Option<LayerNorm>,
     output: Output,
 }
-
-/// Most numbers of a model: 32 GiB in f32.
-const MAX_PARAMETERS: usize = 1 << 33;
 
 /// Token embedding plus positions.
 #[derive(Debug, Clone)]
@@ -101,13 +98,6 @@ impl Transformer {
         let bias = c
             .output_bias
             .then(|| index.add("output.bias", &[c.target_vocab_size], Init::Constant(0.0)));
-        if index.len() > MAX_PARAMETERS {
-            return Err(Error::new("the model is too large")
-                .at("d_model, layers, feed_forward, vocab_size")
-                .expected(format!("at most {MAX_PARAMETERS} parameters"))
-                .found(index.len().to_string())
-                .hint("choose smaller sizes"));
-        }
         Ok(Transformer {
             index: Arc::new(index),
             source,

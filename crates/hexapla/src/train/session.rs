@@ -22,6 +22,9 @@ use crate::weights::Weights;
 /// Source tokens of a batch in validation.
 const BATCH_TOKENS: usize = 2048;
 
+/// Most parameters that are trained: 32 GiB in f32, before gradients and moments.
+const MAX_PARAMETERS: usize = 1 << 33;
+
 /// A training in a folder.
 #[derive(Debug)]
 pub struct Session {
@@ -94,6 +97,14 @@ impl Session {
         }
         let data = data(inner)?;
         let model = Transformer::new(data.model_config(&recipe)?)?;
+        // Checked before the memory is asked for.
+        if model.index().len() > MAX_PARAMETERS {
+            return Err(Error::new("the model is too large to train")
+                .at("model: d_model, layers, feed_forward; tokenizer.vocab_size")
+                .expected(format!("at most {MAX_PARAMETERS} parameters"))
+                .found(model.index().len().to_string())
+                .hint("choose smaller sizes"));
+        }
         let trainer = Trainer::open(inner, recipe.training.clone(), model)?;
         Ok(Session {
             recipe,
