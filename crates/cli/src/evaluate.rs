@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use hexapla::config::ComputeType;
 use hexapla::error::{Error, Result};
 use hexapla::metrics::{Bleu, Chrf, Tokenizer as Words};
 use hexapla::text::corpus::{SentencePairs, read_lines};
 
-use crate::translate::{SearchFlags, broken};
+use crate::console::{broken, say};
+use crate::translate::SearchFlags;
 
 #[derive(Debug, clap::Args)]
+#[command(allow_negative_numbers = true)]
 pub(crate) struct EvaluateArgs {
     /// Translations to score, one a line.
     #[arg(long, conflicts_with = "model")]
@@ -39,23 +41,28 @@ pub(crate) struct EvaluateArgs {
 }
 
 pub(crate) fn run(args: EvaluateArgs) -> Result<()> {
-    let hypotheses = match (&args.hypothesis, &args.source) {
-        (Some(path), _) => read_lines(path)?,
-        (None, Some(source)) => {
+    let words = Words::from_name(&args.tokenize).map_err(|e| e.at("--tokenize"))?;
+    let Some(path) = args.hypothesis.as_ref().or(args.source.as_ref()) else {
+        return Err(Error::new("nothing to evaluate")
+            .at("--hypothesis, --source")
+            .expected("--hypothesis FILE, or --model FOLDER with --source FILE")
+            .found("neither")
+            .hint("name the translations to score, or what to translate"));
+    };
+    // All that is read is read and compared before anything is translated or written.
+    let lines = read_lines(path)?;
+    let references = references(&args.reference, path, lines.len())?;
+    let hypotheses = match args.hypothesis {
+        Some(_) => lines,
+        None => {
             let model = crate::model::open(args.model.as_deref(), args.search.compute_type)?;
-            let mut options = args.search.options(&model);
+            let mut options = args.search.options(&model)?;
             options.split_sentences = false;
-            let lines = read_lines(source)?;
             let found = model.translate(&lines, &BTreeMap::new(), &options)?;
             found
                 .into_iter()
                 .map(|t| t.into_iter().next().map_or(String::new(), |t| t.text))
                 .collect()
-        }
-        (None, None) => {
-            return Err(Error::new("nothing to evaluate")
-                .expected("--hypothesis FILE, or --model FOLDER with --source FILE")
-                .found("neither"));
         }
     };
     if let Some(path) = &args.output {
@@ -63,14 +70,9 @@ pub(crate) fn run(args: EvaluateArgs) -> Result<()> {
             hypotheses.iter().try_for_each(|line| writeln!(w, "{line}"))
         })?;
     }
-    let references: Vec<Vec<String>> = args
-        .reference
-        .iter()
-        .map(|path| read_lines(path))
-        .collect::<Result<_>>()?;
     let streams: Vec<&[String]> = references.iter().map(Vec::as_slice).collect();
     let bleu = Bleu {
-        tokenizer: Words::from_name(&args.tokenize)?,
+        tokenizer: words,
         lowercase: args.lowercase,
         ..Bleu::default()
     };
@@ -88,6 +90,22 @@ pub(crate) fn run(args: EvaluateArgs) -> Result<()> {
         chrf.signature()
     )
     .map_err(broken)
+}
+
+/// The references in `files`, each with one line for each of the `count` lines of `path`.
+fn references(files: &[PathBuf], path: &Path, count: usize) -> Result<Vec<Vec<String>>> {
+    let read = |file: &PathBuf| {
+        let lines = read_lines(file)?;
+        if lines.len() == count && count > 0 {
+            return Ok(lines);
+        }
+        Err(Error::new("the references do not fit the translations")
+            .at(format!("{} and {}", file.display(), path.display()))
+            .expected("as many lines in both, at least one")
+            .found(format!("{} and {count}", lines.len()))
+            .hint("lines end with LF alone; a tool that splits at other characters counts differently"))
+    };
+    files.iter().map(read).collect()
 }
 
 #[derive(Debug, clap::Args)]
@@ -115,8 +133,10 @@ pub(crate) fn score(args: ScoreArgs) -> Result<()> {
         (None, Some(source), Some(target)) => SentencePairs::from_files(source, target)?,
         _ => {
             return Err(Error::new("nothing to score")
+                .at("--tsv, --source, --target")
                 .expected("--tsv FILE, or --source FILE and --target FILE")
-                .found("neither"));
+                .found("neither")
+                .hint("name the sentence pairs to score"));
         }
     };
     let model = crate::model::open(args.model.as_deref(), args.compute_type)?;
@@ -131,7 +151,15 @@ pub(crate) fn score(args: ScoreArgs) -> Result<()> {
         .collect::<Result<Vec<_>>>()?;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let (mut sum, mut tokens) = (0.0, 0);
-    for scored in model.engine.score(&ids, 2048)? {
+    let files = [&args.tsv, &args.source, &args.target]
+        .into_iter()
+        .flatten();
+    let files: Vec<String> = files.map(|path| path.display().to_string()).collect();
+    let scored = model
+        .engine
+        .score(&ids, 2048)
+        .map_err(|e| e.within(files.join(" and ")))?;
+    for scored in scored {
         let n = scored.token_log_probs.len();
         writeln!(
             out,
@@ -144,9 +172,9 @@ pub(crate) fn score(args: ScoreArgs) -> Result<()> {
         tokens += n;
     }
     out.flush().map_err(broken)?;
-    eprintln!(
+    say(format_args!(
         "{tokens} target tokens, perplexity {:.4}",
         (-sum / f64::from(tokens.max(1) as u32)).exp()
-    );
+    ));
     Ok(())
 }

@@ -5,8 +5,12 @@ use std::path::PathBuf;
 
 use hexapla::config::ComputeType;
 use hexapla::error::{Error, Result};
+use hexapla::files::read_limited;
 use hexapla::formats;
 use hexapla::generate::engine::Engine;
+
+/// Largest input: a thousand sentences are some hundred kilobytes.
+const MAX_BYTES: u64 = 64 << 20;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct LogitsArgs {
@@ -21,18 +25,16 @@ pub(crate) struct LogitsArgs {
 }
 
 pub(crate) fn run(args: LogitsArgs) -> Result<()> {
-    let opened = formats::open(&args.model)?;
-    let engine = Engine::new(opened.model().clone(), opened.prepare(args.compute_type)?);
-    let text = std::fs::read_to_string(&args.input)
-        .map_err(|e| Error::io("cannot read the input", &args.input, &e))?;
+    let bytes = read_limited(&args.input, MAX_BYTES)?;
     let refuse = |found: String| {
         Error::new("cannot read the input")
             .at(args.input.display().to_string())
             .expected("{\"input_ids\": [[…]], \"decoder_input_ids\": [[…]]}")
             .found(found)
+            .hint("both are lists of lists of token ids, one list for each sentence")
     };
     let value: serde_json::Value =
-        serde_json::from_str(&text).map_err(|e| refuse(e.to_string()))?;
+        serde_json::from_slice(&bytes).map_err(|e| refuse(e.to_string()))?;
     let ids = |key: &str| -> Result<Vec<Vec<u32>>> {
         let part = value
             .get(key)
@@ -40,7 +42,12 @@ pub(crate) fn run(args: LogitsArgs) -> Result<()> {
             .ok_or_else(|| refuse(format!("no `{key}`")))?;
         serde_json::from_value(part).map_err(|e| refuse(format!("`{key}`: {e}")))
     };
-    let logits = engine.logits(&ids("input_ids")?, &ids("decoder_input_ids")?)?;
+    let (source, target) = (ids("input_ids")?, ids("decoder_input_ids")?);
+    let opened = formats::open(&args.model)?;
+    let engine = Engine::new(Transformer::new(opened.config)?, opened.weights);
+    let logits = engine
+        .logits(&source, &target)
+        .map_err(|e| e.within(args.input.display()))?;
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{}", serde_json::json!({ "logits": logits })).map_err(crate::translate::broken)
+    writeln!(out, "{}", serde_json::json!({ "logits": logits })).map_err(crate::console::broken)
 }

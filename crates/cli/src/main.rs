@@ -1,5 +1,6 @@
 //! The `hexapla` command: one file for each of its commands.
 
+mod console;
 mod evaluate;
 mod logits;
 mod model;
@@ -11,6 +12,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use hexapla::error::{Error, Result};
+use hexapla_kernels::Isa;
+
+/// More would not be faster on any machine.
+const MAX_THREADS: usize = 1024;
 
 /// Train, run and explain Transformers on the CPU.
 #[derive(Debug, Parser)]
@@ -46,23 +51,42 @@ fn main() -> ExitCode {
     match run(cli) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error}");
+            console::say(format_args!("error: {error}"));
             ExitCode::FAILURE
         }
     }
 }
 
 fn run(cli: Cli) -> Result<ExitCode> {
-    if cli.threads == Some(0) {
+    if let Some(threads) = cli.threads.filter(|n| !(1..=MAX_THREADS).contains(n)) {
         return Err(Error::new("a flag is out of range")
             .at("--threads")
-            .expected("at least 1")
-            .found("0"));
+            .expected(format!("1 to {MAX_THREADS}"))
+            .found(threads.to_string())
+            .hint("leave it out for one thread on each of the machine's cores"));
+    }
+    if let Err(names) = Isa::from_environment() {
+        return Err(Error::new("this CPU has no instruction set of this name")
+            .at("environment variable HEXAPLA_ISA")
+            .expected(format!("one of {names}"))
+            .found(format!(
+                "`{}`",
+                std::env::var_os("HEXAPLA_ISA")
+                    .unwrap_or_default()
+                    .display()
+            ))
+            .hint("unset it for the best that this CPU has"));
     }
     rayon::ThreadPoolBuilder::new()
         .num_threads(cli.threads.unwrap_or(0))
         .build_global()
-        .map_err(|e| Error::new("cannot start threads").found(e.to_string()))?;
+        .map_err(|e| {
+            Error::new("cannot start threads")
+                .at("--threads")
+                .expected("threads that the system grants")
+                .found(e.to_string())
+                .hint("ask for fewer")
+        })?;
     match cli.command {
         Command::Train(args) => return train::run(args),
         Command::Translate(args) => translate::run(args)?,

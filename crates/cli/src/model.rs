@@ -58,7 +58,7 @@ pub(crate) fn inspect(args: InspectArgs) -> Result<()> {
     let model = opened.model();
     let mut out = std::io::stdout().lock();
     let mut line = |name: &str, value: String| {
-        writeln!(out, "{name:24} {value}").map_err(crate::translate::broken)
+        writeln!(out, "{name:24} {value}").map_err(crate::console::broken)
     };
     let c = &opened.config;
     line("model_type", opened.family.to_string())?;

@@ -1,13 +1,15 @@
 //! `hexapla tokenizer`: train one, cut text, put it together, and see why subwords.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 use hexapla::config::{TokenizerKind, TokenizerTable};
 use hexapla::error::{Error, Result};
-use hexapla::text::corpus::{Lines, SentencePairs, read_lines};
+use hexapla::text::corpus::{SentencePairs, read_lines};
 use hexapla::text::tokenizer::{Tokenizer, TokenizerStats, Tokenizers};
+
+use crate::console::{broken, input, say};
 
 /// Train and use tokenizers.
 #[derive(Debug, Args)]
@@ -152,12 +154,15 @@ fn train(args: TrainArgs) -> Result<()> {
         return Err(Error::new("two tokenizers do not fit one file")
             .at("--output")
             .expected("a folder with --separate")
-            .found(args.output.display().to_string()));
+            .found(args.output.display().to_string())
+            .hint("leave out the ending `.json`"));
     }
     if args.separate && args.tsv.is_none() && args.target.is_empty() {
         return Err(Error::new("--separate needs two sides")
             .expected("--tsv, or --input and --target")
-            .found("--input only"));
+            .found("--input only")
+            .at("--separate")
+            .hint("name the other side's text, or leave out --separate"));
     }
     let (source, target) = match &args.tsv {
         Some(path) => {
@@ -184,9 +189,13 @@ fn train(args: TrainArgs) -> Result<()> {
     };
     for (path, tokenizer) in written {
         for note in tokenizer.notes() {
-            eprintln!("note: {note}");
+            say(format_args!("note: {note}"));
         }
-        eprintln!("{}: {} pieces", path.display(), tokenizer.vocab_size());
+        say(format_args!(
+            "{}: {} pieces",
+            path.display(),
+            tokenizer.vocab_size()
+        ));
     }
     Ok(())
 }
@@ -209,7 +218,8 @@ fn table(args: &TrainArgs) -> Result<TokenizerTable> {
                 Error::new("the vocabulary's size is given by the text or the merges")
                     .at("--vocab-size")
                     .expected("no --vocab-size with --codes or --kind pieces")
-                    .found(size.to_string()),
+                    .found(size.to_string())
+                    .hint("leave out --vocab-size"),
             );
         }
         table.vocab_size = size;
@@ -275,6 +285,11 @@ fn decode(args: &CodecArgs) -> Result<()> {
                         .at(place)
                         .expected(what)
                         .found(format!("`{token}`"))
+                        .hint(if args.ids {
+                            "separate the ids with spaces"
+                        } else {
+                            "separate the pieces with spaces; --ids reads ids"
+                        })
                 })
             });
         let ids = ids.collect::<Result<Vec<u32>>>()?;
@@ -288,21 +303,10 @@ fn stats(args: &StatsArgs) -> Result<()> {
     let tokenizer = args.model.open(Side::Source)?;
     let lines = input(&args.file)?.collect::<Result<Vec<String>>>()?;
     let stats = TokenizerStats::of(&tokenizer, &lines)?;
-    write_out(&mut std::io::stdout().lock(), &stats.to_string()).map(|_| ())
-}
-
-/// The lines of a file, or of standard input for `-`.
-fn input(path: &Path) -> Result<Lines<Box<dyn BufRead>>> {
-    if path == Path::new("-") {
-        let reader: Box<dyn BufRead> = Box::new(std::io::stdin().lock());
-        return Ok(Lines::new(reader, "standard input"));
-    }
-    let file =
-        std::fs::File::open(path).map_err(|e| Error::io("cannot read the text", path, &e))?;
-    Ok(Lines::new(
-        Box::new(BufReader::new(file)),
-        path.display().to_string(),
-    ))
+    let mut out = std::io::stdout().lock();
+    write!(out, "{stats}")
+        .and_then(|()| out.flush())
+        .map_err(broken)
 }
 
 /// Writes what `change` makes of each line, given its place.
@@ -310,22 +314,8 @@ fn each_line(path: &Path, change: impl Fn(&str, &str) -> Result<String>) -> Resu
     let mut lines = input(path)?;
     let mut out = std::io::stdout().lock();
     while let Some(line) = lines.next() {
-        let mut changed = change(&line?, &lines.place())?;
-        changed.push('\n');
-        if !write_out(&mut out, &changed)? {
-            break;
-        }
+        let changed = change(&line?, &lines.place())?;
+        writeln!(out, "{changed}").map_err(broken)?;
     }
-    Ok(())
-}
-
-/// Writes; says whether anybody still reads.
-fn write_out(out: &mut impl Write, text: &str) -> Result<bool> {
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Ok(()) => Ok(true),
-        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
-        Err(e) => Err(Error::new("cannot write")
-            .at("standard output")
-            .found(e.to_string())),
-    }
+    out.flush().map_err(broken)
 }

@@ -1,7 +1,7 @@
 //! `hexapla train`
 
-use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use hexapla::config::{Metric, ModelTable, Precision, Recipe, TokenizerKind};
@@ -10,31 +10,34 @@ use hexapla::text::corpus::SentencePairs;
 use hexapla::text::numerals;
 use hexapla::train::data::Data;
 use hexapla::train::progress::{Point, Progress, Validation};
-use hexapla::train::session::Session;
+use hexapla::train::session::{Outcome, Session};
 use hexapla::train::shards::StepReport;
 use hexapla::train::tensorboard::TensorBoard;
 use hexapla::train::trainer::{Ended, Watcher};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::console::{broken, say};
+
 #[derive(Debug, clap::Args)]
+#[command(allow_negative_numbers = true)]
 pub(crate) struct TrainArgs {
     /// Recipe (TOML); flags below override it.
     #[arg(long, short)]
     config: Option<PathBuf>,
     /// Learn Chinese numerals ↔ English number words, made by the program itself.
-    #[arg(long, conflicts_with = "config")]
+    #[arg(long, conflicts_with_all = ["config", "tsv", "source", "target"])]
     demo: bool,
     /// Folder for the model and the training's state. The same command goes on where it stopped.
     #[arg(long, short)]
     output: PathBuf,
     /// Source and target, tab-separated.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["source", "target"])]
     tsv: Option<PathBuf>,
     /// Source sentences.
-    #[arg(long)]
+    #[arg(long, requires = "target")]
     source: Option<PathBuf>,
     /// Target sentences.
-    #[arg(long)]
+    #[arg(long, requires = "source")]
     target: Option<PathBuf>,
     /// tiny, small, base or big.
     #[arg(long)]
@@ -101,7 +104,7 @@ fn demo_recipe() -> Recipe {
     recipe
 }
 
-fn demo_data(recipe: &Recipe, folder: &std::path::Path) -> Result<Data> {
+fn demo_data(recipe: &Recipe, folder: &Path) -> Result<Data> {
     let made = numerals::pairs(recipe.training.seed, 20_000, 500)?;
     let both = |pairs: &[numerals::NumeralPair]| {
         let mut text = SentencePairs::default();
@@ -141,41 +144,48 @@ pub(crate) fn run(args: TrainArgs) -> Result<ExitCode> {
             Data::prepare(&for_data, folder)
         }
     })?;
-    eprintln!("{}\n{}", session.data.audit, session.data.filters);
+    say(format_args!(
+        "{}\n{}",
+        session.data.audit, session.data.filters
+    ));
     let model = &session.trainer.learner().model;
-    eprintln!(
+    say(format_args!(
         "{} parameters, {} training pairs",
         model.index().len(),
         session.data.train.len()
-    );
+    ));
     let done = session.trainer.progress().step;
     if done > 0 {
-        eprintln!("going on after step {done}");
+        say(format_args!("going on after step {done}"));
     }
     let mut console = Console::new(&recipe, done, &args.output)?;
     let outcome = session.run(&mut console)?;
     console.bar.finish_and_clear();
     if let Ended::Signal(signal) = outcome.ended {
-        eprintln!(
+        say(format_args!(
             "saved after step {}; the same command goes on from there",
             session.trainer.progress().step
-        );
+        ));
         return Ok(ExitCode::from(128u8.wrapping_add(signal as u8)));
     }
+    tell(&outcome, &args.output).map_err(broken)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What was made, and how good it is.
+fn tell(outcome: &Outcome, folder: &Path) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
     for m in &outcome.metrics {
-        println!("{} {:.2}  {}", m.name, m.value, m.signature);
+        writeln!(out, "{} {:.2}  {}", m.name, m.value, m.signature)?;
     }
-    if let Some(saved) = outcome.saved {
-        println!(
-            "model ({}) and report.html written to {}",
-            saved.family,
-            args.output.display()
-        );
-        if let Some(note) = saved.note {
-            println!("note: {note}");
+    if let Some(saved) = &outcome.saved {
+        let (family, folder) = (saved.family, folder.display());
+        writeln!(out, "model ({family}) and report.html written to {folder}")?;
+        if let Some(note) = &saved.note {
+            writeln!(out, "note: {note}")?;
         }
     }
-    Ok(ExitCode::SUCCESS)
+    out.flush()
 }
 
 /// Shows a bar on a terminal and lines elsewhere, and writes TensorBoard's file.
@@ -187,7 +197,7 @@ struct Console {
 }
 
 impl Console {
-    fn new(recipe: &Recipe, done: u64, folder: &std::path::Path) -> Result<Self> {
+    fn new(recipe: &Recipe, done: u64, folder: &Path) -> Result<Self> {
         let bar = if std::io::stderr().is_terminal() {
             ProgressBar::new(recipe.training.max_steps as u64)
         } else {
@@ -256,7 +266,7 @@ impl Watcher for Console {
 
     fn note(&mut self, line: &str) {
         if self.bar.is_hidden() {
-            eprintln!("{line}");
+            say(line);
         } else {
             self.bar.println(line);
         }

@@ -7,14 +7,18 @@ use std::path::{Path, PathBuf};
 use hexapla::config::ComputeType;
 use hexapla::error::{Error, Result};
 use hexapla::generate::engine::Request;
-use hexapla::generate::translator::{TranslateOptions, Translation};
+use hexapla::generate::translator::{TranslateOptions, Translation, Translator};
 use hexapla::generate::{Sampling, SearchOptions};
 use hexapla::text::corpus::{Lines, read_lines};
+use hexapla::text::tokenizer::Tokenizer;
+
+use crate::console::{broken, input, say};
 
 /// Lines translated at a time, so that output flows while input still comes.
 const LINES: usize = 2048;
 
 #[derive(Debug, clap::Args)]
+#[command(allow_negative_numbers = true)]
 pub(crate) struct TranslateArgs {
     /// Text to translate; without it, --input or standard input is read.
     text: Vec<String>,
@@ -95,12 +99,21 @@ pub(crate) struct SearchFlags {
 
 impl SearchFlags {
     /// The model's defaults with what the flags say.
-    pub(crate) fn options(
-        &self,
-        model: &hexapla::generate::translator::Translator,
-    ) -> TranslateOptions {
-        let mut search =
-            SearchOptions::for_folder(model.engine.model().config(), &model.generation);
+    pub(crate) fn options(&self, model: &Translator) -> Result<TranslateOptions> {
+        for (flag, value) in [
+            ("--batch-tokens", Some(self.batch_tokens)),
+            ("--max-decoding-length", self.max_decoding_length),
+        ] {
+            if value == Some(0) {
+                return Err(Error::new("a flag is out of range")
+                    .at(flag)
+                    .expected("at least 1")
+                    .found("0")
+                    .hint("leave it out for the default"));
+            }
+        }
+        let config = model.engine.model().config();
+        let mut search = SearchOptions::for_folder(config, &model.generation);
         let sampled = self.sampling_temperature.is_some()
             || self.sampling_top_k.is_some()
             || self.sampling_top_p.is_some()
@@ -128,49 +141,43 @@ impl SearchFlags {
             .no_repeat_ngram_size
             .unwrap_or(search.no_repeat_ngram_size);
         search.repetition_penalty = self.repetition_penalty.unwrap_or(search.repetition_penalty);
-        TranslateOptions {
+        search.validate(config.target_vocab_size)?;
+        Ok(TranslateOptions {
             search,
             batch_tokens: self.batch_tokens,
             max_decoding_length: self.max_decoding_length,
             split_sentences: true,
-        }
+        })
     }
-}
-
-/// An error of writing to standard output.
-pub(crate) fn broken(e: std::io::Error) -> Error {
-    Error::new("cannot write to standard output").found(e.to_string())
 }
 
 pub(crate) fn run(args: TranslateArgs) -> Result<()> {
     let model = crate::model::open(args.model.as_deref(), args.search.compute_type)?;
-    let mut options = args.search.options(&model);
+    let mut options = args.search.options(&model)?;
     options.search.attention = args.alignments;
     options.split_sentences = !args.no_split;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     if let Some(path) = &args.input_ids {
         return translate_ids(&model, path, &options, &mut out);
     }
-    let prefixes = match &args.target_prefix {
-        Some(path) => read_lines(path)?,
-        None => Vec::new(),
-    };
+    let prefixes = args
+        .target_prefix
+        .as_deref()
+        .map(|path| Prefixes::read(path, &model))
+        .transpose()?;
     let tag = match (&args.to, args.model.is_none()) {
-        (Some(to), _) => Some(to.clone()),
-        // The embedded model needs a target: Chinese for English text, English for all other.
-        (None, true) => None,
-        (None, false) => Some(String::new()),
+        (Some(to), _) => Tag::Given(known_tag(&model.tokenizers.source, to)?),
+        (None, true) => Tag::Guessed,
+        (None, false) => Tag::None,
     };
     let mut done = 0;
     let mut unfinished = 0;
-    let mut flush = |lines: &[String]| -> Result<()> {
-        let tagged: Vec<String> = lines
-            .iter()
-            .map(|line| with_tag(line, tag.as_deref()))
-            .collect();
-        let here: BTreeMap<usize, String> = (0..lines.len())
-            .filter_map(|i| Some((i, prefixes.get(done + i)?.clone())))
-            .collect();
+    let mut flush = |lines: &[String], last: bool| -> Result<()> {
+        let tagged: Vec<String> = lines.iter().map(|line| with_tag(line, &tag)).collect();
+        let here = match &prefixes {
+            Some(prefixes) => prefixes.of(done, lines.len(), last)?,
+            None => BTreeMap::new(),
+        };
         for translations in model.translate(&tagged, &here, &options)? {
             unfinished += usize::from(translations.first().is_some_and(|t| !t.finished));
             for t in &translations {
@@ -180,47 +187,111 @@ pub(crate) fn run(args: TranslateArgs) -> Result<()> {
         done += lines.len();
         out.flush().map_err(broken)
     };
-    if !args.text.is_empty() {
-        flush(&args.text)?;
-    } else {
-        let reader: Box<dyn BufRead> = match args.input.as_deref().filter(|p| *p != Path::new("-"))
-        {
-            Some(path) => Box::new(std::io::BufReader::new(
-                std::fs::File::open(path)
-                    .map_err(|e| Error::io("cannot read the input", path, &e))?,
-            )),
-            None => Box::new(std::io::stdin().lock()),
-        };
-        let name = args
-            .input
-            .as_ref()
-            .map_or("standard input".into(), |p| p.display().to_string());
-        let mut lines = Vec::new();
-        for line in Lines::new(reader, name) {
-            lines.push(line?);
-            if lines.len() == LINES {
-                flush(&lines)?;
-                lines.clear();
-            }
+    let mut lines = Vec::new();
+    for line in read(&args)? {
+        if lines.len() == LINES {
+            flush(&lines, false)?;
+            lines.clear();
         }
-        flush(&lines)?;
+        lines.push(line?);
     }
+    flush(&lines, true)?;
     if unfinished > 0 {
-        eprintln!(
+        say(format_args!(
             "note: {unfinished} lines reached the longest length before their end; see --max-decoding-length"
-        );
+        ));
     }
     Ok(())
 }
 
-fn with_tag(line: &str, tag: Option<&str>) -> String {
+/// The lines of the arguments, each of which may have several, of the input file or of standard input.
+fn read(args: &TranslateArgs) -> Result<Lines<Box<dyn BufRead>>> {
+    if args.text.is_empty() {
+        return input(args.input.as_deref().unwrap_or(Path::new("-")));
+    }
+    let end = |text: &String| match text.ends_with('\n') {
+        true => text.clone(),
+        false => format!("{text}\n"),
+    };
+    let text: String = args.text.iter().map(end).collect();
+    Ok(Lines::new(std::io::Cursor::new(text), "arguments").boxed())
+}
+
+/// Target prefixes, a line for each line of the input.
+struct Prefixes<'a> {
+    path: &'a Path,
+    lines: Vec<String>,
+}
+
+impl<'a> Prefixes<'a> {
+    fn read(path: &'a Path, model: &Translator) -> Result<Self> {
+        let lines = read_lines(path)?;
+        for (number, line) in lines.iter().enumerate() {
+            model
+                .prefix_ids(line)
+                .map_err(|e| e.at(format!("{}, line {}", path.display(), number + 1)))?;
+        }
+        Ok(Prefixes { path, lines })
+    }
+
+    /// Those of `count` lines after `done` others. With `last`, none may be left over.
+    fn of(&self, done: usize, count: usize, last: bool) -> Result<BTreeMap<usize, String>> {
+        let end = done + count;
+        if self.lines.len() < end || (last && self.lines.len() > end) {
+            let least = if last { "" } else { "at least " };
+            return Err(Error::new("the prefixes do not fit the input")
+                .at(self.path.display().to_string())
+                .expected(format!(
+                    "{least}{end} lines, one for each line of the input"
+                ))
+                .found(format!("{} lines", self.lines.len()))
+                .hint("an empty line stands for no prefix"));
+        }
+        let here = self.lines.get(done..end).unwrap_or_default();
+        Ok(here.iter().cloned().enumerate().collect())
+    }
+}
+
+/// What is put before each line.
+enum Tag {
+    None,
+    /// A tag such as `>>de<<`.
+    Given(String),
+    /// The embedded model needs a target: Chinese for English text, English for all other.
+    Guessed,
+}
+
+/// The tag of the language `to`, if the model has it.
+fn known_tag(tokenizer: &Tokenizer, to: &str) -> Result<String> {
+    let tag = format!(">>{to}<<");
+    let known: Vec<String> = tokenizer
+        .tokens()
+        .filter_map(|t| Some(t.strip_prefix(">>")?.strip_suffix("<<")?.to_string()))
+        .collect();
+    if known.iter().any(|name| name == to) {
+        return Ok(tag);
+    }
+    let error = Error::new("the model has no tag for this language")
+        .at("--to")
+        .found(format!("`{to}`"));
+    Err(match known.is_empty() {
+        true => error
+            .expected("no --to: this model has no language tags")
+            .hint("leave it out"),
+        false => error
+            .expected(format!("one of {}", known.join(", ")))
+            .hint("only these can be translated into"),
+    })
+}
+
+fn with_tag(line: &str, tag: &Tag) -> String {
     if line.trim().is_empty() || line.trim_start().starts_with(">>") {
         return line.to_string();
     }
     match tag {
-        Some("") => line.to_string(),
-        Some(tag) => format!(">>{tag}<< {line}"),
-        None => {
+        Tag::None => line.to_string(),
+        Tag::Given(tag) => format!("{tag} {line}"),
+        Tag::Guessed => {
             let foreign = line
                 .chars()
                 .any(|c| ('\u{4e00}'..='\u{9fff}').contains(&c) || "äöüßÄÖÜ".contains(c));
@@ -249,7 +320,7 @@ fn show(out: &mut dyn Write, t: &Translation, args: &TranslateArgs) -> std::io::
 }
 
 fn translate_ids(
-    model: &hexapla::generate::translator::Translator,
+    model: &Translator,
     path: &Path,
     options: &TranslateOptions,
     out: &mut dyn Write,
@@ -260,7 +331,8 @@ fn translate_ids(
             Error::new("cannot read token ids")
                 .at(format!("{}, line {}", path.display(), number + 1))
                 .expected("a JSON array of ids, such as [5, 17, 0]")
-                .found(e.to_string())
+                .found(e.to_string().replace("line 1 column", "column"))
+                .hint("every line is one array, and none is left empty")
         })?;
         let max_length = options.max_decoding_length.unwrap_or(source.len() * 3 + 10);
         requests.push(Request {
@@ -271,7 +343,8 @@ fn translate_ids(
     }
     for hypotheses in model
         .engine
-        .generate(&requests, &options.search, options.batch_tokens)?
+        .generate(&requests, &options.search, options.batch_tokens)
+        .map_err(|e| e.within(path.display()))?
     {
         for h in hypotheses {
             writeln!(out, "{}", serde_json::json!(h.ids)).map_err(broken)?;

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result, unknown_name};
+use crate::files::read_limited;
+
+const MAX_RECIPE_BYTES: u64 = 1 << 20;
 
 /// The non-linearity between the two linear layers of a feed-forward block (paper, section 3.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,6 +106,9 @@ pub struct TransformerConfig {
     pub forced_bos_token_id: Option<u32>,
 }
 
+/// Most numbers in a table of positions: one GiB of them.
+const MAX_POSITION_NUMBERS: usize = 1 << 28;
+
 impl TransformerConfig {
     /// Names of the presets.
     pub const PRESETS: [&'static str; 4] = ["tiny", "small", "base", "big"];
@@ -117,7 +123,7 @@ impl TransformerConfig {
             "small" => (3, 256, 1024, 4),
             "base" => (6, 512, 2048, 8),
             "big" => (6, 1024, 4096, 16),
-            _ => return Err(unknown_name("preset", name, &Self::PRESETS)),
+            _ => return Err(unknown_name("preset", name, &Self::PRESETS).at("preset")),
         };
         Ok(TransformerConfig {
             source_vocab_size: 0,
@@ -160,7 +166,8 @@ impl TransformerConfig {
                 Error::new("the model's configuration does not fit together")
                     .at(key)
                     .expected(expected)
-                    .found(found),
+                    .found(found)
+                    .hint("change this setting, or what it must fit"),
             )
         };
         for (key, value, limit) in [
@@ -210,6 +217,31 @@ impl TransformerConfig {
         }
         if self.positions == Positions::SinusoidalHalvesFairseq && self.d_model < 4 {
             return refuse("d_model", "at least 4".into(), self.d_model.to_string());
+        }
+        // Checked before the table is computed, and before its rows are asked for.
+        let rows = self
+            .max_position_embeddings
+            .saturating_add(self.position_offset);
+        if rows.saturating_mul(self.d_model) > MAX_POSITION_NUMBERS {
+            return refuse(
+                "max_position_embeddings",
+                format!(
+                    "at most {} with position_offset {} and d_model {}",
+                    (MAX_POSITION_NUMBERS / self.d_model).saturating_sub(self.position_offset),
+                    self.position_offset,
+                    self.d_model
+                ),
+                self.max_position_embeddings.to_string(),
+            );
+        }
+        if self.positions == Positions::SinusoidalHalvesFairseq
+            && self.pad_token_id as usize >= rows
+        {
+            return refuse(
+                "pad_token_id",
+                format!("below the number of positions {rows}"),
+                self.pad_token_id.to_string(),
+            );
         }
         if self.share_embeddings && self.source_vocab_size != self.target_vocab_size {
             return refuse(
@@ -644,7 +676,7 @@ impl Recipe {
     /// Broken TOML, an unknown key (with the nearest known one), a value of the wrong type or range.
     pub fn parse(text: &str, place: &str) -> Result<Self> {
         let recipe: Recipe = toml::from_str(text).map_err(|e| toml_error(&e, text, place))?;
-        recipe.validate()?;
+        recipe.validate().map_err(|e| e.within(place))?;
         Ok(recipe)
     }
 
@@ -653,23 +685,62 @@ impl Recipe {
     /// # Errors
     /// As [`Recipe::parse`], or the file cannot be read.
     pub fn open(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| Error::io("cannot read the recipe", path, &e))?;
-        Self::parse(&text, &path.display().to_string())
+        let place = path.display().to_string();
+        let bytes = read_limited(path, MAX_RECIPE_BYTES)?;
+        let text = String::from_utf8(bytes).map_err(|e| {
+            Error::new("the recipe cannot be read")
+                .at(&place)
+                .expected("a text in UTF-8")
+                .found(e.to_string())
+                .hint("is this the recipe?")
+        })?;
+        Self::parse(&text, &place)
     }
 
-    /// Checks ranges of the training settings.
+    /// Checks all that can be checked before the data is read.
     ///
     /// # Errors
     /// Names the first key out of range.
     pub fn validate(&self) -> Result<()> {
+        let mut model = self.model.resolve().map_err(|e| e.within("model"))?;
+        // The tokenizer will say; here only the other sizes are looked at.
+        (model.source_vocab_size, model.target_vocab_size) = (1, 1);
+        model.validate().map_err(|e| e.within("model"))?;
+        let d = &self.data;
+        if d.max_tokens == 0 {
+            return out_of_range("data.max_tokens", "at least 1", "0".into());
+        }
+        if !(d.max_ratio >= 1.0 && d.max_ratio.is_finite()) {
+            return out_of_range(
+                "data.max_ratio",
+                "a finite number, at least 1",
+                d.max_ratio.to_string(),
+            );
+        }
+        self.validate_training()
+    }
+
+    fn validate_training(&self) -> Result<()> {
         let t = &self.training;
         let refuse = |key: &str, expected: &str, found: String| {
-            Err(Error::new("a training setting is out of range")
-                .at(format!("training.{key}"))
-                .expected(expected)
-                .found(found))
+            out_of_range(&format!("training.{key}"), expected, found)
         };
+        if let Some(minutes) = t.max_minutes.filter(|m| !(*m > 0.0 && m.is_finite())) {
+            return refuse(
+                "max_minutes",
+                "a finite number above 0",
+                minutes.to_string(),
+            );
+        }
+        for (key, value, limit) in [
+            ("valid_beam_size", t.valid_beam_size, 1024),
+            ("accumulate", t.accumulate, 1 << 20),
+            ("batch_tokens", t.batch_tokens, 1 << 30),
+        ] {
+            if value > limit {
+                return refuse(key, &format!("at most {limit}"), value.to_string());
+            }
+        }
         for (key, value) in [
             ("shards", t.shards),
             ("batch_tokens", t.batch_tokens),
@@ -713,6 +784,14 @@ impl Recipe {
     }
 }
 
+fn out_of_range(key: &str, expected: &str, found: String) -> Result<()> {
+    Err(Error::new("a setting of the recipe is out of range")
+        .at(key)
+        .expected(expected)
+        .found(found)
+        .hint("leave the setting out for its default"))
+}
+
 /// Turns a TOML error into ours: file and line, and for an unknown key the nearest known one.
 fn toml_error(error: &toml::de::Error, text: &str, place: &str) -> Error {
     let line = error
@@ -730,7 +809,9 @@ fn toml_error(error: &toml::de::Error, text: &str, place: &str) -> Error {
         }
         _ => Error::new("the recipe cannot be read")
             .at(place)
-            .found(message.to_string()),
+            .expected("TOML, each value of its setting's type")
+            .found(message.to_string())
+            .hint("README.md shows a recipe; texts stand in quotes, numbers do not"),
     }
 }
 

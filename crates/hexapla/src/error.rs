@@ -1,6 +1,7 @@
 //! One error type for the whole library: what failed, where, what was expected, what was found, and a hint.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::Path;
 
 /// The library's result.
@@ -38,17 +39,58 @@ impl Error {
         }))
     }
 
-    /// An error from the operating system about the file or folder `path`.
+    /// An error from the operating system about the file or folder `path`, with what usually helps.
     pub fn io(what: impl Into<String>, path: &Path, error: &std::io::Error) -> Self {
+        let (expected, hint) = match error.kind() {
+            ErrorKind::NotFound => (
+                "a file or folder of this name",
+                "check the spelling, and the folder that you are in",
+            ),
+            ErrorKind::IsADirectory => ("a file", "name a file inside of this folder"),
+            ErrorKind::NotADirectory | ErrorKind::AlreadyExists => (
+                "folders on the whole way to it",
+                "a part of this path is a file; choose another path",
+            ),
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => (
+                "a place that this user may use",
+                "change its permissions, or choose another place",
+            ),
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => (
+                "room on the disk",
+                "free some space on this disk and try again",
+            ),
+            ErrorKind::UnexpectedEof => {
+                ("a longer file", "it ends early: copy or download it again")
+            }
+            _ => (
+                "a file or folder that can be used",
+                "the operating system refused; check the disk and the path",
+            ),
+        };
+        // Without the name of the temporary file that stood for `path`.
+        let found = error.to_string();
+        let cause = found.split(" at path \"").next().unwrap_or_default();
         Error::new(what)
             .at(path.display().to_string())
-            .found(error.to_string())
+            .expected(expected)
+            .found(cause)
+            .hint(hint)
     }
 
     /// Where: a file and line, a configuration key, a tensor's name. Replaces an earlier place.
     #[must_use]
     pub fn at(mut self, place: impl Into<String>) -> Self {
         self.0.place = Some(place.into());
+        self
+    }
+
+    /// Puts `outer`, such as a file, before the place that is named already.
+    #[must_use]
+    pub fn within(mut self, outer: impl fmt::Display) -> Self {
+        self.0.place = Some(match self.0.place.take() {
+            Some(inner) => format!("{outer}, {inner}"),
+            None => outer.to_string(),
+        });
         self
     }
 
@@ -107,10 +149,12 @@ pub fn unknown_name(what: &str, wrong: &str, known: &[&str]) -> Error {
         .map(|name| (strsim::damerau_levenshtein(wrong, name), *name))
         .min()
         .filter(|(distance, name)| *distance <= 2.max(name.len() / 3));
-    let error = Error::new(format!("unknown {what}")).found(format!("`{wrong}`"));
+    let error = Error::new(format!("unknown {what}"))
+        .expected(format!("one of {}", known.join(", ")))
+        .found(format!("`{wrong}`"));
     match nearest {
         Some((_, name)) => error.hint(format!("did you mean `{name}`?")),
-        None => error.hint(format!("known: {}", known.join(", "))),
+        None => error.hint("check the spelling"),
     }
 }
 
@@ -136,6 +180,6 @@ mod tests {
         let e = unknown_name("key", "d_modle", &["d_model", "dropout"]);
         assert!(e.to_string().contains("`d_model`"));
         let e = unknown_name("key", "zzzzzzzz", &["d_model", "dropout"]);
-        assert!(e.to_string().contains("known: d_model, dropout"));
+        assert!(e.to_string().contains("one of d_model, dropout"));
     }
 }

@@ -167,7 +167,8 @@ pub fn write_folder_atomically(
         return Err(Error::new("cannot write the folder")
             .at(path.display().to_string())
             .expected("a folder, or nothing")
-            .found("a file"));
+            .found("a file")
+            .hint("name another folder"));
     }
     let temporary = builder(&hidden_name(path), 0o777)
         .tempdir_in(&parent)
@@ -227,6 +228,7 @@ pub fn read_limited(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
             .at(path.display().to_string())
             .expected(format!("at most {max_bytes} bytes"))
             .found(found)
+            .hint("is this the file that you mean?")
     };
     let file = File::open(path).map_err(failed)?;
     let length = file.metadata().map_err(failed)?.len();
@@ -326,6 +328,10 @@ fn write_error(what: &str, path: &Path, error: &io::Error) -> Error {
             "choose a folder that you may write to"
         }
         io::ErrorKind::NotFound => "create the folder first",
+        io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
+            "a part of this path is a file; choose another path"
+        }
+        io::ErrorKind::IsADirectory => "a folder has this name; choose another one",
         _ => "what was there before is untouched",
     };
     Error::io(what, path, error).hint(hint)

@@ -28,13 +28,16 @@ impl Keys {
                 map,
                 taken: Vec::new(),
             }),
-            Ok(_) => Err(Error::new("the settings cannot be read")
+            Ok(other) => Err(Error::new("the settings cannot be read")
                 .at(place)
-                .expected("a JSON object")),
+                .expected("a JSON object")
+                .found(shortened(&other))
+                .hint("copy or download the file again")),
             Err(e) => Err(Error::new("the settings cannot be read")
                 .at(place)
                 .expected("a JSON object")
-                .found(e.to_string())),
+                .found(e.to_string())
+                .hint("copy or download the file again")),
         }
     }
 
@@ -155,6 +158,7 @@ impl Keys {
     pub(crate) fn error(&self, key: &str) -> Error {
         Error::new("the model cannot be used with this setting")
             .at(format!("{}, `{key}`", self.place))
+            .hint("only a model that is computed exactly as its maker meant is run")
     }
 
     /// Refuses what was not taken.

@@ -17,6 +17,8 @@ pub const MANIFEST_FILE: &str = "manifest.json";
 /// The newest layout of the file that this program knows.
 pub const FORMAT_VERSION: u32 = 1;
 const MAX_BYTES: u64 = 16 << 20;
+const HINT: &str =
+    "copy the folder again; if you changed the file on purpose, delete manifest.json";
 
 /// One measured quality of a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -91,7 +93,9 @@ impl Manifest {
         let damaged = |found: String| {
             Error::new("the manifest cannot be used")
                 .at(folder.place(MANIFEST_FILE).display().to_string())
+                .expected("the manifest that hexapla wrote")
                 .found(found)
+                .hint(HINT)
         };
         let manifest: Manifest = serde_json::from_slice(&folder.read(MANIFEST_FILE, MAX_BYTES)?)
             .map_err(|e| damaged(e.to_string()))?;
@@ -110,21 +114,23 @@ impl Manifest {
     /// # Errors
     /// Names the first file that is missing, differs, or is used without being listed.
     pub fn verify(&self, folder: &Path) -> Result<()> {
-        let hint =
-            "copy the folder again; if you changed the file on purpose, delete manifest.json";
         let place = |name: &str| folder.join(name).display().to_string();
         for (name, expected) in &self.files {
             if !is_plain_name(name) {
                 return Err(
                     Error::new("the manifest names a file outside of its folder")
                         .at(place(MANIFEST_FILE))
-                        .found(name),
+                        .expected("names of files beside it")
+                        .found(name)
+                        .hint(HINT),
                 );
             }
             if !folder.join(name).is_file() {
                 return Err(Error::new("a file of the model is missing")
                     .at(place(name))
-                    .hint(hint));
+                    .expected("a file, as manifest.json says")
+                    .found("none")
+                    .hint(HINT));
             }
             let found = sha256_file(&folder.join(name))?;
             if !found.eq_ignore_ascii_case(expected) {
@@ -132,14 +138,16 @@ impl Manifest {
                     .at(place(name))
                     .expected(format!("SHA-256 {expected}"))
                     .found(found)
-                    .hint(hint));
+                    .hint(HINT));
             }
         }
         for name in ["config.json", GENERATION_FILE, WEIGHTS_FILE, INDEX_FILE] {
             if folder.join(name).exists() && !self.files.contains_key(name) {
                 return Err(Error::new("a file of the model has no checksum")
                     .at(place(name))
-                    .hint(hint));
+                    .expected("a line for it in manifest.json")
+                    .found("none")
+                    .hint(HINT));
             }
         }
         Ok(())

@@ -175,6 +175,12 @@ pub fn open(folder: impl Into<Folder>) -> Result<ModelFolder> {
     if !folder.exists() {
         return Err(Error::new("there is no model folder")
             .at(folder.path().display().to_string())
+            .expected("a folder")
+            .found(if folder.path().exists() {
+                "a file"
+            } else {
+                "nothing"
+            })
             .hint("name a folder that holds config.json and model.safetensors"));
     }
     let manifest = Manifest::read(folder)?;
@@ -199,6 +205,13 @@ pub fn open(folder: impl Into<Folder>) -> Result<ModelFolder> {
 fn read_settings(
     folder: &Folder,
 ) -> Result<(Family, TransformerConfig, GenerationDefaults, TensorStore)> {
+    if !folder.contains(CONFIG_FILE) {
+        return Err(Error::new("the folder holds no model")
+            .at(folder.path().display().to_string())
+            .expected(format!("{CONFIG_FILE} and {WEIGHTS_FILE}"))
+            .found(format!("no {CONFIG_FILE}"))
+            .hint("name the folder of a trained model"));
+    }
     let mut keys = Keys::read(folder, CONFIG_FILE)?;
     let found = keys.text("model_type")?.unwrap_or_default();
     let family = Family::ALL
@@ -290,6 +303,7 @@ fn read_place(place: &Place, tensors: &TensorStore) -> Result<Vec<f32>> {
                 return Err(Error::new("two tensors that should be one and the same differ")
                     .at(format!("{}, tensor `{name}`", tensors.place().display()))
                     .expected(format!("the values of `{}`", place.read.first().map_or("", String::as_str)))
+                    .found("other values")
                     .hint("if the output layer has its own table, config.json must say `tie_word_embeddings: false`"));
             }
         }

@@ -19,6 +19,7 @@ use crate::files::{Folder, write_atomically};
 pub const WEIGHTS_FILE: &str = "model.safetensors";
 /// Says in which file each tensor lies, where there are several.
 pub const INDEX_FILE: &str = "model.safetensors.index.json";
+const AGAIN: &str = "copy or download the file again";
 const MAX_HEADER_BYTES: u64 = 16 << 20;
 const READ_BYTES: usize = 1 << 20;
 
@@ -97,7 +98,9 @@ impl TensorStore {
         let damaged = |found: String| {
             Error::new("the index of the weights cannot be used")
                 .at(place.display().to_string())
+                .expected("`weight_map`: a file of this folder for each tensor")
                 .found(found)
+                .hint(AGAIN)
         };
         let index: Value = serde_json::from_slice(&folder.read(INDEX_FILE, MAX_HEADER_BYTES)?)
             .map_err(|e| damaged(e.to_string()))?;
@@ -141,7 +144,9 @@ impl TensorStore {
             if self.tensors.insert(name.clone(), entry).is_some() {
                 return Err(Error::new("a tensor is in two files")
                     .at(place.display().to_string())
-                    .found(name));
+                    .expected("each tensor in one file")
+                    .found(name)
+                    .hint(AGAIN));
             }
         }
         Ok(())
@@ -216,7 +221,9 @@ impl TensorStore {
     }
 
     fn error(&self, what: &str, name: &str) -> Error {
-        Error::new(what).at(format!("{}, tensor `{name}`", self.place.display()))
+        Error::new(what)
+            .at(format!("{}, tensor `{name}`", self.place.display()))
+            .hint("does config.json belong to these weights?")
     }
 }
 
@@ -228,7 +235,7 @@ fn read_header(folder: &Folder, name: &str) -> Result<(u64, Metadata)> {
             .at(path.display().to_string())
             .expected(expected)
             .found(found)
-            .hint("copy or download the file again")
+            .hint(AGAIN)
     };
     let failed = |e: io::Error| Error::io("cannot read the weights", path, &e);
     let (mut file, length) = folder.open(name)?;

@@ -150,6 +150,8 @@ impl Engine {
         for (i, (source, target)) in pairs.iter().enumerate() {
             self.check(i, "source", source, c.source_vocab_size)?;
             self.check(i, "target", target, c.target_vocab_size)?;
+            // The decoder is fed the start token as well.
+            self.check_length(i, "target", target.len() + 1)?;
         }
         let batches = batches(
             pairs.iter().map(|(s, t)| s.len().max(t.len() + 1)),
@@ -240,8 +242,10 @@ impl Engine {
         let c = self.model.config();
         if source.len() != target.len() {
             return Err(Error::new("source and target do not pair up")
-                .expected(format!("{} decoder inputs", source.len()))
-                .found(target.len().to_string()));
+                .at("decoder_input_ids")
+                .expected(format!("{}, one for each of input_ids", source.len()))
+                .found(target.len().to_string())
+                .hint("each sentence has one list in both"));
         }
         for (i, (source, target)) in source.iter().zip(target).enumerate() {
             self.check(i, "input_ids", source, c.source_vocab_size)?;
@@ -271,15 +275,22 @@ impl Engine {
                 .found(id.to_string())
                 .hint("use the tokenizer that belongs to this model"));
         }
-        if ids.len() > self.max_tokens() || (ids.is_empty() && side == "source") {
-            return Err(
-                Error::new("a sentence has a length that the model cannot take")
-                    .at(place())
-                    .expected(format!("1 to {} tokens", self.max_tokens()))
-                    .found(format!("{} tokens", ids.len())),
-            );
+        // A prefix and a target to score may be empty: the start token is fed before them.
+        let needed = matches!(side, "source" | "input_ids" | "decoder_input_ids");
+        self.check_length(number, side, ids.len().max(usize::from(!needed)))
+    }
+
+    fn check_length(&self, number: usize, side: &str, tokens: usize) -> Result<()> {
+        if (1..=self.max_tokens()).contains(&tokens) {
+            return Ok(());
         }
-        Ok(())
+        Err(
+            Error::new("a sentence has a length that the model cannot take")
+                .at(format!("sentence {}, {side}", number + 1))
+                .expected(format!("1 to {} tokens", self.max_tokens()))
+                .found(format!("{tokens} tokens"))
+                .hint("leave out what is empty, and cut what is longer into sentences"),
+        )
     }
 }
 

@@ -190,6 +190,7 @@ pub(super) fn refuse(key: &str, expected: &str, found: impl ToString) -> Error {
         .at(key)
         .expected(expected)
         .found(found.to_string())
+        .hint("leave the setting out for its default")
 }
 
 /// One sentence to search for. The model knows its source already.

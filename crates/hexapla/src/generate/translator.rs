@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::engine::{Engine, Request};
 use super::{Alignment, Hypothesis, SearchOptions};
 use crate::config::ComputeType;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files::Folder;
 use crate::formats::{self, Family, generation::GenerationDefaults};
 use crate::text::segment::{join_translated, segment, split_long};
@@ -88,6 +88,22 @@ impl Translator {
         Ok(ids)
     }
 
+    /// The ids of a text that a translation is to start with.
+    ///
+    /// # Errors
+    /// The tokenizer cannot take the text, or it leaves the model no room to go on.
+    pub fn prefix_ids(&self, text: &str) -> Result<Vec<u32>> {
+        let ids = self.tokenizers.target.encode(text)?;
+        if ids.len() >= self.engine.max_tokens() {
+            return Err(Error::new("a target prefix is too long")
+                .at("prefix")
+                .expected(format!("fewer than {} tokens", self.engine.max_tokens()))
+                .found(format!("{} tokens", ids.len()))
+                .hint("shorten the prefix, or cut the line into sentences"));
+        }
+        Ok(ids)
+    }
+
     /// Translates each of `lines`: for each the `n_best` translations, best first. `prefixes` gives target text that a
     /// line's first sentence starts with, by line number.
     ///
@@ -103,7 +119,9 @@ impl Translator {
         let mut cut = Vec::with_capacity(lines.len());
         for (number, line) in lines.iter().enumerate() {
             let prefix = match prefixes.get(&number) {
-                Some(text) => self.tokenizers.target.encode(text)?,
+                Some(text) => self
+                    .prefix_ids(text)
+                    .map_err(|e| e.at(format!("prefix of line {}", number + 1)))?,
                 None => Vec::new(),
             };
             cut.push(self.cut(line.as_ref(), prefix, options, &mut requests)?);
@@ -196,7 +214,7 @@ impl Translator {
             .flatten()
             .map(|r| found[*r].len())
             .max()
-            .unwrap_or(1);
+            .unwrap_or(wanted);
         (0..wanted.min(available.max(1)))
             .map(|n| self.join_nth(line, requests, found, options, n))
             .collect()

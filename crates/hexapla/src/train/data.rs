@@ -86,8 +86,10 @@ impl Data {
         let (kept, filters) = select(&train, Some(lengths), &recipe.data);
         if kept.is_empty() {
             return Err(Error::new("no sentence pair is left to train on")
+                .at("data")
                 .expected("at least one pair that passes the filters")
-                .found(filters.to_string()));
+                .found(filters.to_string())
+                .hint("see [data] in the recipe: max_tokens, max_ratio, remove_duplicates"));
         }
         let (mut source, mut target) = (source, target);
         let take = |side: &mut Vec<Vec<u32>>, i: usize| {
@@ -151,6 +153,7 @@ impl Data {
         let eos = target.eos_id().filter(|id| source.eos_id() == Some(*id));
         c.eos_token_id = eos.ok_or_else(|| {
             Error::new("the tokenizer has no end token")
+                .at("tokenizer")
                 .expected("`</s>`, with one id on both sides")
                 .found("none")
                 .hint("train one with `hexapla tokenizer train`")

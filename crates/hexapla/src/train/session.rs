@@ -23,6 +23,9 @@ use crate::weights::Weights;
 /// Source tokens of a batch in validation.
 const BATCH_TOKENS: usize = 2048;
 
+/// Most parameters that are trained: 32 GiB in f32, before gradients and moments.
+const MAX_PARAMETERS: usize = 1 << 33;
+
 /// A training in a folder.
 #[derive(Debug)]
 pub struct Session {
@@ -58,8 +61,27 @@ impl Session {
         data: impl FnOnce(&Path) -> Result<Data>,
     ) -> Result<Self> {
         let inner = folder.join("training");
-        std::fs::create_dir_all(&inner)
-            .map_err(|e| Error::io("cannot make the training folder", &inner, &e))?;
+        let made = inner
+            .ancestors()
+            .take_while(|path| !path.as_os_str().is_empty() && !path.exists())
+            .last();
+        let session = Self::prepare(recipe, folder, &inner, command, data);
+        if let (Err(_), Some(made)) = (&session, made) {
+            // What was refused leaves nothing behind that the corrected command would stumble over.
+            let _ = std::fs::remove_dir_all(made);
+        }
+        session
+    }
+
+    fn prepare(
+        recipe: Recipe,
+        folder: &Path,
+        inner: &Path,
+        command: &str,
+        data: impl FnOnce(&Path) -> Result<Data>,
+    ) -> Result<Self> {
+        std::fs::create_dir_all(inner)
+            .map_err(|e| Error::io("cannot make the training folder", inner, &e))?;
         let text = toml::to_string(&recipe)
             .map_err(|e| Error::new("the recipe cannot be written").found(e.to_string()))?;
         let place = inner.join("recipe.toml");
@@ -67,14 +89,24 @@ impl Session {
             Ok(old) if old != text => {
                 return Err(Error::new("the folder holds a training of another recipe")
                     .at(place.display().to_string())
+                    .expected("the recipe and the flags that it was started with")
+                    .found("others")
                     .hint("name another folder with --output, or remove this one"));
             }
             Ok(_) => {}
             Err(_) => write_atomically(&place, |w| w.write_all(text.as_bytes()))?,
         }
-        let data = data(&inner)?;
+        let data = data(inner)?;
         let model = Transformer::new(data.model_config(&recipe)?)?;
-        let trainer = Trainer::open(&inner, recipe.training.clone(), model)?;
+        // Checked before the memory is asked for.
+        if model.index().len() > MAX_PARAMETERS {
+            return Err(Error::new("the model is too large to train")
+                .at("model: d_model, layers, feed_forward; tokenizer.vocab_size")
+                .expected(format!("at most {MAX_PARAMETERS} parameters"))
+                .found(model.index().len().to_string())
+                .hint("choose smaller sizes"));
+        }
+        let trainer = Trainer::open(inner, recipe.training.clone(), model)?;
         Ok(Session {
             recipe,
             folder: folder.to_path_buf(),

@@ -122,9 +122,23 @@ impl<R: BufRead> Lines<R> {
     }
 
     fn cannot_read(&self, error: &std::io::Error) -> Error {
-        Error::new("cannot read the text")
-            .at(self.place())
-            .found(error.to_string())
+        Error::io("cannot read the text", Path::new(&self.place()), error)
+    }
+
+    /// The same lines from a reader whose type is left open.
+    pub fn boxed<'a>(self) -> Lines<Box<dyn BufRead + 'a>>
+    where
+        R: 'a,
+    {
+        Lines {
+            reader: Box::new(self.reader),
+            name: self.name,
+            number: self.number,
+            offset: self.offset,
+            failed: self.failed,
+            bom: self.bom,
+            carriage_returns: self.carriage_returns,
+        }
     }
 
     /// Counts the bytes up to the line's end without keeping them.
@@ -163,14 +177,18 @@ impl<R: BufRead> Iterator for Lines<R> {
 }
 
 /// Opens the text file `path`.
-pub(super) fn open(path: &Path) -> Result<Lines<BufReader<File>>> {
+///
+/// # Errors
+/// There is no such file, or it is a folder.
+pub fn open_lines(path: &Path) -> Result<Lines<BufReader<File>>> {
     let fail = |e: std::io::Error| Error::io("cannot read the text", path, &e);
     let file = File::open(path).map_err(fail)?;
     if file.metadata().map_err(fail)?.is_dir() {
         return Err(Error::new("cannot read the text")
             .at(path.display().to_string())
             .expected("a file")
-            .found("a folder"));
+            .found("a folder")
+            .hint("name a file inside of this folder"));
     }
     Ok(Lines::new(
         BufReader::with_capacity(1 << 16, file),
@@ -183,7 +201,7 @@ pub(super) fn open(path: &Path) -> Result<Lines<BufReader<File>>> {
 /// # Errors
 /// The file cannot be read, or a line is not UTF-8, holds NUL or is longer than [`MAX_LINE_BYTES`]: file and line are named.
 pub fn read_lines(path: &Path) -> Result<Vec<String>> {
-    open(path)?.collect()
+    open_lines(path)?.collect()
 }
 
 #[cfg(test)]

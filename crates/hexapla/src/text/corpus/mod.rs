@@ -7,5 +7,5 @@ mod pairs;
 
 pub use audit::{Audit, SideAudit};
 pub use filter::{FilterReport, TokenLengths, select};
-pub use lines::{Lines, MAX_LINE_BYTES, read_lines};
+pub use lines::{Lines, MAX_LINE_BYTES, open_lines, read_lines};
 pub use pairs::SentencePairs;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::lines::{Lines, open};
+use super::lines::{Lines, open_lines};
 use crate::config::DataTable;
 use crate::error::{Error, Result};
 
@@ -26,10 +26,10 @@ impl SentencePairs {
     /// A file cannot be read or is empty, the numbers of lines differ, or as [`super::read_lines`].
     pub fn from_files(source: &Path, target: &Path) -> Result<Self> {
         let mut pairs = SentencePairs::default();
-        let mut lines = open(source)?;
+        let mut lines = open_lines(source)?;
         pairs.source = lines.by_ref().collect::<Result<_>>()?;
         pairs.note(&lines);
-        let mut lines = open(target)?;
+        let mut lines = open_lines(target)?;
         pairs.target = lines.by_ref().collect::<Result<_>>()?;
         pairs.note(&lines);
         for (path, side) in [(source, &pairs.source), (target, &pairs.target)] {
@@ -55,7 +55,7 @@ impl SentencePairs {
     /// The file cannot be read or is empty, a line has one column, or as [`super::read_lines`].
     pub fn from_tsv(path: &Path, reverse: bool) -> Result<Self> {
         let mut pairs = SentencePairs::default();
-        let mut lines = open(path)?;
+        let mut lines = open_lines(path)?;
         while let Some(line) = lines.next() {
             let line = line?;
             let mut columns = line.split('\t');
@@ -63,7 +63,8 @@ impl SentencePairs {
                 return Err(Error::new("a line is not a sentence pair")
                     .at(lines.place())
                     .expected("2 columns with a tab between them")
-                    .found("1 column"));
+                    .found("1 column")
+                    .hint("separate source and target with one tab"));
             };
             let (source, target) = if reverse {
                 (second, first)
@@ -97,6 +98,7 @@ impl SentencePairs {
                 .at("data")
                 .expected("`tsv`, or `source` and `target`")
                 .found("none of them")
+                .hint("name the data in the recipe, or with --tsv, or with --source and --target")
         })
     }
 
@@ -124,7 +126,8 @@ impl SentencePairs {
             (_, Some(_)) => Err(Error::new("the data is named twice")
                 .at(format!("data.{both}"))
                 .expected(format!("`{both}`, or `{source}` and `{target}`"))
-                .found("both")),
+                .found("both")
+                .hint("leave one of them out")),
             ((one, _), None) => {
                 let (found, missing) = if one.is_some() {
                     (source, target)
@@ -134,7 +137,8 @@ impl SentencePairs {
                 Err(Error::new("one side of the data is not named")
                     .at(format!("data.{missing}"))
                     .expected(format!("`{source}` and `{target}`"))
-                    .found(format!("only `{found}`")))
+                    .found(format!("only `{found}`"))
+                    .hint("name the file with the other side's sentences"))
             }
         }
     }
@@ -192,6 +196,7 @@ fn empty(path: &Path) -> Error {
         .at(path.display().to_string())
         .expected("at least one line")
         .found("0 bytes of text")
+        .hint("is this the file that you mean?")
 }
 
 #[cfg(test)]

@@ -21,7 +21,8 @@ pub(super) fn read(path: &Path) -> Result<Vec<(String, String)>> {
             Err(Error::new("cannot read subword-nmt merges")
                 .at(format!("{}, line {}", path.display(), number + 1))
                 .expected(expected)
-                .found(format!("`{}`", line.chars().take(60).collect::<String>())))
+                .found(format!("`{}`", line.chars().take(60).collect::<String>()))
+                .hint("`subword-nmt learn-bpe` writes such files"))
         };
         if number == 0 {
             if line.trim_end() != "#version: 0.2" {

@@ -1,7 +1,6 @@
 //! Reading and writing `tokenizer.json`: nothing in it is trusted.
 
 use std::collections::HashSet;
-use std::io::Write;
 use std::path::Path;
 
 use serde_json::Value;
@@ -22,7 +21,7 @@ impl Tokenizer {
     /// The file is missing, too large, not UTF-8, or no valid tokenizer.
     pub fn open(path: &Path) -> Result<Self> {
         let bytes = read_limited(path, MAX_BYTES)?;
-        Self::from_bytes(&bytes).map_err(|e| e.at(path.display().to_string()))
+        Self::from_bytes(&bytes).map_err(|e| e.within(path.display()))
     }
 
     /// Reads the file `name` of `folder`.
@@ -31,7 +30,7 @@ impl Tokenizer {
     /// As [`Tokenizer::open`].
     pub fn open_in(folder: &Folder, name: &str) -> Result<Self> {
         let bytes = folder.read(name, MAX_BYTES)?;
-        Self::from_bytes(&bytes).map_err(|e| e.at(folder.place(name).display().to_string()))
+        Self::from_bytes(&bytes).map_err(|e| e.within(folder.place(name).display()))
     }
 
     /// Reads a `tokenizer.json` from memory.
@@ -101,6 +100,7 @@ impl Tokenizer {
 
 fn broken() -> Error {
     Error::new("the tokenizer cannot be used")
+        .hint("copy or download it again, or train one with `hexapla tokenizer train`")
 }
 
 /// Refuses what the `tokenizers` crate would accept and then panic on.
@@ -246,31 +246,4 @@ fn marker(value: &Value) -> Marker {
     } else {
         Marker::Own
     }
-}
-
-/// Writes a file so that a reader finds the old one or the new one, never a part.
-pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let fail = |e: &std::io::Error| Error::io("cannot write the tokenizer", path, e);
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|e| fail(&e))?;
-    file.write_all(bytes).map_err(|e| fail(&e))?;
-    file.as_file().sync_all().map_err(|e| fail(&e))?;
-    make_readable(file.as_file()).map_err(|e| fail(&e))?;
-    file.persist(path).map_err(|e| fail(&e.error))?;
-    Ok(())
-}
-
-/// Temporary files are private; a tokenizer is not.
-#[cfg(unix)]
-fn make_readable(file: &std::fs::File) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    file.set_permissions(std::fs::Permissions::from_mode(0o644))
-}
-
-#[cfg(not(unix))]
-fn make_readable(_: &std::fs::File) -> std::io::Result<()> {
-    Ok(())
 }

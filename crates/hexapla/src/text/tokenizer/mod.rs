@@ -28,6 +28,7 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
+use crate::files::write_atomically;
 pub use pair::Tokenizers;
 pub use stats::{Split, TokenizerStats};
 
@@ -93,7 +94,8 @@ impl Tokenizer {
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let encoding = guarded("cannot tokenise the text", || {
             self.inner.encode_fast(text, false)
-        })?;
+        })
+        .map_err(|e| e.at(format!("`{}`", text.chars().take(40).collect::<String>())))?;
         Ok(encoding
             .get_ids()
             .iter()
@@ -129,6 +131,7 @@ impl Tokenizer {
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
         if let Some(id) = ids.iter().find(|id| **id as usize >= self.vocab_size) {
             return Err(Error::new("cannot decode token ids")
+                .at("token ids")
                 .expected(format!("ids below {}", self.vocab_size))
                 .found(id.to_string())
                 .hint("use the tokenizer that made these ids"));
@@ -212,6 +215,11 @@ impl Tokenizer {
         self.inner.token_to_id(token)
     }
 
+    /// All tokens in the vocabulary's own form, in the order of their ids.
+    pub fn tokens(&self) -> impl Iterator<Item = String> {
+        (0..self.vocab_size as u32).filter_map(|id| self.id_to_token(id))
+    }
+
     /// Rows that an embedding table needs: one more than the largest id.
     pub fn vocab_size(&self) -> usize {
         self.vocab_size
@@ -273,7 +281,7 @@ impl Tokenizer {
     /// # Errors
     /// The folder is missing or cannot be written to.
     pub fn save(&self, path: &Path) -> Result<()> {
-        file::write_whole(path, self.json.as_bytes())
+        write_atomically(path, |w| w.write_all(self.json.as_bytes()))
     }
 }
 
@@ -287,8 +295,12 @@ impl Tokenizer {
 fn guarded<T>(what: &str, run: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(Error::new(what).found(error.to_string())),
+        Ok(Err(error)) => Err(Error::new(what)
+            .expected("a tokenizer.json of the `tokenizers` library")
+            .found(error.to_string())
+            .hint("check where this tokenizer.json comes from")),
         Err(_) => Err(Error::new(what)
+            .expected("a tokenizer.json of the `tokenizers` library")
             .found("a tokenizer whose parts contradict each other")
             .hint("check where this tokenizer.json comes from, or train one with `hexapla tokenizer train`")),
     }

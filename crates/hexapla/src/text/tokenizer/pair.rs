@@ -4,10 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Tokenizer;
-use super::file::write_whole;
 use crate::config::TokenizerTable;
 use crate::error::{Error, Result};
-use crate::files::Folder;
+use crate::files::{Folder, write_atomically};
 
 const JOINT: &str = "tokenizer.json";
 const SOURCE: &str = "source_tokenizer.json";
@@ -85,7 +84,8 @@ impl Tokenizers {
                 "none of them"
             } else {
                 "no such folder"
-            }))
+            })
+            .hint("put the model's tokenizer there, or work with ids: `hexapla translate --input-ids`"))
     }
 
     /// Writes the files that [`Tokenizers::open_folder`] reads, and for a joint vocabulary the `tokenizer_config.json` of
@@ -97,10 +97,8 @@ impl Tokenizers {
         const CONFIG: &str = "tokenizer_config.json";
         let stale: &[&str] = if self.is_joint() {
             self.source.save(&folder.join(JOINT))?;
-            write_whole(
-                &folder.join(CONFIG),
-                self.source.config_json(max_length).as_bytes(),
-            )?;
+            let config = self.source.config_json(max_length);
+            write_atomically(&folder.join(CONFIG), |w| w.write_all(config.as_bytes()))?;
             &[SOURCE, TARGET]
         } else {
             self.source.save(&folder.join(SOURCE))?;

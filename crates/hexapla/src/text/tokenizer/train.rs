@@ -46,8 +46,10 @@ impl Tokenizer {
         let words = count_words(&cutter, texts)?;
         if words.is_empty() {
             return Err(Error::new("cannot train the tokenizer")
-                .expected("text")
-                .found("no word at all"));
+                .at("tokenizer")
+                .expected("text to learn from")
+                .found("no word at all")
+                .hint("check the files: are all of their lines empty?"));
         }
         let model = match (&table.codes, table.kind) {
             (Some(path), _) => draft.codes(&codes::read(path)?, &words),
@@ -72,7 +74,8 @@ fn check(table: &TokenizerTable) -> Result<()> {
         Err(Error::new("a tokenizer setting is out of range")
             .at(format!("tokenizer.{key}"))
             .expected(expected)
-            .found(found))
+            .found(found)
+            .hint("leave the setting out for its default"))
     };
     let coverage = table.character_coverage;
     if !(coverage > 0.0 && coverage <= 1.0) {
@@ -142,7 +145,8 @@ impl<'a> Draft<'a> {
                     "at least {least}: {} special tokens, {fixed} bytes and some pieces",
                     self.special.len()
                 ))
-                .found(self.table.vocab_size.to_string()));
+                .found(self.table.vocab_size.to_string())
+                .hint("ask for more pieces; 8000 suit most data"));
         }
         Ok(self.table.vocab_size - self.special.len() - fixed)
     }
