@@ -1,5 +1,6 @@
 //! The `hexapla` command: one file for each of its commands.
 
+mod demo;
 mod evaluate;
 mod logits;
 mod model;

@@ -110,7 +110,7 @@ fn settings(max_steps: usize) -> TrainingTable {
 fn train(folder: &std::path::Path, threads: usize, stop: usize) -> (Vec<u64>, Weights) {
     let mut trainer = Trainer::open(folder, settings(stop), model(32, 1, 50)).unwrap();
     let mut losses = Losses(Vec::new());
-    let mut none = |_: &Transformer, _: &Weights| -> Result<Validation> {
+    let mut none = |_: &Transformer, _: &Weights| -> Result<Option<Validation>> {
         unreachable!("no validation is due")
     };
     in_pool(threads, || {
@@ -152,7 +152,7 @@ fn a_gradient_that_is_not_finite_stops_the_run_in_the_end() {
         ..settings(50)
     };
     let mut trainer = Trainer::open(place.path(), t, model(32, 1, 50)).unwrap();
-    let mut none = |_: &Transformer, _: &Weights| -> Result<Validation> {
+    let mut none = |_: &Transformer, _: &Weights| -> Result<Option<Validation>> {
         unreachable!("no validation is due")
     };
     let mut losses = Losses(Vec::new());
