@@ -5,10 +5,11 @@
 // The moments of the stops differ from run to run; they are printed, and every one must do.
 
 use std::fs;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -161,8 +162,7 @@ fn assert_tidy(place: &Place, output: &Path) {
 
 /// Different at each call and in each process.
 fn random(below: u64) -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    now.as_nanos() as u64 / 1000 % below
+    RandomState::new().build_hasher().finish() % below
 }
 
 fn send(child: &Child, signal: Signal) {
@@ -195,6 +195,8 @@ enum Moment {
     Name(&'static str, u64),
     /// So many further steps are in the log.
     Steps(usize),
+    /// The next step that a validation follows is in the log.
+    Validation,
 }
 
 impl Moment {
@@ -217,6 +219,10 @@ impl Moment {
                     beside().iter().any(|p| p.starts_with(output) || hidden(p))
                 });
                 std::thread::sleep(Duration::from_micros(*later));
+            }
+            Moment::Validation => {
+                let next = (steps(output) / 20 + 1) * 20;
+                wait_until(child, || steps(output) >= next);
             }
             Moment::Steps(n) => {
                 let before = steps(output);
@@ -244,7 +250,7 @@ fn a_killed_run_goes_on_as_if_nothing_had_happened() {
             0 => Moment::Name(".state.checkpoint.partial-", random(500)),
             1 => Moment::Name(".partial-", random(2000)),
             2 => Moment::Name(".checkpoint.partial-", 0),
-            3 => Moment::Steps(1 + random(12) as usize),
+            3 => Moment::Validation,
             _ => Moment::Milliseconds(20 + random(150)),
         });
     }
@@ -365,7 +371,7 @@ fn a_signal_saves_and_the_run_goes_on_from_there() {
 }
 
 #[test]
-fn a_signal_ends_a_validation_soon() {
+fn a_validation_can_be_killed_and_ends_soon_at_a_signal() {
     let mut place = Place::new();
     // The validation after the first step takes far longer than all else: 500 sentences, with a wide beam.
     place.write_recipe(
@@ -374,6 +380,11 @@ fn a_signal_ends_a_validation_soon() {
     );
     place.recipe = "slow.toml";
     let output = place.path("slow");
+    // Killed in it: nothing is saved yet.
+    let status = stop(&place, &output, &Moment::Steps(1), Signal::KILL);
+    assert_eq!(status.signal(), Some(9));
+    assert!(!output.join("training/state.checkpoint").exists());
+    fs::remove_file(output.join("training/log.jsonl")).unwrap();
     let status = stop(&place, &output, &Moment::Steps(1), Signal::TERM);
     assert_eq!(status.code(), Some(143));
     let state = text(&fs::read(output.join("training/state.checkpoint")).unwrap());
@@ -481,15 +492,16 @@ fn a_full_disk_leaves_the_checkpoint() {
     for room in [saved.len() / 2, saved.len() + 5000, 0] {
         fs::write(disk.join("ballast"), vec![0; free().saturating_sub(room)]).unwrap();
         let out = place.run(&output);
-        println!("{room} bytes free: {}", text(&out.stderr));
-        assert_eq!(out.status.code(), Some(1));
         let e = text(&out.stderr);
+        let e = e.split_once("error: ").unwrap().1;
+        println!("{room} bytes free: {e}");
+        assert_eq!(out.status.code(), Some(1));
         assert!(
             e.contains("os error 28") && e.contains("hint: free some space"),
             "{e}"
         );
         fs::remove_file(disk.join("ballast")).unwrap();
-        assert!(state.exists());
+        assert!(fs::read(&state).unwrap() == saved);
     }
     place.finish(&output);
     assert!(result(&output) == result(&whole));
