@@ -44,7 +44,7 @@ pub(crate) fn run(args: LogitsArgs) -> Result<()> {
     };
     let (source, target) = (ids("input_ids")?, ids("decoder_input_ids")?);
     let opened = formats::open(&args.model)?;
-    let engine = Engine::new(Transformer::new(opened.config)?, opened.weights);
+    let engine = Engine::new(opened.model().clone(), opened.prepare(args.compute_type)?);
     let logits = engine
         .logits(&source, &target)
         .map_err(|e| e.within(args.input.display()))?;

@@ -1,6 +1,7 @@
 //! The `hexapla` command: one file for each of its commands.
 
 mod console;
+mod demo;
 mod evaluate;
 mod logits;
 mod model;

@@ -3,18 +3,18 @@
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
-use hexapla::config::{Metric, ModelTable, Precision, Recipe, TokenizerKind};
+use crate::demo;
+use hexapla::config::{Precision, Recipe, TrainingTable};
 use hexapla::error::{Error, Result};
-use hexapla::text::corpus::SentencePairs;
-use hexapla::text::numerals;
 use hexapla::train::data::Data;
 use hexapla::train::progress::{Point, Progress, Validation};
 use hexapla::train::session::{Outcome, Session};
 use hexapla::train::shards::StepReport;
 use hexapla::train::tensorboard::TensorBoard;
 use hexapla::train::trainer::{Ended, Watcher};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 
 use crate::console::{broken, say};
 
@@ -60,7 +60,7 @@ impl TrainArgs {
     fn recipe(&self) -> Result<Recipe> {
         let mut recipe = match &self.config {
             Some(path) => Recipe::open(path)?,
-            None if self.demo => demo_recipe(),
+            None if self.demo => demo::recipe(),
             None => Recipe::default(),
         };
         if self.tsv.is_some() || self.source.is_some() {
@@ -81,56 +81,8 @@ impl TrainArgs {
     }
 }
 
-/// The recipe of `--demo`.
-fn demo_recipe() -> Recipe {
-    let mut recipe = Recipe {
-        model: ModelTable {
-            preset: Some("tiny".into()),
-            layers: Some(2),
-            dropout: Some(0.0),
-            ..ModelTable::default()
-        },
-        ..Recipe::default()
-    };
-    recipe.data.max_tokens = 200;
-    recipe.tokenizer.kind = TokenizerKind::Bpe;
-    recipe.tokenizer.vocab_size = 400;
-    recipe.tokenizer.character_coverage = 1.0;
-    let t = &mut recipe.training;
-    (t.batch_tokens, t.learning_rate, t.warmup_steps) = (4096, 2e-3, 400);
-    (t.max_steps, t.max_minutes) = (3000, Some(4.0));
-    (t.valid_every, t.save_every, t.patience) = (250, 250, 0);
-    t.metric = Metric::Chrf;
-    recipe
-}
-
-fn demo_data(recipe: &Recipe, folder: &Path) -> Result<Data> {
-    let made = numerals::pairs(recipe.training.seed, 20_000, 500)?;
-    let both = |pairs: &[numerals::NumeralPair]| {
-        let mut text = SentencePairs::default();
-        for p in pairs {
-            text.source.extend([
-                format!(">>en<< {}", p.chinese),
-                format!(">>zh<< {}", p.english),
-            ]);
-            text.target.extend([p.english.clone(), p.chinese.clone()]);
-        }
-        text
-    };
-    Data::from_pairs(
-        recipe,
-        both(&made.training),
-        Some(both(&made.held_out)),
-        folder,
-        Default::default(),
-    )
-}
-
 pub(crate) fn run(args: TrainArgs) -> Result<ExitCode> {
-    let mut recipe = args.recipe()?;
-    if args.demo {
-        recipe.tokenizer.special_tokens = vec![">>en<<".into(), ">>zh<<".into()];
-    }
+    let recipe = args.recipe()?;
     let command = std::iter::once("hexapla".to_string())
         .chain(std::env::args().skip(1))
         .collect::<Vec<_>>()
@@ -139,7 +91,7 @@ pub(crate) fn run(args: TrainArgs) -> Result<ExitCode> {
     let for_data = recipe.clone();
     let mut session = Session::open(recipe.clone(), &args.output, &command, |folder| {
         if demo {
-            demo_data(&for_data, folder)
+            demo::data(&for_data, folder)
         } else {
             Data::prepare(&for_data, folder)
         }
@@ -169,6 +121,9 @@ pub(crate) fn run(args: TrainArgs) -> Result<ExitCode> {
         return Ok(ExitCode::from(128u8.wrapping_add(signal as u8)));
     }
     tell(&outcome, &args.output).map_err(broken)?;
+    if demo && outcome.saved.is_some() {
+        demo::test(&recipe, &args.output)?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -188,11 +143,16 @@ fn tell(outcome: &Outcome, folder: &Path) -> std::io::Result<()> {
     out.flush()
 }
 
-/// Shows a bar on a terminal and lines elsewhere, and writes TensorBoard's file.
+/// Seconds between two lines about the steps where there is no bar.
+const LINE_EVERY: u64 = 60;
+
+/// Shows a bar on a terminal and a few lines elsewhere, and writes TensorBoard's file.
 struct Console {
     bar: ProgressBar,
     board: TensorBoard,
+    training: TrainingTable,
     latest: Option<Point>,
+    last_line: Instant,
     error: Option<Error>,
 }
 
@@ -203,7 +163,7 @@ impl Console {
         } else {
             ProgressBar::hidden()
         };
-        let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} {eta} left");
+        let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.set_position(done);
         let folder = folder.join("training").join("tensorboard");
@@ -215,7 +175,9 @@ impl Console {
         Ok(Console {
             bar,
             board,
+            training: recipe.training.clone(),
             latest: None,
+            last_line: Instant::now(),
             error: None,
         })
     }
@@ -231,14 +193,35 @@ impl Console {
     }
 }
 
+/// Seconds until the steps or the minutes are used up, whichever comes first. Early stopping may come before.
+fn seconds_left(t: &TrainingTable, progress: &Progress) -> f64 {
+    let steps = (t.max_steps as f64 - progress.step as f64).max(0.0);
+    let by_steps = progress.seconds / (progress.step as f64).max(1.0) * steps;
+    let by_time = t
+        .max_minutes
+        .map(|m| (m * 60.0 - progress.seconds).max(0.0));
+    by_time.map_or(by_steps, |by_time| by_steps.min(by_time))
+}
+
 impl Watcher for Console {
     fn step(&mut self, progress: &Progress, _report: &StepReport, rate: f32) {
         self.bar.set_position(progress.step);
-        if let Some(p) = &self.latest {
-            let message = format!(
-                "loss {:.3} rate {rate:.1e} {:.0} tokens/s",
-                p.loss, p.tokens_per_second
-            );
+        let line_is_due = self.bar.is_hidden() && self.last_line.elapsed().as_secs() >= LINE_EVERY;
+        let Some(p) = self.latest.filter(|_| line_is_due || !self.bar.is_hidden()) else {
+            return;
+        };
+        let left = Duration::try_from_secs_f64(seconds_left(&self.training, progress));
+        let message = format!(
+            "loss {:.3} rate {rate:.1e} {:.0} tokens/s, {} left",
+            p.loss,
+            p.tokens_per_second,
+            HumanDuration(left.unwrap_or_default())
+        );
+        if line_is_due {
+            let (step, most) = (progress.step, self.training.max_steps);
+            self.note(&format!("step {step} of {most}: {message}"));
+            self.last_line = Instant::now();
+        } else {
             self.bar.set_message(message);
         }
     }
@@ -254,13 +237,15 @@ impl Watcher for Console {
     fn validation(&mut self, v: &Validation, best: bool) {
         let mark = if best { " (best)" } else { "" };
         let line = format!(
-            "step {}: loss {:.4}, perplexity {:.2}, BLEU {:.2}, chrF {:.2}{mark}",
-            v.step, v.loss, v.perplexity, v.bleu, v.chrf
+            "step {}: loss {:.4}, perplexity {:.2}, BLEU {:.2}, chrF {:.2}, exact match {:.2} %{mark}",
+            v.step, v.loss, v.perplexity, v.bleu, v.chrf, v.exact_match
         );
         self.note(&line);
+        self.last_line = Instant::now();
         self.scalar("valid/loss", v.step, v.loss);
         self.scalar("valid/bleu", v.step, v.bleu);
         self.scalar("valid/chrf", v.step, v.chrf);
+        self.scalar("valid/exact_match", v.step, v.exact_match);
         let _ = self.board.flush();
     }
 

@@ -503,6 +503,8 @@ pub enum Metric {
     Bleu,
     /// chrF of real decoding.
     Chrf,
+    /// Per cent of real decoding's lines that are the reference exactly.
+    ExactMatch,
 }
 
 /// Arithmetic of the large matrix products in training. Weights, activations, gradients and sums are f32 in either.
@@ -579,7 +581,7 @@ pub struct TrainingTable {
     pub max_steps: usize,
     /// Passes over the data after which training ends.
     pub max_epochs: Option<usize>,
-    /// Minutes after which training ends.
+    /// Minutes of steps and validations after which training ends.
     pub max_minutes: Option<f64>,
     /// Adam or AdamW.
     pub optimizer: OptimizerKind,
@@ -615,6 +617,8 @@ pub struct TrainingTable {
     pub metric: Metric,
     /// Validations without progress after which training stops; 0 is never.
     pub patience: usize,
+    /// Value of the metric at which training stops, if any.
+    pub goal: Option<f64>,
     /// Beam width of validation's decoding.
     pub valid_beam_size: usize,
     /// Updates with a gradient that is not finite, in a row, after which training stops.
@@ -649,6 +653,7 @@ impl Default for TrainingTable {
             valid_every: 500,
             metric: Metric::Bleu,
             patience: 10,
+            goal: None,
             valid_beam_size: 1,
             max_skipped_steps: 20,
         }
@@ -777,6 +782,11 @@ impl Recipe {
             ("clip_norm", t.clip_norm),
         ] {
             if !(value >= 0.0 && value.is_finite()) {
+                return refuse(key, "a finite number, at least 0", value.to_string());
+            }
+        }
+        for (key, value) in [("goal", t.goal), ("max_minutes", t.max_minutes)] {
+            if let Some(value) = value.filter(|v| !(*v >= 0.0 && v.is_finite())) {
                 return refuse(key, "a finite number, at least 0", value.to_string());
             }
         }

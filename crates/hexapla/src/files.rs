@@ -130,7 +130,7 @@ pub fn write_atomically(
 ) -> Result<()> {
     let attempt = || -> io::Result<()> {
         let folder = folder_of(path);
-        let temporary = builder(&hidden_name(path), 0o666).tempfile_in(&folder)?;
+        let temporary = builder(&hidden_name(path, PARTIAL), 0o666).tempfile_in(&folder)?;
         let mut writer = BufWriter::with_capacity(1 << 20, temporary.as_file());
         write(&mut writer)?;
         writer.flush()?;
@@ -170,7 +170,7 @@ pub fn write_folder_atomically(
             .found("a file")
             .hint("name another folder"));
     }
-    let temporary = builder(&hidden_name(path), 0o777)
+    let temporary = builder(&hidden_name(path, PARTIAL), 0o777)
         .tempdir_in(&parent)
         .map_err(failed)?;
     write(temporary.path())?;
@@ -180,17 +180,69 @@ pub fn write_folder_atomically(
         let _ = temporary.keep(); // It bears its final name now.
         return sync_folder(&parent).map_err(failed);
     }
-    exchange(temporary.path(), path).map_err(failed)?;
-    sync_folder(&parent).map_err(failed)?;
-    // From here on `temporary` is the old folder, which its guard removes, but for what is kept.
-    move_kept(temporary.path(), path, keep).map_err(|e| {
-        let old = temporary.keep();
-        write_error(
-            "the new folder is complete, but files of the old one could not be moved over",
-            &old,
-            &e,
-        )
-    })
+    // The name says that the folder is complete: from here on it is never rubbish, see `recover_folder`.
+    let complete = renamed(temporary.path(), path, COMPLETE);
+    fs::rename(temporary.path(), &complete).map_err(failed)?;
+    let _ = temporary.keep();
+    exchange(&complete, path, &renamed(&complete, path, REPLACED))
+        .and_then(|()| sync_folder(&parent))
+        .map_err(failed)?;
+    let old = complete;
+    move_kept(&old, path, keep)
+        .and_then(|()| fs::remove_dir_all(&old))
+        .map_err(|e| {
+            write_error(
+                "the new folder is complete, but files of the old one could not be moved over",
+                &old,
+                &e,
+            )
+        })
+}
+
+/// Puts right what a killed [`write_folder_atomically`] left of the folder `path`: entries of the old folder that had not
+/// moved yet move over, as `keep` says for each (given where it lies and its name); unfinished folders are removed.
+///
+/// Nobody else may be writing the folder at that time.
+///
+/// # Errors
+/// The old folder's entries cannot be moved.
+pub fn recover_folder(path: &Path, keep: impl Fn(&Path, &OsStr) -> bool) -> Result<()> {
+    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    let parent = folder_of(path);
+    remove_leftovers(&parent, |of| Some(of) == path.file_name());
+    let attempt = || -> io::Result<()> {
+        for left in [REPLACED, COMPLETE]
+            .iter()
+            .flat_map(|kind| leftovers(&parent, kind))
+            .filter(|left| left.is_folder && Some(left.of.as_os_str()) == path.file_name())
+        {
+            if path.exists() {
+                move_kept(&left.path, path, |name| keep(&left.path, name))?;
+                fs::remove_dir_all(&left.path)?;
+            } else {
+                fs::rename(&left.path, path)?;
+            }
+        }
+        Ok(())
+    };
+    attempt().map_err(|e| write_error("cannot mend the folder after a stop", path, &e))
+}
+
+/// Removes what killed writes ([`write_atomically`], [`write_folder_atomically`]) left in `folder` of those destinations
+/// whose name `of` accepts. Nobody else may be writing them at that time.
+///
+/// What cannot be removed stays: it takes room, and does no other harm.
+pub fn remove_leftovers(folder: &Path, of: impl Fn(&OsStr) -> bool) {
+    for left in leftovers(folder, PARTIAL) {
+        if of(&left.of) {
+            // A symbolic link is removed itself, never followed.
+            let _ = if left.is_folder {
+                fs::remove_dir_all(&left.path)
+            } else {
+                fs::remove_file(&left.path)
+            };
+        }
+    }
 }
 
 /// The SHA-256 of a file's content in hexadecimal digits.
@@ -257,11 +309,57 @@ fn folder_of(path: &Path) -> PathBuf {
     }
 }
 
-fn hidden_name(path: &Path) -> OsString {
+/// In the name of what is being written.
+const PARTIAL: &str = ".partial-";
+/// In the name of a folder that is complete and about to change places with the one that it replaces, or has done so.
+const COMPLETE: &str = ".complete-";
+/// In the name of the old folder where two renames do the exchange, between the first and the third.
+const REPLACED: &str = ".replaced-";
+/// Characters that `tempfile` puts behind these.
+const RANDOM: usize = 6;
+
+/// `.name.partial-`
+fn hidden_name(path: &Path, kind: &str) -> OsString {
     let mut name = OsString::from(".");
     name.push(path.file_name().unwrap_or(OsStr::new("hexapla")));
-    name.push(".partial-");
+    name.push(kind);
     name
+}
+
+/// The place of `temporary`, which was made for `path`, under its name of another kind.
+fn renamed(temporary: &Path, path: &Path, kind: &str) -> PathBuf {
+    let mut name = hidden_name(path, kind);
+    let random = temporary.to_string_lossy();
+    name.push(random.rsplit('-').next().unwrap_or_default());
+    temporary.with_file_name(name)
+}
+
+/// An entry with a name that only this program gives.
+struct Leftover {
+    path: PathBuf,
+    /// The name of what was to be written.
+    of: OsString,
+    is_folder: bool,
+}
+
+/// The entries of `folder` that are named as [`hidden_name`] and six random characters say.
+fn leftovers(folder: &Path, kind: &str) -> Vec<Leftover> {
+    let destination = |name: &OsStr| -> Option<OsString> {
+        // Names that are no Unicode are not cut: they are left alone.
+        let (of, random) = name.to_str()?.strip_prefix('.')?.rsplit_once(kind)?;
+        let ours = random.len() == RANDOM && random.bytes().all(|b| b.is_ascii_alphanumeric());
+        (ours && !of.is_empty()).then(|| of.into())
+    };
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| {
+            Some(Leftover {
+                of: destination(&entry.file_name())?,
+                path: entry.path(),
+                is_folder: entry.file_type().is_ok_and(|t| t.is_dir()),
+            })
+        })
+        .collect()
 }
 
 /// Temporary entries with the permissions of ordinary new ones (less the umask) rather than the owner's alone.
@@ -289,8 +387,8 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Swaps two folders, in one step where the system and the file system can.
-fn exchange(new: &Path, old: &Path) -> io::Result<()> {
+/// Swaps two folders, in one step where the system and the file system can; else `old` is `aside` for a moment.
+fn exchange(new: &Path, old: &Path, aside: &Path) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
         use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -298,15 +396,12 @@ fn exchange(new: &Path, old: &Path) -> io::Result<()> {
             return Ok(());
         }
     }
-    let mut aside = new.as_os_str().to_owned();
-    aside.push("-old");
-    let aside = PathBuf::from(aside);
-    fs::rename(old, &aside)?;
+    fs::rename(old, aside)?;
     if let Err(e) = fs::rename(new, old) {
-        fs::rename(&aside, old)?;
+        fs::rename(aside, old)?;
         return Err(e);
     }
-    fs::rename(&aside, new)
+    fs::rename(aside, new)
 }
 
 fn move_kept(from: &Path, to: &Path, keep: impl Fn(&OsStr) -> bool) -> io::Result<()> {
@@ -319,7 +414,8 @@ fn move_kept(from: &Path, to: &Path, keep: impl Fn(&OsStr) -> bool) -> io::Resul
     sync_folder(to)
 }
 
-fn write_error(what: &str, path: &Path, error: &io::Error) -> Error {
+/// An error of writing, with what to do about it.
+pub(crate) fn write_error(what: &str, path: &Path, error: &io::Error) -> Error {
     let hint = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             "free some space on this disk and try again; what was there before is untouched"
@@ -417,6 +513,60 @@ mod tests {
         assert_eq!(e.unwrap_err(), Error::new("stop"));
         assert_eq!(fs::read(path.join("weights")).unwrap(), b"2");
         assert_eq!(entries(folder.path()), ["model"]);
+    }
+
+    #[test]
+    fn leftovers_are_removed_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let strangers = [
+            ".a.partial-12345",
+            ".a.partial-1234567",
+            ".a.partial-12 456",
+            ".a.swp",
+            ".b.partial-abc123",
+            ".partial-abc123",
+            "a",
+            "a.partial-abc123",
+        ];
+        for name in strangers {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        fs::write(folder.path().join(".a.partial-aB3xYz"), "").unwrap();
+        fs::create_dir(folder.path().join(".a.partial-000000")).unwrap();
+        fs::write(folder.path().join(".a.partial-000000/file"), "").unwrap();
+        remove_leftovers(folder.path(), |of| of == "a");
+        assert_eq!(entries(folder.path()), strangers);
+    }
+
+    #[test]
+    fn a_folder_whose_exchange_was_cut_short_is_put_right() {
+        // Where the kill falls: before the exchange, after it, and twice within the one of two renames.
+        for (folders, wanted) in [
+            (vec![("m", "old"), (".m.complete-abcdef", "new")], "old"),
+            (vec![("m", "new"), (".m.complete-abcdef", "old")], "new"),
+            (
+                vec![(".m.complete-abcdef", "new"), (".m.replaced-abcdef", "old")],
+                "old",
+            ),
+            (vec![("m", "new"), (".m.replaced-abcdef", "old")], "new"),
+        ] {
+            let parent = tempfile::tempdir().unwrap();
+            let path = parent.path().join("m");
+            for (name, age) in &folders {
+                let folder = parent.path().join(name);
+                fs::create_dir(&folder).unwrap();
+                fs::write(folder.join("weights"), age).unwrap();
+                if *age == "old" {
+                    fs::create_dir(folder.join("training")).unwrap();
+                    fs::write(folder.join("training/state"), "state").unwrap();
+                }
+            }
+            fs::create_dir(parent.path().join(".m.partial-abcdef")).unwrap();
+            recover_folder(&path, |_, name| name != "weights").unwrap();
+            assert_eq!(entries(parent.path()), ["m"], "{folders:?}");
+            assert_eq!(fs::read(path.join("training/state")).unwrap(), b"state");
+            assert_eq!(fs::read(path.join("weights")).unwrap(), wanted.as_bytes());
+        }
     }
 
     #[test]

@@ -196,3 +196,93 @@ fn epilogue(plus: Plus) -> Epilogue {
         activation: None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::SplitMix;
+
+    fn weights() -> (Weights, ParameterId, ParameterId) {
+        let mut index = ParameterIndex::default();
+        let weight = index.add("w", &[520, 4200], Kind::Weight);
+        let table = index.add("e", &[4200, 520], Kind::Table(0.5));
+        index.add("b", &[4200], Kind::Vector(0.25));
+        (Weights::random(Arc::new(index), 3), weight, table)
+    }
+
+    fn product(p: &Prepared, id: ParameterId, rows: usize, threads: usize) -> Vec<f32> {
+        let mut random = SplitMix(5);
+        let x: Vec<f32> = (0..rows * 520).map(|_| random.normal()).collect();
+        let mut y = vec![0.0; rows * 4200];
+        let bias = p.plain(p.index().find("b").unwrap());
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+        pool.build().unwrap().install(|| {
+            let to = MatrixMut::new(&mut y, rows, 4200, 4200);
+            p.multiply(id, to, Matrix::new(&x, rows, 520, 520), Plus::Bias(bias));
+        });
+        y
+    }
+
+    #[test]
+    fn threads_share_a_product_without_changing_it_and_types_agree() {
+        let (weights, weight, table) = weights();
+        for id in [weight, table] {
+            let exact = product(&Prepared::new(&weights, ComputeType::Float32), id, 3, 1);
+            let largest = exact.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+            // 520 products whose factors are off by half a step of 1/127 (int8) or 2⁻⁹ (bf16) of the largest, at random.
+            for (compute_type, tolerance) in [
+                (ComputeType::Float32, 0.0),
+                (ComputeType::Bf16, 0.005),
+                (ComputeType::Int8, 0.02),
+            ] {
+                let prepared = Prepared::new(&weights, compute_type);
+                let alone = product(&prepared, id, 3, 1);
+                for threads in [2, 3] {
+                    assert!(alone == product(&prepared, id, 3, threads));
+                }
+                // A row in the company of more rows than are divided.
+                let together = product(&prepared, id, 12, 2);
+                assert!(alone[..] == together[..alone.len()]);
+                for (a, b) in exact.iter().zip(&alone) {
+                    assert!(
+                        (a - b).abs() <= tolerance * largest,
+                        "{compute_type:?}: {a} {b}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_of_a_table_comes_back() {
+        let (weights, _, table) = weights();
+        for (compute_type, tolerance) in [
+            (ComputeType::Float32, 0.0),
+            (ComputeType::Bf16, 1.0 / 256.0),
+            (ComputeType::Int8, 1.0 / 250.0),
+        ] {
+            let prepared = Prepared::new(&weights, compute_type);
+            for r in [0, 63, 64, 4199] {
+                let mut scratch = vec![0.0; 520];
+                let expected = &weights.get(table)[r * 520..][..520];
+                let largest = expected.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+                for (a, b) in prepared.row(table, r, &mut scratch).iter().zip(expected) {
+                    assert!(
+                        (a - b).abs() <= tolerance * largest,
+                        "{compute_type:?}: {a} {b}"
+                    );
+                }
+            }
+            let mib = prepared.bytes() as f64 / (2 * 520 * 4200) as f64;
+            let expected = if compute_type == ComputeType::Int8 {
+                1.0
+            } else {
+                4.0
+            };
+            assert!(
+                mib > expected * 0.45 && mib < expected * 1.05,
+                "{compute_type:?}: {mib}"
+            );
+        }
+    }
+}

@@ -34,7 +34,7 @@ fn in_pool<T: Send>(threads: usize, f: impl FnOnce() -> T + Send) -> T {
 fn a_sentence_is_translated_the_same_in_any_company() {
     let model = model(64, 2, 300);
     let weights = Weights::random(model.index().clone(), 4);
-    let engine = Engine::new(model.clone(), Prepared::new(&weights, ComputeType::Float32));
+    let engine = |compute_type| Engine::new(model.clone(), Prepared::new(&weights, compute_type));
     let mut random = SplitMix(8);
     let requests: Vec<Request> = (0..1000)
         .map(|_| Request {
@@ -46,7 +46,13 @@ fn a_sentence_is_translated_the_same_in_any_company() {
             max_length: 12,
         })
         .collect();
-    for beam_size in [1, 4] {
+    for (beam_size, compute_type) in [
+        (1, ComputeType::Float32),
+        (4, ComputeType::Float32),
+        (4, ComputeType::Bf16),
+        (4, ComputeType::Int8),
+    ] {
+        let engine = engine(compute_type);
         let options = SearchOptions {
             beam_size,
             ..SearchOptions::for_model(model.config())
@@ -60,7 +66,7 @@ fn a_sentence_is_translated_the_same_in_any_company() {
         for (threads, batch) in [(1, 700), (2, 700), (3, 5000)] {
             assert!(
                 alone == run(threads, batch),
-                "beam {beam_size}, {threads} threads, batches of {batch}"
+                "{compute_type:?}, beam {beam_size}, {threads} threads, batches of {batch}"
             );
         }
     }
@@ -68,6 +74,7 @@ fn a_sentence_is_translated_the_same_in_any_company() {
         .iter()
         .map(|r| (r.source.clone(), r.source[1..].to_vec()))
         .collect();
+    let engine = engine(ComputeType::Float32);
     let alone = in_pool(1, || engine.score(&pairs, 1).unwrap());
     assert!(alone == in_pool(2, || engine.score(&pairs, 900).unwrap()));
 }
@@ -111,7 +118,7 @@ fn settings(max_steps: usize) -> TrainingTable {
 fn train(folder: &std::path::Path, threads: usize, stop: usize) -> (Vec<u64>, Weights) {
     let mut trainer = Trainer::open(folder, settings(stop), model(32, 1, 50)).unwrap();
     let mut losses = Losses(Vec::new());
-    let mut none = |_: &Transformer, _: &Weights| -> Result<Validation> {
+    let mut none = |_: &Transformer, _: &Weights| -> Result<Option<Validation>> {
         unreachable!("no validation is due")
     };
     in_pool(threads, || {
@@ -153,7 +160,7 @@ fn a_gradient_that_is_not_finite_stops_the_run_in_the_end() {
         ..settings(50)
     };
     let mut trainer = Trainer::open(place.path(), t, model(32, 1, 50)).unwrap();
-    let mut none = |_: &Transformer, _: &Weights| -> Result<Validation> {
+    let mut none = |_: &Transformer, _: &Weights| -> Result<Option<Validation>> {
         unreachable!("no validation is due")
     };
     let mut losses = Losses(Vec::new());

@@ -25,7 +25,7 @@ use serde_json::Value;
 
 use crate::config::{ComputeType, TransformerConfig};
 use crate::error::{Error, Result};
-use crate::files::{Folder, write_atomically, write_folder_atomically};
+use crate::files::{Folder, recover_folder, write_atomically, write_folder_atomically};
 use crate::model::transformer::Transformer;
 use crate::prepared::{self, Prepared};
 use crate::weights::{Parameter, ParameterIndex, Weights};
@@ -38,6 +38,14 @@ use safetensors::{
 };
 
 const CONFIG_FILE: &str = "config.json";
+/// Names that only the model itself may have in its folder.
+const RESERVED: [&str; 5] = [
+    CONFIG_FILE,
+    GENERATION_FILE,
+    WEIGHTS_FILE,
+    INDEX_FILE,
+    MANIFEST_FILE,
+];
 
 /// Whose names and conventions a folder follows: its `model_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -347,32 +355,44 @@ pub struct Saved {
 /// written.
 pub fn save(folder: &Path, model: &SaveModel<'_>) -> Result<Saved> {
     model.config.validate()?;
-    let reserved = [
-        CONFIG_FILE,
-        GENERATION_FILE,
-        WEIGHTS_FILE,
-        INDEX_FILE,
-        MANIFEST_FILE,
-    ];
     if let Some(name) = model
         .files
         .keys()
-        .find(|name| !is_plain_name(name) || reserved.contains(&name.as_str()))
+        .find(|name| !is_plain_name(name) || RESERVED.contains(&name.as_str()))
     {
         return Err(
             Error::new("a further file of the model cannot have this name").at(name.clone()),
         );
     }
     let (family, note) = Family::for_config(model.config);
-    // A damaged manifest of an older model is no reason to lose the new one.
-    let old = Manifest::read(&folder.into()).ok().flatten();
-    let is_old = |name: &str| old.as_ref().is_some_and(|old| old.files.contains_key(name));
-    let keep = |name: &OsStr| match name.to_str() {
-        Some(name) => !reserved.contains(&name) && !is_old(name),
-        None => true,
-    };
-    write_folder_atomically(folder, keep, |new| write_files(new, family, model))?;
+    write_folder_atomically(folder, strangers(folder), |new| {
+        write_files(new, family, model)
+    })?;
     Ok(Saved { family, note })
+}
+
+/// Puts right what a killed [`save`] left of `folder`: what is not the model's lies in it again. Nobody else may be
+/// saving there at that time.
+///
+/// # Errors
+/// As [`recover_folder`].
+pub fn recover(folder: &Path) -> Result<()> {
+    recover_folder(folder, |old, name| strangers(old)(name))
+}
+
+/// Whether an entry of a model's folder is no part of the model: what [`save`] leaves as it is.
+fn strangers(folder: &Path) -> impl Fn(&OsStr) -> bool + use<> {
+    // A damaged manifest of an older model is no reason to lose the new one.
+    let manifest = Manifest::read(&folder.into()).ok().flatten();
+    move |name| match name.to_str() {
+        Some(name) => {
+            !RESERVED.contains(&name)
+                && !manifest
+                    .as_ref()
+                    .is_some_and(|m| m.files.contains_key(name))
+        }
+        None => true,
+    }
 }
 
 fn write_files(folder: &Path, family: Family, model: &SaveModel<'_>) -> Result<()> {

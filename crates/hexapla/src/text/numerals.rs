@@ -164,7 +164,8 @@ pub struct NumeralPairs {
 /// Draws `count` distinct numbers for training and `held_out` others, the same for a `seed` on every machine.
 ///
 /// Each draw chooses a length of 1 to 10 digits, then a number of that length, so that short numbers are as likely
-/// as long ones until they are used up.
+/// as long ones until they are used up. Half of the draws then lose about half of their digits but the first to zero:
+/// what is hard in these numerals stands around zeros, and there are too few of them in numbers drawn evenly.
 ///
 /// # Errors
 /// More than [`MAX_PAIRS`] numbers are asked for.
@@ -211,7 +212,17 @@ fn draw(random: &mut SplitMix) -> u64 {
     };
     let numbers = 10u64.pow(digits) - first;
     // The high half of a 128-bit product, as `below` does, but in 64 bits on every machine.
-    first + ((u128::from(random.next_u64()) * u128::from(numbers)) >> 64) as u64
+    let number = first + ((u128::from(random.next_u64()) * u128::from(numbers)) >> 64) as u64;
+    if random.below(2) == 0 {
+        return number;
+    }
+    let mut sparse = number;
+    for place in (0..digits.saturating_sub(1)).map(|place| 10u64.pow(place)) {
+        if random.below(2) == 0 {
+            sparse -= number / place % 10 * place;
+        }
+    }
+    sparse
 }
 
 #[cfg(test)]

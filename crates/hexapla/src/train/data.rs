@@ -54,7 +54,7 @@ impl Data {
         Self::from_pairs(recipe, train, valid, folder, hashes)
     }
 
-    /// As [`Data::prepare`], from pairs in memory.
+    /// As [`Data::prepare`], from pairs in memory. Tokenizers that are kept in `folder` already are used.
     ///
     /// # Errors
     /// No pair is left to train on, or the tokenizer cannot be made.
@@ -75,7 +75,9 @@ impl Data {
             without(train, &clean[usable.len()..])
         };
         let audit = Audit::of(&train, Some(&valid_text));
-        let tokenizers = Self::tokenizers(recipe, &usable, folder)?;
+        let tokenizers = Self::keep_tokenizers(folder, recipe.data.max_tokens, || {
+            Tokenizers::prepare(&recipe.tokenizer, &usable.source, &usable.target)
+        })?;
         let source = tokenizers.source.encode_all(&train.source)?;
         let target = tokenizers.target.encode_all(&train.target)?;
         let lengths = |side: &[Vec<u32>]| side.iter().map(Vec::len).collect::<Vec<_>>();
@@ -120,20 +122,24 @@ impl Data {
         })
     }
 
-    fn tokenizers(recipe: &Recipe, usable: &SentencePairs, folder: &Path) -> Result<Tokenizers> {
+    /// The tokenizers that are kept in the training folder `folder`, or those that `make` makes, which are kept from then on.
+    ///
+    /// # Errors
+    /// The kept ones are broken, or new ones cannot be made or written.
+    pub fn keep_tokenizers(
+        folder: &Path,
+        max_length: usize,
+        make: impl FnOnce() -> Result<Tokenizers>,
+    ) -> Result<Tokenizers> {
         let kept = folder.join("tokenizer");
         if kept.is_dir() {
             return Tokenizers::open_folder(&kept);
         }
-        let tokenizers = Tokenizers::prepare(&recipe.tokenizer, &usable.source, &usable.target)?;
+        let tokenizers = make()?;
         crate::files::write_folder_atomically(
             &kept,
             |_| false,
-            |new| {
-                tokenizers
-                    .save_folder(new, recipe.data.max_tokens)
-                    .map(|_| ())
-            },
+            |new| tokenizers.save_folder(new, max_length).map(|_| ()),
         )?;
         Ok(tokenizers)
     }

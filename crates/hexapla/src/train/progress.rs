@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::Metric;
 use crate::random::mix;
 
 /// A point of the training curve: means since the point before.
@@ -34,6 +35,20 @@ pub struct Validation {
     pub bleu: f64,
     /// chrF of real decoding.
     pub chrf: f64,
+    /// Per cent of real decoding's lines that are the reference exactly.
+    pub exact_match: f64,
+}
+
+impl Validation {
+    /// How good this is by `metric`: more is better.
+    pub fn rank(&self, metric: Metric) -> f64 {
+        match metric {
+            Metric::Loss => -self.loss,
+            Metric::Bleu => self.bleu,
+            Metric::Chrf => self.chrf,
+            Metric::ExactMatch => self.exact_match,
+        }
+    }
 }
 
 /// The run's place and history.
@@ -53,7 +68,7 @@ pub struct Progress {
     pub skipped_in_a_row: usize,
     /// Grows with every batch: equal exactly if the same pairs came in the same order.
     pub order_hash: u64,
-    /// Seconds spent in training.
+    /// Seconds spent in steps and validations.
     pub seconds: f64,
     /// Target tokens seen.
     pub target_tokens: u64,

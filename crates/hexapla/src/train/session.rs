@@ -1,11 +1,13 @@
 //! A whole training: data, model, loop, averaging, the finished model folder and its report.
 
 use std::collections::BTreeMap;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::config::{ComputeType, Recipe, TokenizerKind, TransformerConfig};
 use crate::error::{Error, Result};
-use crate::files::write_atomically;
+use crate::files::{remove_leftovers, write_atomically, write_error};
 use crate::formats::generation::GenerationDefaults;
 use crate::formats::manifest::{ManifestFields, ManifestMetric};
 use crate::formats::{self, SaveModel, Saved};
@@ -22,6 +24,9 @@ use crate::weights::Weights;
 
 /// Source tokens of a batch in validation.
 const BATCH_TOKENS: usize = 2048;
+/// Sentences for each thread that validation decodes between two looks for a signal.
+const SENTENCES: usize = 64;
+const REPORT: &str = "report.html";
 
 /// Most parameters that are trained: 32 GiB in f32, before gradients and moments.
 const MAX_PARAMETERS: usize = 1 << 33;
@@ -36,6 +41,7 @@ pub struct Session {
     pub data: Data,
     /// The loop.
     pub trainer: Trainer,
+    _lock: Lock,
 }
 
 /// How a training ended.
@@ -80,8 +86,13 @@ impl Session {
         command: &str,
         data: impl FnOnce(&Path) -> Result<Data>,
     ) -> Result<Self> {
+        // Before anything is tidied up: nobody else is at work here.
+        let lock = inner.is_dir().then(|| Lock::take(inner)).transpose()?;
+        formats::recover(folder)?;
+        remove_leftovers(folder, |of| of == REPORT);
         std::fs::create_dir_all(inner)
-            .map_err(|e| Error::io("cannot make the training folder", inner, &e))?;
+            .map_err(|e| write_error("cannot make the training folder", inner, &e))?;
+        let lock = lock.map_or_else(|| Lock::take(inner), Ok)?;
         let text = toml::to_string(&recipe)
             .map_err(|e| Error::new("the recipe cannot be written").found(e.to_string()))?;
         let place = inner.join("recipe.toml");
@@ -113,6 +124,7 @@ impl Session {
             command: command.to_string(),
             data,
             trainer,
+            _lock: lock,
         })
     }
 
@@ -121,29 +133,37 @@ impl Session {
     /// # Errors
     /// As [`Trainer::run`] and [`formats::save`].
     pub fn run(&mut self, watcher: &mut dyn Watcher) -> Result<Outcome> {
-        let judge = Judge::new(&self.recipe, &self.data);
+        let signal = self.trainer.signal();
+        let judge = Judge::new(&self.recipe, &self.data, &signal);
         self.trainer.catch_signals()?;
-        let mut validate =
-            |model: &Transformer, weights: &Weights| Ok(judge.validate(&engine(model, weights))?.0);
+        let mut validate = |model: &Transformer, weights: &Weights| {
+            let judged = judge.validate(&engine(model, weights))?;
+            Ok(judged.map(|(validation, ..)| validation))
+        };
         let ended = self.trainer.run(&self.data.train, &mut validate, watcher)?;
+        let stopped = |ended| Outcome {
+            ended,
+            saved: None,
+            metrics: Vec::new(),
+        };
         if matches!(ended, Ended::Signal(_)) {
-            return Ok(Outcome {
-                ended,
-                saved: None,
-                metrics: Vec::new(),
-            });
+            return Ok(stopped(ended));
         }
         watcher.note("averaging, and decoding the validation set");
         let model = self.trainer.learner().model.clone();
+        let metric = self.recipe.training.metric;
         let mut best: Option<(Judged, Weights)> = None;
         for weights in [
             self.trainer.averaged()?,
             self.trainer.learner().weights.clone(),
         ] {
             let judged = judge.validate(&engine(&model, &weights))?;
+            let Some(judged) = judged else {
+                return Ok(stopped(Ended::Signal(signal.load(Ordering::Relaxed))));
+            };
             if best
                 .as_ref()
-                .is_none_or(|(old, _)| judged.0.bleu > old.0.bleu)
+                .is_none_or(|(old, _)| judged.0.rank(metric) > old.0.rank(metric))
             {
                 best = Some((judged, weights));
             }
@@ -153,7 +173,7 @@ impl Session {
         };
         let saved = self.save(model.config(), &weights, &metrics)?;
         let report = self.report(&validation, &metrics, samples);
-        let path = self.folder.join("report.html");
+        let path = self.folder.join(REPORT);
         write_atomically(&path, |w| w.write_all(report.to_html().as_bytes()))?;
         Ok(Outcome {
             ended,
@@ -311,10 +331,11 @@ struct Judge<'a> {
     recipe: &'a Recipe,
     data: &'a Data,
     words: Words,
+    signal: &'a AtomicUsize,
 }
 
 impl<'a> Judge<'a> {
-    fn new(recipe: &'a Recipe, data: &'a Data) -> Self {
+    fn new(recipe: &'a Recipe, data: &'a Data, signal: &'a AtomicUsize) -> Self {
         let han = |c: &char| ('\u{4e00}'..='\u{9fff}').contains(c);
         let text = || {
             data.valid_text
@@ -334,12 +355,18 @@ impl<'a> Judge<'a> {
             recipe,
             data,
             words,
+            signal,
         }
     }
 
-    fn validate(&self, engine: &Engine) -> Result<Judged> {
+    /// None if a signal came before the end.
+    fn validate(&self, engine: &Engine) -> Result<Option<Judged>> {
         let t = &self.recipe.training;
         let c = engine.model().config();
+        let stopped = || self.signal.load(Ordering::Relaxed) != 0;
+        if stopped() {
+            return Ok(None);
+        }
         let (smoothed, nll, tokens) = engine.loss(&self.data.valid, t.label_smoothing);
         let n = tokens.max(1) as f64;
         let options = SearchOptions {
@@ -363,14 +390,18 @@ impl<'a> Judge<'a> {
             })
             .collect();
         let target = &self.data.tokenizers.target;
-        let hypotheses: Vec<String> = engine
-            .generate(&requests, &options, BATCH_TOKENS)?
-            .iter()
-            .map(|h| {
-                h.first()
-                    .map_or(Ok(String::new()), |h| target.decode(h.tokens()))
-            })
-            .collect::<Result<_>>()?;
+        let mut hypotheses = Vec::with_capacity(requests.len());
+        for requests in requests.chunks(SENTENCES * rayon::current_num_threads()) {
+            if stopped() {
+                return Ok(None);
+            }
+            for h in engine.generate(requests, &options, BATCH_TOKENS)? {
+                hypotheses.push(match h.first() {
+                    Some(h) => target.decode(h.tokens())?,
+                    None => String::new(),
+                });
+            }
+        }
         // References pass through the tokenizer too where the text is in pieces (`@@ ` is joined).
         let references: Vec<String> = match self.recipe.tokenizer.kind {
             TokenizerKind::Pieces => self
@@ -381,18 +412,16 @@ impl<'a> Judge<'a> {
                 .collect::<Result<_>>()?,
             _ => self.data.valid_text.target.clone(),
         };
+        let mut validation = Validation {
+            step: 0,
+            loss: smoothed / n,
+            perplexity: (nll / n).exp(),
+            bleu: 0.0,
+            chrf: 0.0,
+            exact_match: 0.0,
+        };
         if references.is_empty() {
-            return Ok((
-                Validation {
-                    step: 0,
-                    loss: smoothed / n,
-                    perplexity: (nll / n).exp(),
-                    bleu: 0.0,
-                    chrf: 0.0,
-                },
-                Vec::new(),
-                Vec::new(),
-            ));
+            return Ok(Some((validation, Vec::new(), Vec::new())));
         }
         let bleu = Bleu {
             tokenizer: self.words,
@@ -405,6 +434,9 @@ impl<'a> Judge<'a> {
             .zip(&references)
             .filter(|(h, r)| h == r)
             .count() as f64;
+        validation.bleu = bleu.score;
+        validation.chrf = chrf.score;
+        validation.exact_match = 100.0 * exact / hypotheses.len() as f64;
         let metric = |name: &str, value: f64, signature: &str| ManifestMetric {
             name: name.into(),
             value,
@@ -415,7 +447,7 @@ impl<'a> Judge<'a> {
             metric(chrf.name(), chrf.score, chrf.signature()),
             metric(
                 "exact match %",
-                100.0 * exact / hypotheses.len().max(1) as f64,
+                validation.exact_match,
                 "whole lines, validation set",
             ),
         ];
@@ -433,13 +465,29 @@ impl<'a> Judge<'a> {
                 hypothesis,
             })
             .collect();
-        let validation = Validation {
-            step: 0,
-            loss: smoothed / n,
-            perplexity: (nll / n).exp(),
-            bleu: bleu.score,
-            chrf: chrf.score,
-        };
-        Ok((validation, metrics, samples))
+        Ok(Some((validation, metrics, samples)))
+    }
+}
+
+/// Keeps a second training out of the folder. The system lets go of it when the process ends, however that happens.
+#[derive(Debug)]
+struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    fn take(folder: &Path) -> Result<Self> {
+        let path = folder.join("lock");
+        let file = File::create(&path)
+            .map_err(|e| write_error("cannot make the training's lock", &path, &e))?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => {
+                Err(Error::new("another process trains in this folder")
+                    .at(folder.display().to_string())
+                    .hint("wait for its end, or name another folder with --output"))
+            }
+            // A file system without locks: nothing to hold.
+            Ok(()) | Err(TryLockError::Error(_)) => Ok(Lock { _file: file }),
+        }
     }
 }

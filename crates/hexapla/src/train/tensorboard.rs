@@ -12,6 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crc::{CRC_32_ISCSI, Crc, Table};
 
 use crate::error::{Error, Result};
+use crate::files::write_error;
 
 /// A curve for each tag, appended to one event file.
 ///
@@ -36,7 +37,7 @@ impl TensorBoard {
     /// The folder or the file cannot be made or written.
     pub fn create(folder: &Path) -> Result<Self> {
         fs::create_dir_all(folder)
-            .map_err(|e| Error::io("cannot make the folder for event files", folder, &e))?;
+            .map_err(|e| write_error("cannot make the folder for event files", folder, &e))?;
         let (path, file) = new_file(folder)?;
         let mut board = TensorBoard {
             path,
@@ -92,7 +93,7 @@ impl TensorBoard {
     }
 
     fn error(&self, error: &io::Error) -> Error {
-        Error::io("cannot write the event file", &self.path, error)
+        write_error("cannot write the event file", &self.path, error)
     }
 }
 
@@ -110,7 +111,7 @@ fn new_file(folder: &Path) -> Result<(PathBuf, File)> {
         match OpenOptions::new().write(true).create_new(true).open(&path) {
             Ok(file) => return Ok((path, file)),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists && number < 9999 => number += 1,
-            Err(e) => return Err(Error::io("cannot make the event file", &path, &e)),
+            Err(e) => return Err(write_error("cannot make the event file", &path, &e)),
         }
     }
 }

@@ -11,7 +11,7 @@ use hexapla_kernels::Buffer;
 
 use crate::config::{Metric, TrainingTable};
 use crate::error::{Error, Result};
-use crate::files::write_atomically;
+use crate::files::{remove_leftovers, write_atomically, write_error};
 use crate::model::transformer::Transformer;
 use crate::text::batch::Pair;
 use crate::train::batches::{epoch, shard};
@@ -36,15 +36,15 @@ pub trait Watcher {
     fn note(&mut self, _line: &str) {}
 }
 
-/// Computes a validation for the weights at hand.
-pub type Validate<'a> = dyn FnMut(&Transformer, &Weights) -> Result<Validation> + 'a;
+/// Computes a validation for the weights at hand; none if a signal cut it short.
+pub type Validate<'a> = dyn FnMut(&Transformer, &Weights) -> Result<Option<Validation>> + 'a;
 
 /// Why the loop ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
     /// Steps, epochs or minutes are used up.
     Complete,
-    /// No progress for `patience` validations.
+    /// No progress for `patience` validations, or the metric reached its `goal`.
     EarlyStop,
     /// A signal asked for it; the number is the signal's. Everything is saved.
     Signal(usize),
@@ -98,6 +98,7 @@ impl Trainer {
             progress,
             signal: Arc::default(),
         };
+        trainer.remove_rubbish();
         trainer.cut_log()?;
         Ok(trainer)
     }
@@ -112,6 +113,11 @@ impl Trainer {
                 .map_err(|e| Error::new("cannot catch signals").found(e.to_string()))?;
         }
         Ok(())
+    }
+
+    /// The number of the signal that came, 0 before.
+    pub fn signal(&self) -> Arc<AtomicUsize> {
+        self.signal.clone()
     }
 
     /// Where the run stands.
@@ -148,45 +154,68 @@ impl Trainer {
                 .found("none"));
         }
         loop {
+            // What is due after a step is done here, at the beginning of the next, so that a run which was stopped in
+            // between does it when it goes on.
+            if self.is_due(self.settings.valid_every, self.validated()) {
+                self.validate(validate, watcher)?;
+            }
+            if self.is_due(self.settings.save_every, self.progress.kept.last().copied()) {
+                self.keep_weights()?;
+                self.save(&mut log)?;
+            }
             if let Some(ended) = self.ended() {
                 self.progress.finished = !matches!(ended, Ended::Signal(_));
                 self.save(&mut log)?;
                 return Ok(ended);
             }
-            let start = Instant::now();
-            let rate = learning_rate(&self.settings, self.progress.updates + 1);
-            let parts = self.next_parts(pairs, &mut order);
-            let step = self.progress.step + 1;
-            let report = self.learner.step(&self.settings, step, rate, &parts);
-            self.count(&report, start.elapsed().as_secs_f64());
-            watcher.step(&self.progress, &report, rate);
-            writeln!(
-                log,
-                "{{\"step\":{step},\"loss\":{},\"learning_rate\":{rate},\"gradient_norm\":{},\"target_tokens\":{}}}",
-                json(report.loss),
-                json(report.gradient_norm),
-                report.target_tokens
-            )
-            .map_err(|e| Error::io("cannot write the log", &self.log_file(), &e))?;
-            if !report.gradient_norm.is_finite() {
-                watcher.note(&format!(
-                    "step {step}: the gradient is not finite; no update"
-                ));
-                self.check_skipped()?;
-            }
-            if step.is_multiple_of(POINT_EVERY)
-                && let Some(point) = self.progress.end_point(rate)
-            {
-                watcher.point(&point);
-            }
-            if step.is_multiple_of(self.settings.valid_every as u64) {
-                self.validate(validate, watcher)?;
-            }
-            if step.is_multiple_of(self.settings.save_every as u64) {
-                self.keep_weights()?;
-                self.save(&mut log)?;
-            }
+            self.step(pairs, &mut order, &mut log, watcher)?;
         }
+    }
+
+    fn step(
+        &mut self,
+        pairs: &[Pair],
+        order: &mut Vec<Vec<usize>>,
+        log: &mut File,
+        watcher: &mut dyn Watcher,
+    ) -> Result<()> {
+        let start = Instant::now();
+        let rate = learning_rate(&self.settings, self.progress.updates + 1);
+        let parts = self.next_parts(pairs, order);
+        let step = self.progress.step + 1;
+        let report = self.learner.step(&self.settings, step, rate, &parts);
+        self.count(&report, start.elapsed().as_secs_f64());
+        watcher.step(&self.progress, &report, rate);
+        let line = format!(
+            "{{\"step\":{step},\"loss\":{},\"learning_rate\":{rate},\"gradient_norm\":{},\"target_tokens\":{}}}\n",
+            json(report.loss),
+            json(report.gradient_norm),
+            report.target_tokens
+        );
+        log.write_all(line.as_bytes())
+            .map_err(|e| self.log_error(&e))?;
+        if !report.gradient_norm.is_finite() {
+            watcher.note(&format!(
+                "step {step}: the gradient is not finite; no update"
+            ));
+            self.check_skipped()?;
+        }
+        if step.is_multiple_of(POINT_EVERY)
+            && let Some(point) = self.progress.end_point(rate)
+        {
+            watcher.point(&point);
+        }
+        Ok(())
+    }
+
+    /// Whether what happens `every` so many steps, and `last` happened after that one, is to happen now.
+    fn is_due(&self, every: usize, last: Option<u64>) -> bool {
+        let step = self.progress.step;
+        step > 0 && step.is_multiple_of(every as u64) && last != Some(step)
+    }
+
+    fn validated(&self) -> Option<u64> {
+        self.progress.validations.last().map(|v| v.step)
     }
 
     /// The mean of the last kept weights (paper, section 6.1), or the moving average where one is kept.
@@ -226,7 +255,12 @@ impl Trainer {
         if signal != 0 {
             return Some(Ended::Signal(signal));
         }
-        if t.patience > 0 && p.without_progress >= t.patience {
+        let enough = p.validations.last().zip(t.goal).is_some_and(|(v, goal)| {
+            // Less is better for the loss alone.
+            let sign = if t.metric == Metric::Loss { -1.0 } else { 1.0 };
+            v.rank(t.metric) >= sign * goal
+        });
+        if enough || t.patience > 0 && p.without_progress >= t.patience {
             return Some(Ended::EarlyStop);
         }
         let epochs = t.max_epochs.is_some_and(|most| p.epoch >= most as u64);
@@ -298,21 +332,19 @@ impl Trainer {
 
     fn validate(&mut self, validate: &mut Validate, watcher: &mut dyn Watcher) -> Result<()> {
         let metric = self.settings.metric;
-        // More is better.
-        let rank = |v: &Validation| match metric {
-            Metric::Loss => -v.loss,
-            Metric::Bleu => v.bleu,
-            Metric::Chrf => v.chrf,
+        let start = Instant::now();
+        let Some(mut validation) = validate(&self.learner.model, &self.learner.weights)? else {
+            return Ok(());
         };
-        let mut validation = validate(&self.learner.model, &self.learner.weights)?;
         validation.step = self.progress.step;
         let p = &mut self.progress;
+        p.seconds += start.elapsed().as_secs_f64();
         let best = p
             .validations
             .iter()
-            .map(rank)
+            .map(|v| v.rank(metric))
             .fold(f64::NEG_INFINITY, f64::max);
-        let better = rank(&validation) > best;
+        let better = validation.rank(metric) > best;
         p.without_progress = if better { 0 } else { p.without_progress + 1 };
         p.validations.push(validation);
         watcher.validation(&validation, better);
@@ -329,8 +361,7 @@ impl Trainer {
     }
 
     fn save(&mut self, log: &mut File) -> Result<()> {
-        log.sync_data()
-            .map_err(|e| Error::io("cannot write the log", &self.log_file(), &e))?;
+        log.sync_data().map_err(|e| self.log_error(&e))?;
         let surplus = self
             .progress
             .kept
@@ -359,7 +390,35 @@ impl Trainer {
     fn open_log(&self) -> Result<File> {
         let path = self.log_file();
         let opened = OpenOptions::new().create(true).append(true).open(&path);
-        opened.map_err(|e| Error::io("cannot write the log", &path, &e))
+        opened.map_err(|e| self.log_error(&e))
+    }
+
+    fn log_error(&self, error: &std::io::Error) -> Error {
+        write_error("cannot write the log", &self.log_file(), error)
+    }
+
+    /// Removes what a kill left: files half-written, and kept weights that no state names. The latter come from between
+    /// the writing of weights and of the state, and from between the writing of the state and their removal.
+    fn remove_rubbish(&self) {
+        remove_leftovers(&self.folder, |_| true);
+        let named = |path: &Path| {
+            let name = path.file_name()?.to_str()?;
+            let step = name.strip_prefix("weights-")?.strip_suffix(".checkpoint")?;
+            step.parse::<u64>().ok()
+        };
+        for entry in std::fs::read_dir(&self.folder)
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let path = entry.path();
+            if let Some(step) = named(&path)
+                && path == checkpoint::weights_file(&self.folder, step)
+                && !self.progress.kept.contains(&step)
+            {
+                let _ = std::fs::remove_file(path);
+            }
+        }
     }
 
     /// Drops the log's lines behind the checkpoint: those steps are taken again.
@@ -368,10 +427,12 @@ impl Trainer {
         let Ok(file) = File::open(&path) else {
             return Ok(());
         };
-        let lines = BufReader::new(file).lines().map_while(std::io::Result::ok);
-        let kept: Vec<String> = lines.take(self.progress.step as usize).collect();
+        let mut lines = BufReader::new(file).split(b'\n');
         write_atomically(&path, |w| {
-            kept.iter().try_for_each(|line| writeln!(w, "{line}"))
+            lines
+                .by_ref()
+                .take(self.progress.step as usize)
+                .try_for_each(|line| w.write_all(&[&line?[..], b"\n"].concat()))
         })
     }
 }
