@@ -21,7 +21,7 @@ fn peak() -> f64 {
     if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16") {
         use std::arch::x86_64::*;
         use std::hint::black_box;
-        const STEPS: usize = 100_000;
+        const STEPS: usize = 400_000;
         #[target_feature(enable = "avx512f,avx512bf16")]
         fn products() -> f32 {
             let x = _mm512_set1_ps(black_box(0.01));
