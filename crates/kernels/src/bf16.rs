@@ -133,16 +133,17 @@ mod x86 {
         for i in (0..width).step_by(8) {
             for k in (0..depth).step_by(16) {
                 let left = depth - k;
-                let words: [__m256; 8] = std::array::from_fn(|lane| {
+                let mut words = [_mm256_setzero_ps(); 8];
+                for (lane, words) in words.iter_mut().enumerate() {
                     let read = if i + lane < count { mask16(left) } else { 0 };
                     let row = from.wrapping_add((i + lane) * stride + k);
                     // SAFETY: k from `depth` on and lanes from `count` on are masked; both types are 256 bits.
-                    unsafe {
+                    *words = unsafe {
                         transmute::<__m256bh, __m256>(_mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(
                             read, row,
                         )))
-                    }
-                });
+                    };
+                }
                 let rows = transpose(words).into_iter();
                 for (w, row) in rows.enumerate().take(left.div_ceil(2)) {
                     // SAFETY: word k / 2 + w is below `depth.div_ceil(2)`, and i + 8 at most `width`.

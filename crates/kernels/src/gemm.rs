@@ -468,9 +468,12 @@ impl<'a> Product<'a> {
     fn rows(&mut self, b: B, block: Block, origin: (usize, usize), pack: &mut Buffer) {
         let m = self.a.rows;
         let k = self.format.words(block.k.1 - block.k.0);
-        // Packing A in f32 pays where several tiles read it again.
+        // Rows that lie in one piece are read where they are, one cache line of each for 16 steps of k. Others are packed
+        // where several tiles read them again.
         let packing = self.format != Format::F32
-            || m > MR && (block.columns.1 - block.columns.0) > 2 * tile_width(self.isa);
+            || self.a.column_stride != 1
+                && m > MR
+                && (block.columns.1 - block.columns.0) > 2 * tile_width(self.isa);
         for m0 in (0..m).step_by(MC) {
             let m1 = (m0 + MC).min(m);
             if packing {
@@ -760,9 +763,14 @@ fn pack_f32(
         panel.fill(0.0);
     }
     if a.row_stride == 1 {
-        for (k, out) in (k0..k1).zip(panel.chunks_exact_mut(width)) {
-            let from = start + k * a.column_stride;
-            out[..count].copy_from_slice(&a.data[from..from + count]);
+        let from = (k0..k1).map(|k| &a.data[start + k * a.column_stride..]);
+        let pairs = panel.chunks_exact_mut(width).zip(from);
+        // Copies of a known size are a few instructions, others a call.
+        match (width, count) {
+            (8, 8) => pairs.for_each(|(out, from)| copy::<8>(out, from)),
+            (16, 16) => pairs.for_each(|(out, from)| copy::<16>(out, from)),
+            (32, 32) => pairs.for_each(|(out, from)| copy::<32>(out, from)),
+            _ => pairs.for_each(|(out, from)| out[..count].copy_from_slice(&from[..count])),
         }
         return;
     }
@@ -791,6 +799,14 @@ fn pack_f32(
     }
 }
 
+/// Copies the first `N` numbers.
+#[inline(always)]
+fn copy<const N: usize>(to: &mut [f32], from: &[f32]) {
+    if let (Some(to), Some(from)) = (to.first_chunk_mut::<N>(), from.first_chunk::<N>()) {
+        *to = *from;
+    }
+}
+
 /// `out[k * width + i] = rows[i * stride + k]` for 8 rows and `k` columns.
 #[cfg(target_arch = "x86_64")]
 fn transpose8(isa: Isa, out: &mut [f32], width: usize, rows: &[f32], stride: usize, k: usize) {
@@ -801,8 +817,10 @@ fn transpose8(isa: Isa, out: &mut [f32], width: usize, rows: &[f32], stride: usi
         for k0 in (0..k).step_by(8) {
             // SAFETY: k is a multiple of 8; rows 0..8 × columns 0..k and out (k - 1) * width + 8 are inside the slices.
             unsafe {
-                let r: [__m256; 8] =
-                    std::array::from_fn(|i| _mm256_loadu_ps(rows.add(i * stride + k0)));
+                let mut r = [_mm256_setzero_ps(); 8];
+                for (i, row) in r.iter_mut().enumerate() {
+                    *row = _mm256_loadu_ps(rows.add(i * stride + k0));
+                }
                 for (i, row) in transpose(r).into_iter().enumerate() {
                     _mm256_storeu_ps(out.add((k0 + i) * width), row);
                 }

@@ -73,8 +73,9 @@ pub fn cross_entropy(
         let shape = run.parameters.shape(output.table);
         (shape[0], shape[1])
     };
-    // About six megabytes of logits at a time, a whole number of tiles.
-    let block = (1_500_000 / vocab / 8 * 8).clamp(32, 256);
+    // Six megabytes of logits at a time for narrow models, which the caches hold. The wider the model, the dearer it is to go
+    // through the table and its gradient once more, and the larger the block; a whole number of tiles.
+    let block = (1_500_000 * (width / 128).max(1) / vocab / 8 * 8).clamp(32, 512);
     let (isa, product) = (run.isa, run.product());
     let parameters = run.parameters;
     let table_range = parameters.index().get(output.table).range.clone();
