@@ -8,7 +8,7 @@ FOLDER/ctranslate2-float32 and FOLDER/ctranslate2-int8, made by CTranslate2's ow
 Random weights say random things, and near-ties are common: an engine that rounds differently then decodes differently
 although nothing is wrong. So the embedding table is not drawn at random but walked: row i + 1 is row i turned by one fixed
 random rotation, and the last feed-forward block adds GAIN times the turned vector. The likeliest word after `w17` is then
-`w18` by a wide margin, unless attention, which is random, says otherwise; the first word depends on the source alone.
+`w18` by a wide margin, whatever attention, which is random, says; the first word depends on the source alone.
 """
 
 import json
@@ -26,8 +26,8 @@ from transformers import MarianConfig, MarianMTModel
 from transformers.utils import logging
 
 VOCABULARY, WIDTH, PAD, EOS, UNK = 32000, 512, 31999, 0, 1
-# What the last feed-forward block adds, and what every other block of the decoder is scaled by: post-norm halves what came
-# before at each of eighteen sums, and the word itself would be lost.
+# What the last feed-forward block adds, and what every other block but cross-attention is scaled by: post-norm halves what
+# came before at each sum, and after a stack of them nothing would be left of the words themselves, source or target.
 GAIN, QUIET = 3.0, 0.3
 
 
@@ -44,7 +44,7 @@ def build():
         for name, p in model.named_parameters():
             if p.dim() == 2 and "embed" not in name:
                 torch.nn.init.xavier_uniform_(p)
-                if "decoder" in name and ("out_proj" in name or "fc2" in name):
+                if "self_attn.out_proj" in name or "fc2" in name:
                     p.mul_(QUIET)
         rotation = turn()
         table = walk(rotation)

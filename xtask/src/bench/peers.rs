@@ -25,7 +25,7 @@ pub(crate) struct Program {
     /// What sets it apart from the same program started otherwise; empty for the plain one.
     pub(crate) setting: String,
     command: Vec<OsString>,
-    environment: Vec<(&'static str, &'static str)>,
+    environment: Vec<(&'static str, String)>,
 }
 
 impl Program {
@@ -62,8 +62,16 @@ impl Program {
 
     /// The same under an allocator that keeps its memory.
     pub(crate) fn keeping_memory(mut self) -> Self {
-        self.environment.extend(KEEP_MEMORY);
+        let settings = KEEP_MEMORY.map(|(key, value)| (key, value.to_string()));
+        self.environment.extend(settings);
         self.called("malloc tuned")
+    }
+
+    /// The same with so many of rayon's threads, for programs that are not told by their job.
+    pub(crate) fn on_threads(mut self, threads: usize) -> Self {
+        self.environment
+            .push(("RAYON_NUM_THREADS", threads.to_string()));
+        self
     }
 
     /// Starts it on a job, with `options` after the job, and waits until it is ready.
@@ -74,7 +82,7 @@ impl Program {
             .args(arguments)
             .arg(job)
             .args(options)
-            .envs(self.environment.iter().copied())
+            .envs(self.environment.iter().map(|(key, value)| (key, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -219,9 +219,9 @@ pub(super) fn torch(python: &Path, compile: bool) -> Vec<Way> {
 }
 
 /// A framework in Rust, built on the spot.
-fn rust_peer(name: &str) -> Result<Vec<Way>> {
+fn rust_peer(name: &str, threads: usize) -> Result<Vec<Way>> {
     let binary = peers::build_peer(name)?;
-    let program = Program::new(name, [binary.into()]);
+    let program = Program::new(name, [binary.into()]).on_threads(threads);
     Ok(vec![
         Way::new(program.clone(), &[]),
         Way::new(program.keeping_memory(), &[]),
@@ -292,7 +292,7 @@ fn run(bench: &mut Bench, race: &Race, name: &str) -> Result<()> {
     let jobs = Jobs::write(&shape, &[shape.batch()], race.precision, bench.args.threads)?;
     let ways = match race.peer {
         "PyTorch" => torch(&bench.python, true),
-        name => rust_peer(name)?,
+        name => rust_peer(name, bench.args.threads)?,
     };
     let ours = ours();
     let agreed = jobs.check(&ours, &ways[0])?;
