@@ -174,7 +174,7 @@ fn run(
         "tokens": tokens,
         "losses": losses,
         "gradients": gradients(learner),
-        "parameters": learner.model.index().len(),
+        "parameters": learner.model.index().iter().len(),
     })
 }
 

@@ -88,6 +88,9 @@ pub(crate) struct BenchArgs {
     /// Only rows whose name holds this, such as `tiny` or `batch 1,`. The results then are printed and not saved.
     #[arg(long)]
     only: Option<String>,
+    /// Measure our programs as they were built last.
+    #[arg(long)]
+    no_build: bool,
     /// Print the results and do not save them.
     #[arg(long)]
     dry: bool,
@@ -106,8 +109,10 @@ struct Bench<'a> {
 
 pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     let python = python::with(&python::BENCH)?;
-    peers::build(&["hexapla-bench", "hexapla-cli"], false)?;
-    peers::build(&["hexapla-kernels"], true)?;
+    if !args.no_build {
+        peers::build(&["hexapla-bench", "hexapla-cli"], false)?;
+        peers::build(&["hexapla-kernels"], true)?;
+    }
     for what in [
         What::Gemm,
         What::Train,
