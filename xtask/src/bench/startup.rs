@@ -67,7 +67,13 @@ fn race(bench: &mut Bench, model: &Path, compute_type: &str, name: &str) -> Resu
 
 /// Seconds from the start of a process to its first line, and the line.
 fn first_line(command: &mut Command) -> Result<(f64, String)> {
-    let program = command.get_program().to_string_lossy().into_owned();
+    let program = Path::new(command.get_program());
+    // Without its folder: reasons go into a document.
+    let program = program
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
     let start = Instant::now();
     let mut child = command
         .stdout(Stdio::piped())

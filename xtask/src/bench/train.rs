@@ -346,11 +346,13 @@ fn memory(
     Ok(Row::Compared(Compared::new(work, sides, &pairs, agreed)))
 }
 
+/// Beside the repository: the data may not be given away.
+const MULTI30K: &str = "../shared/data/multi30k/bpe-wu2021";
 /// Target and source tokens, end tokens included, that a batch of the epoch holds at most, counted as the longer side.
 const EPOCH_TOKENS: usize = 4096;
 
 fn epoch(bench: &mut Bench) -> Result<Row> {
-    let folder = root().join("../shared/data/multi30k/bpe-wu2021");
+    let folder = root().join(MULTI30K);
     let (pairs, vocabulary) = read_pairs(&folder)?;
     let batches = sorted_batches(pairs, EPOCH_TOKENS);
     let steps = batches.len();
