@@ -1,92 +1,56 @@
-//! The project's own tools: `cargo xtask test` runs everything that must hold.
+//! The project's own tools: `cargo xtask test|reference|bench`.
+
+mod bench;
+mod python;
+mod reference;
+mod test;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
-/// What the tests against reference implementations need.
-const REQUIREMENTS: [&str; 5] = [
-    "torch==2.15.0",
-    "transformers==5.23.0",
-    "sacrebleu==2.6.0",
-    "safetensors==0.8.0",
-    "tensorboard==2.21.0",
-];
+use clap::Parser;
+
+/// What failed, in words.
+type Result<T> = std::result::Result<T, String>;
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "The project's own tools")]
+enum Command {
+    /// Run everything that must hold.
+    Test(test::TestArgs),
+    /// Compute the golden numbers of the tests anew with the programs that they come from.
+    Reference(reference::ReferenceArgs),
+    /// Measure this machine, us and our peers, in turn.
+    Bench(bench::BenchArgs),
+}
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match arguments.first().map(String::as_str) {
-        Some("test") => test(!arguments.iter().any(|a| a == "--no-python")),
-        _ => {
-            eprintln!("usage: cargo xtask test [--no-python]");
+    let result = match Command::parse() {
+        Command::Test(args) => test::run(&args),
+        Command::Reference(args) => reference::run(&args),
+        Command::Bench(args) => bench::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("{message}");
             ExitCode::FAILURE
         }
     }
 }
 
+/// The repository.
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_path_buf()
 }
 
-/// The Python of `.venv` with the requirements in it, made if it is not there.
-fn python() -> Option<PathBuf> {
-    let folder = root().join(".venv");
-    let python = folder.join("bin/python");
-    let stamp = folder.join("requirements");
-    let wanted = REQUIREMENTS.join("\n");
-    if std::fs::read_to_string(&stamp).is_ok_and(|there| there == wanted) {
-        return Some(python);
-    }
-    println!("installing into .venv: {}", REQUIREMENTS.join(", "));
-    let run = |command: &mut Command| command.status().is_ok_and(|s| s.success());
-    let made = run(Command::new("python3").args(["-m", "venv"]).arg(&folder))
-        && run(Command::new(&python)
-            .args(["-m", "pip", "install", "--quiet"])
-            .args(REQUIREMENTS));
-    if !made {
-        println!("no Python packages here: the tests against them are skipped");
-        return None;
-    }
-    std::fs::write(&stamp, wanted).ok()?;
-    Some(python)
-}
-
-fn test(with_python: bool) -> ExitCode {
-    let mut command = Command::new(env!("CARGO"));
-    command.current_dir(root()).args(["test", "--workspace"]);
-    let data = root().join("../shared/data");
-    match data.canonicalize() {
-        Ok(data) => {
-            command.env("HEXAPLA_DATA", data);
-        }
-        Err(_) => println!("no ../shared/data: the tests that read it are skipped"),
-    }
-    if let Some(python) = with_python.then(python).flatten() {
-        command.env("HEXAPLA_PYTHON", python);
-        command.args(["--", "--include-ignored"]);
-    }
-    let Ok(output) = command.stderr(std::process::Stdio::inherit()).output() else {
-        eprintln!("cannot run cargo");
-        return ExitCode::FAILURE;
-    };
-    let text = String::from_utf8_lossy(&output.stdout);
-    print!("{text}");
-    let mut totals = [0u64; 3];
-    for line in text.lines().filter(|l| l.starts_with("test result:")) {
-        for (total, word) in totals.iter_mut().zip(["passed", "failed", "ignored"]) {
-            let number = line
-                .split(&format!(" {word}"))
-                .next()
-                .and_then(|l| l.rsplit(' ').next());
-            *total += number.and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
-        }
-    }
-    println!(
-        "{} passed, {} failed, {} skipped",
-        totals[0], totals[1], totals[2]
-    );
-    if output.status.success() && totals[1] == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+/// `command`'s program and what became of it, unless it succeeded.
+fn succeed(command: &mut std::process::Command) -> Result<()> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("{program}: {status}")),
+        Err(e) => Err(format!("cannot run {program}: {e}")),
     }
 }

@@ -1,0 +1,49 @@
+//! Our side of the benchmarks. Started by `cargo xtask bench`; by hand:
+//!
+//! ```text
+//! hexapla-bench weights JOB.json      writes the initial weights of a training job, for all sides to start from
+//! hexapla-bench train JOB.json        then `run STEPS` on standard input
+//! hexapla-bench translate JOB.json    then `run` or `outputs`
+//! ```
+//!
+//! The jobs and the protocol are described in `xtask/bench/README.md`.
+
+mod protocol;
+mod train;
+mod translate;
+
+use hexapla::error::{Error, Result};
+use serde::de::DeserializeOwned;
+use std::path::Path;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let result = match arguments[..] {
+        ["weights", job] => read(job).and_then(|job| train::write_weights(&job)),
+        ["train", job] => read(job).and_then(|job| train::serve(&job)),
+        ["translate", job] => read(job).and_then(|job| translate::serve(&job)),
+        _ => Err(Error::new("unknown command")
+            .expected("weights|train|translate JOB.json")
+            .found(format!("`{}`", arguments.join(" ")))),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            // On the protocol's channel: what is not offered is then shown as such in the table.
+            protocol::say(&serde_json::json!({ "error": e.to_string() }));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn read<T: DeserializeOwned>(path: &str) -> Result<T> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Error::io("cannot read the job", Path::new(path), &e))?;
+    serde_json::from_str(&text).map_err(|e| {
+        Error::new("the job is not understood")
+            .at(path)
+            .found(e.to_string())
+    })
+}

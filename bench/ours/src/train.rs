@@ -1,0 +1,187 @@
+//! Training steps on given batches from given weights.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use hexapla::config::{Precision, TrainingTable, TransformerConfig};
+use hexapla::error::{Error, Result};
+use hexapla::formats::safetensors::{NamedTensor, TensorStore, write_tensors};
+use hexapla::model::transformer::Transformer;
+use hexapla::text::batch::PairRows;
+use hexapla::train::shards::Learner;
+use hexapla::weights::Weights;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::protocol;
+
+/// What to train, the same file for every side.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Job {
+    d_model: usize,
+    heads: usize,
+    feed_forward: usize,
+    layers: usize,
+    vocabulary: usize,
+    /// On embeddings, sublayers, attention and inside the feed-forward block.
+    dropout: f32,
+    label_smoothing: f32,
+    learning_rate: f32,
+    precision: String,
+    threads: usize,
+    /// The initial weights, under our names.
+    weights: PathBuf,
+    /// A file of batches (see [`Sentences`]).
+    batches: PathBuf,
+}
+
+/// A batch without padding: a row of ids for each sentence.
+#[derive(Debug, Deserialize)]
+struct Sentences {
+    source: Vec<Vec<u32>>,
+    /// What the decoder reads; one step behind `labels`.
+    decoder_input: Vec<Vec<u32>>,
+    labels: Vec<Vec<u32>>,
+}
+
+impl Job {
+    fn model(&self) -> Result<Transformer> {
+        Transformer::new(TransformerConfig {
+            source_vocab_size: self.vocabulary,
+            target_vocab_size: self.vocabulary,
+            d_model: self.d_model,
+            encoder_layers: self.layers,
+            decoder_layers: self.layers,
+            encoder_heads: self.heads,
+            decoder_heads: self.heads,
+            encoder_feed_forward: self.feed_forward,
+            decoder_feed_forward: self.feed_forward,
+            dropout: self.dropout,
+            attention_dropout: self.dropout,
+            activation_dropout: self.dropout,
+            max_position_embeddings: 1024,
+            ..TransformerConfig::preset("base")?
+        })
+    }
+
+    fn table(&self) -> Result<TrainingTable> {
+        let precision: Precision = serde_json::from_value(json!(self.precision)).map_err(|_| {
+            Error::new("this precision is not offered").found(format!("`{}`", self.precision))
+        })?;
+        Ok(TrainingTable {
+            precision,
+            label_smoothing: self.label_smoothing,
+            clip_norm: 0.0,
+            ..TrainingTable::default()
+        })
+    }
+}
+
+impl Sentences {
+    /// Sentences in turn to each of the shards, as the trainer deals them.
+    fn shards(&self, shards: usize) -> Vec<PairRows> {
+        let mut parts = vec![PairRows::default(); shards];
+        let rows = self
+            .source
+            .iter()
+            .zip(&self.decoder_input)
+            .zip(&self.labels);
+        for (i, ((source, decoder_input), labels)) in rows.enumerate() {
+            let part = &mut parts[i % shards];
+            part.source.push(source.iter().copied());
+            part.target.push(decoder_input.iter().copied());
+            part.labels.extend(labels);
+        }
+        parts
+    }
+}
+
+/// Writes random initial weights where the job says that they are.
+pub(crate) fn write_weights(job: &Job) -> Result<()> {
+    let weights = Weights::random(job.model()?.index().clone(), 1);
+    let tensors = weights
+        .index
+        .iter()
+        .map(|p| NamedTensor {
+            name: p.name.clone(),
+            shape: p.shape.clone(),
+            data: &weights.data[p.range.clone()],
+            transposed: false,
+        })
+        .collect();
+    write_tensors(&job.weights, tensors)
+}
+
+/// `run STEPS` makes so many updates, going round the batches, and tells the time they took and each one's loss.
+pub(crate) fn serve(job: &Job) -> Result<()> {
+    let table = job.table()?;
+    let mut learner = learner(job, &table)?;
+    let batches: Vec<Vec<PairRows>> =
+        crate::read::<Vec<Sentences>>(&job.batches.to_string_lossy())?
+            .iter()
+            .map(|b| b.shards(table.shards))
+            .collect();
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(job.threads)
+        .build()
+        .map_err(|e| Error::new("cannot start the threads").found(e.to_string()))?;
+    let mut done = 0;
+    protocol::serve(|words| {
+        let ["run", steps] = words else {
+            return Err(protocol::unknown(words));
+        };
+        let steps: usize = steps.parse().map_err(|_| protocol::unknown(words))?;
+        Ok(pool.install(|| run(&mut learner, job, &table, &batches, &mut done, steps)))
+    })
+}
+
+fn learner(job: &Job, table: &TrainingTable) -> Result<Learner> {
+    let model = job.model()?;
+    let store = TensorStore::open_file(&job.weights)?;
+    let mut weights = Weights::zeros(model.index().clone());
+    for p in model.index().iter() {
+        let values = store.read(&p.name, &p.shape)?;
+        weights.data[p.range.clone()].copy_from_slice(&values);
+    }
+    Ok(Learner::new(model, weights, table))
+}
+
+fn run(
+    learner: &mut Learner,
+    job: &Job,
+    table: &TrainingTable,
+    batches: &[Vec<PairRows>],
+    done: &mut usize,
+    steps: usize,
+) -> Value {
+    let start = Instant::now();
+    let (mut losses, mut tokens) = (Vec::with_capacity(steps), 0);
+    for _ in 0..steps {
+        let batch = &batches[*done % batches.len()];
+        let report = learner.step(
+            table,
+            *done as u64,
+            job.learning_rate,
+            std::slice::from_ref(batch),
+        );
+        losses.push(report.loss);
+        tokens += report.target_tokens;
+        *done += 1;
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    json!({
+        "seconds": seconds,
+        "tokens": tokens,
+        "losses": losses,
+        "gradients": gradients(learner),
+        "parameters": learner.model.index().iter().len(),
+    })
+}
+
+/// Parameters that the last step gave a gradient.
+fn gradients(learner: &Learner) -> usize {
+    let gradient = learner.gradient();
+    let reached =
+        |p: &&hexapla::weights::Parameter| gradient[p.range.clone()].iter().any(|g| *g != 0.0);
+    learner.model.index().iter().filter(reached).count()
+}

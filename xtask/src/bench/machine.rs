@@ -1,0 +1,115 @@
+//! The machine that measures, and the most it can do.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::process::Command;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::peers::number;
+use crate::{Result, root};
+
+/// A machine.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Machine {
+    pub(crate) processor: String,
+    pub(crate) cores: usize,
+    pub(crate) memory_gib: f64,
+    pub(crate) rustc: String,
+    /// The commit that was measured, `+` if files differed from it.
+    pub(crate) commit: String,
+    /// Limits by name and number of threads: `f32 × 2` in Gop/s, `memory × 2` in GB/s.
+    pub(crate) limits: BTreeMap<String, f64>,
+}
+
+impl Machine {
+    /// This one. Runs the program of limits, which takes some seconds.
+    pub(crate) fn here(threads: usize) -> Result<Self> {
+        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+        let said = |program: &str, arguments: &[&str]| {
+            Command::new(program)
+                .current_dir(root())
+                .args(arguments)
+                .output()
+                .map(|o| String::from_utf8_lossy(&o.stdout).trim().to_string())
+                .unwrap_or_default()
+        };
+        let kib: f64 = field(&read("/proc/meminfo"), "MemTotal")
+            .and_then(|v| v.split(' ').next()?.parse().ok())
+            .unwrap_or(0.0);
+        let changed = if said("git", &["status", "--porcelain"]).is_empty() {
+            ""
+        } else {
+            "+"
+        };
+        Ok(Machine {
+            processor: field(&read("/proc/cpuinfo"), "model name").unwrap_or_default(),
+            cores: std::thread::available_parallelism().map_or(0, usize::from),
+            memory_gib: (kib / 1048576.0).round(),
+            rustc: said("rustc", &["--version"]),
+            commit: said("git", &["rev-parse", "--short", "HEAD"]) + changed,
+            limits: limits(threads)?,
+        })
+    }
+
+    /// The limit of a kind of arithmetic (`f32`, `bf16`, `int8`) in Gop/s, if the machine has it.
+    pub(crate) fn limit(&self, kind: &str, threads: usize) -> Option<f64> {
+        self.limits.get(&key(kind, threads)).copied()
+    }
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}, {} cores, {} GiB, {}, commit {}.",
+            self.processor, self.cores, self.memory_gib, self.rustc, self.commit
+        )?;
+        let limits: Vec<String> = self
+            .limits
+            .iter()
+            .map(|(name, value)| format!("{name}: {value:.0}"))
+            .collect();
+        write!(f, " Limits (Gop/s, GB/s): {}.", limits.join(", "))
+    }
+}
+
+fn key(kind: &str, threads: usize) -> String {
+    format!("{kind} × {threads}")
+}
+
+/// What `crates/kernels/examples/peak.rs` measures, on one thread and on `threads`.
+fn limits(threads: usize) -> Result<BTreeMap<String, f64>> {
+    let output = Command::new(root().join("target/release/examples/peak"))
+        .arg(threads.to_string())
+        .output()
+        .map_err(|e| format!("cannot run the program of limits: {e}"))?;
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .map(|line| {
+            let value: Value = serde_json::from_str(line).map_err(|e| format!("{line:?}: {e}"))?;
+            let threads = number(&value, "threads")? as usize;
+            let kind = value["kind"].as_str().ok_or("a limit without a kind")?;
+            Ok((key(kind, threads), number(&value, "giga")?))
+        })
+        .collect()
+}
+
+/// The value of the first `name : value` line.
+fn field(text: &str, name: &str) -> Option<String> {
+    let line = text.lines().find(|l| l.starts_with(name))?;
+    Some(line.split_once(':')?.1.trim().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_of_proc_are_found() {
+        let text = "processor\t: 0\nmodel name\t: A CPU: 2\nmodel name\t: B\n";
+        assert_eq!(field(text, "model name").unwrap(), "A CPU: 2");
+        assert_eq!(field(text, "flags"), None);
+    }
+}

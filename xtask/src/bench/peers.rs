@@ -1,0 +1,258 @@
+//! Ours and our peers as long-lived programs (protocol: `xtask/bench/README.md`).
+
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{Result, root, succeed};
+
+/// glibc gives memory back to the system and asks for it again at every step of a framework that allocates much.
+/// These settings keep it; they help PyTorch, burn and candle.
+const KEEP_MEMORY: [(&str, &str); 2] = [
+    ("MALLOC_MMAP_THRESHOLD_", "4000000000"),
+    ("MALLOC_TRIM_THRESHOLD_", "16000000000"),
+];
+
+/// A program and how it is started.
+#[derive(Debug, Clone)]
+pub(crate) struct Program {
+    /// Whose it is.
+    pub(crate) name: String,
+    /// What sets it apart from the same program started otherwise; empty for the plain one.
+    pub(crate) setting: String,
+    command: Vec<OsString>,
+    environment: Vec<(&'static str, String)>,
+}
+
+impl Program {
+    /// A program with its arguments; a job's path follows the first `before_job` words.
+    pub(crate) fn new(name: &str, command: impl IntoIterator<Item = OsString>) -> Self {
+        Program {
+            name: name.into(),
+            setting: String::new(),
+            command: command.into_iter().collect(),
+            environment: Vec::new(),
+        }
+    }
+
+    /// One of our commands (`train` or `translate`).
+    pub(crate) fn ours(command: &str) -> Self {
+        let program = root().join("target/release/hexapla-bench");
+        Program::new("hexapla", [program.into(), command.into()])
+    }
+
+    /// A script of `xtask/bench`.
+    pub(crate) fn script(name: &str, python: &Path, script: &str) -> Self {
+        let script = root().join("xtask/bench").join(script);
+        Program::new(name, [python.into(), script.into()])
+    }
+
+    /// The same with `words` added to the name of the setting.
+    pub(crate) fn called(mut self, words: &str) -> Self {
+        if !self.setting.is_empty() {
+            self.setting.push_str(", ");
+        }
+        self.setting.push_str(words);
+        self
+    }
+
+    /// The same under an allocator that keeps its memory.
+    pub(crate) fn keeping_memory(mut self) -> Self {
+        let settings = KEEP_MEMORY.map(|(key, value)| (key, value.to_string()));
+        self.environment.extend(settings);
+        self.called("malloc tuned")
+    }
+
+    /// The same with so many of rayon's threads, for programs that are not told by their job.
+    pub(crate) fn on_threads(mut self, threads: usize) -> Self {
+        self.environment
+            .push(("RAYON_NUM_THREADS", threads.to_string()));
+        self
+    }
+
+    /// Starts it on a job, with `options` after the job, and waits until it is ready.
+    pub(crate) fn start(&self, job: &Path, options: &[&str]) -> Result<Side> {
+        let fail = |e: std::io::Error| format!("cannot start {}: {e}", self.name);
+        let (program, arguments) = self.command.split_first().ok_or("no program")?;
+        let mut child = Command::new(program)
+            .args(arguments)
+            .arg(job)
+            .args(options)
+            .envs(self.environment.iter().map(|(key, value)| (key, value)))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(fail)?;
+        let pipes = child.stdin.take().zip(child.stdout.take());
+        let (stdin, stdout) = pipes.ok_or("a child without pipes")?;
+        let mut side = Side {
+            name: self.name.clone(),
+            child,
+            stdin,
+            stdout: BufReader::new(stdout),
+            version: String::new(),
+        };
+        let ready = side.read()?;
+        side.version = ready["version"].as_str().unwrap_or("?").to_string();
+        Ok(side)
+    }
+}
+
+/// A running program that computes only when told to.
+#[derive(Debug)]
+pub(crate) struct Side {
+    name: String,
+    /// The version that it told.
+    pub(crate) version: String,
+    child: Child,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Side {
+    /// Sends a command and reads the answer.
+    pub(crate) fn ask(&mut self, command: &str) -> Result<Value> {
+        writeln!(self.stdin, "{command}").map_err(|e| format!("{} is gone: {e}", self.name))?;
+        self.read()
+    }
+
+    /// The tokens each second of a run.
+    pub(crate) fn rate(&mut self, command: &str) -> Result<f64> {
+        let answer = self.ask(command)?;
+        Ok(number(&answer, "tokens")? / number(&answer, "seconds")?)
+    }
+
+    fn read(&mut self) -> Result<Value> {
+        let mut line = String::new();
+        let read = self.stdout.read_line(&mut line);
+        if !read.is_ok_and(|bytes| bytes > 0) {
+            return Err(format!("{} ended without an answer", self.name));
+        }
+        let value: Value =
+            serde_json::from_str(&line).map_err(|e| format!("{} said {line:?}: {e}", self.name))?;
+        match value["error"].as_str() {
+            Some(error) => Err(format!("{}: {error}", self.name)),
+            None => Ok(value),
+        }
+    }
+}
+
+impl Drop for Side {
+    fn drop(&mut self) {
+        // It may have ended already; then there is nothing to end.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A number of an answer.
+pub(crate) fn number(answer: &Value, key: &str) -> Result<f64> {
+    answer[key]
+        .as_f64()
+        .ok_or_else(|| format!("no number `{key}` in {answer}"))
+}
+
+/// Something of an answer that is more than a number.
+pub(crate) fn part<T: serde::de::DeserializeOwned>(answer: &Value, key: &str) -> Result<T> {
+    serde_json::from_value(answer[key].clone()).map_err(|e| format!("`{key}` of an answer: {e}"))
+}
+
+/// The fastest of several ways to start a peer, by one short run of each: `warm` first, then `run`.
+/// A way that fails is left out; an error if all do.
+pub(crate) fn best<'a>(ways: &'a [Way], job: &Path, warm: &str, run: &str) -> Result<&'a Way> {
+    if let [only] = ways {
+        return Ok(only);
+    }
+    let mut best: Option<(&Way, f64)> = None;
+    let mut failure = "no way to start the peer".to_string();
+    for way in ways {
+        let rate = way.start(job).and_then(|mut side| {
+            side.ask(warm)?;
+            side.rate(run)
+        });
+        match rate {
+            Ok(rate) => {
+                println!(
+                    "  {} {}: {rate:.0}/s",
+                    way.program.name, way.program.setting
+                );
+                if best.is_none_or(|(_, other)| rate > other) {
+                    best = Some((way, rate));
+                }
+            }
+            Err(e) => failure = e,
+        }
+    }
+    best.map(|(way, _)| way).ok_or(failure)
+}
+
+/// A program with the options that follow its job.
+#[derive(Debug, Clone)]
+pub(crate) struct Way {
+    pub(crate) program: Program,
+    options: Vec<&'static str>,
+}
+
+impl Way {
+    pub(crate) fn new(program: Program, options: &[&'static str]) -> Self {
+        Way {
+            program,
+            options: options.to_vec(),
+        }
+    }
+
+    /// As [`Program::start`].
+    pub(crate) fn start(&self, job: &Path) -> Result<Side> {
+        self.program.start(job, &self.options)
+    }
+}
+
+/// Where benchmarks keep what they make.
+pub(crate) fn cache() -> Result<PathBuf> {
+    let folder = root().join("target/bench");
+    std::fs::create_dir_all(&folder)
+        .map_err(|e| format!("cannot make {}: {e}", folder.display()))?;
+    Ok(folder)
+}
+
+/// Writes a job (or what one names) into the cache.
+pub(crate) fn write(name: &str, value: &impl Serialize) -> Result<PathBuf> {
+    let path = cache()?.join(name);
+    let text = serde_json::to_string(value).map_err(|e| e.to_string())?;
+    std::fs::write(&path, text).map_err(|e| format!("cannot write {}: {e}", path.display()))?;
+    Ok(path)
+}
+
+/// Builds our side, and the kernels' examples with `examples`.
+pub(crate) fn build(packages: &[&str], examples: bool) -> Result<()> {
+    let mut command = Command::new(env!("CARGO"));
+    command
+        .current_dir(root())
+        .args(["build", "--release", "--quiet"]);
+    for package in packages {
+        command.args(["--package", package]);
+    }
+    if examples {
+        command.arg("--examples");
+    }
+    succeed(&mut command)
+}
+
+/// Builds a peer that is a Rust program of its own under `bench/`, and gives its binary.
+pub(crate) fn build_peer(name: &str) -> Result<PathBuf> {
+    let folder = root().join("bench").join(name);
+    println!("building bench/{name}, which takes minutes the first time");
+    let target = cache()?.join(name);
+    succeed(
+        Command::new(env!("CARGO"))
+            .current_dir(&folder)
+            .args(["build", "--release", "--quiet", "--locked"])
+            .arg("--target-dir")
+            .arg(&target),
+    )?;
+    Ok(target.join("release").join(format!("bench-{name}")))
+}

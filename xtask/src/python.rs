@@ -1,0 +1,63 @@
+//! The Python of `.venv`, with the pinned packages that a command needs.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::{Result, root, succeed};
+
+/// Packages that are wanted together.
+#[derive(Debug)]
+pub(crate) struct Requirements {
+    /// The file in `.venv` that says that they are there.
+    stamp: &'static str,
+    packages: &'static [&'static str],
+}
+
+/// What the tests against reference implementations need.
+pub(crate) const TEST: Requirements = Requirements {
+    stamp: "requirements",
+    packages: &[
+        "torch==2.15.0",
+        "transformers==5.23.0",
+        "sacrebleu==2.6.0",
+        "safetensors==0.8.0",
+        "tensorboard==2.21.0",
+    ],
+};
+
+/// What the benchmarks need. PyTorch and transformers are the tests', so that they are not installed twice.
+pub(crate) const BENCH: Requirements = Requirements {
+    stamp: "requirements-bench",
+    packages: &[
+        "torch==2.15.0",
+        "transformers==5.23.0",
+        "safetensors==0.8.0",
+        "ctranslate2==4.8.5",
+        "sentencepiece==0.2.3",
+    ],
+};
+
+/// The Python that has `requirements`; they are installed if they are not there.
+pub(crate) fn with(requirements: &Requirements) -> Result<PathBuf> {
+    let folder = root().join(".venv");
+    let python = folder.join("bin/python");
+    let stamp = folder.join(requirements.stamp);
+    let wanted = requirements.packages.join("\n");
+    if std::fs::read_to_string(&stamp).is_ok_and(|there| there == wanted) {
+        return Ok(python);
+    }
+    println!(
+        "installing into .venv: {}",
+        requirements.packages.join(", ")
+    );
+    if !python.exists() {
+        succeed(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
+    }
+    succeed(
+        Command::new(&python)
+            .args(["-m", "pip", "install", "--quiet"])
+            .args(requirements.packages),
+    )?;
+    std::fs::write(&stamp, wanted).map_err(|e| format!("cannot write {}: {e}", stamp.display()))?;
+    Ok(python)
+}

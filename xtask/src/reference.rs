@@ -1,0 +1,97 @@
+//! `cargo xtask reference`: the golden numbers of `crates/hexapla/tests/golden`, computed anew.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::{Result, python, root, succeed};
+
+/// Which golden numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// Loss, gradients and updates, from PyTorch.
+    Training,
+    /// Random model folders and what transformers computes with them.
+    Folders,
+    /// The search, from transformers' `generate`.
+    Search,
+    /// BLEU and chrF, from sacreBLEU.
+    Metrics,
+    /// All of them.
+    All,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ReferenceArgs {
+    #[arg(value_enum, default_value_t = Part::All)]
+    part: Part,
+}
+
+pub(crate) fn run(args: &ReferenceArgs) -> Result<()> {
+    let python = python::with(&python::TEST)?;
+    let parts = match args.part {
+        Part::All => vec![Part::Training, Part::Folders, Part::Search, Part::Metrics],
+        part => vec![part],
+    };
+    for part in parts {
+        compute(&python, part)?;
+    }
+    say_what_changed()
+}
+
+fn golden() -> PathBuf {
+    root().join("crates/hexapla/tests/golden")
+}
+
+fn compute(python: &Path, part: Part) -> Result<()> {
+    let script = |name: &str| {
+        let mut command = Command::new(python);
+        command.arg(root().join("xtask/reference").join(name));
+        command
+    };
+    match part {
+        Part::Training => succeed(script("training.py").arg(golden())),
+        Part::Folders => succeed(script("folders.py").arg(golden())),
+        Part::Search => succeed(script("search.py").arg(golden().join("search.json"))),
+        Part::Metrics => {
+            // Written beside it first: a script that fails must not leave half a file.
+            let (path, half) = (
+                golden().join("metrics.json"),
+                golden().join("metrics.json.new"),
+            );
+            let file =
+                File::create(&half).map_err(|e| format!("cannot write {}: {e}", half.display()))?;
+            let done = succeed(script("metrics.py").stdout(file));
+            if done.is_err() {
+                // The script's own failure is what is told.
+                let _ = std::fs::remove_file(&half);
+                return done;
+            }
+            std::fs::rename(&half, &path)
+                .map_err(|e| format!("cannot write {}: {e}", path.display()))
+        }
+        Part::All => Ok(()),
+    }
+}
+
+/// Shows how the golden numbers differ from those that git knows.
+fn say_what_changed() -> Result<()> {
+    let output = Command::new("git")
+        .current_dir(root())
+        .args(["status", "--porcelain", "--", "crates/hexapla/tests/golden"])
+        .output()
+        .map_err(|e| format!("cannot run git: {e}"))?;
+    let changed = String::from_utf8_lossy(&output.stdout);
+    if changed.trim().is_empty() {
+        println!("nothing changed");
+        return Ok(());
+    }
+    print!("changed:\n{changed}");
+    succeed(Command::new("git").current_dir(root()).args([
+        "--no-pager",
+        "diff",
+        "--stat",
+        "--",
+        "crates/hexapla/tests/golden",
+    ]))
+}
