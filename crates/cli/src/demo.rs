@@ -159,7 +159,7 @@ mod tests {
         assert!(data.train.len() > 2 * TRAINING && data.valid.len() == 2 * VALIDATION);
         let tokenizer = &data.tokenizers.source;
         for (text, pieces) in [
-            (">>en<< 一千二百零九亿万", 10),
+            (">>en<< 一千二百零九亿万", 9),
             (
                 ">>zh<< one billion eleven million twelve thousand thirteen",
                 8,

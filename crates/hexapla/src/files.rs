@@ -519,9 +519,9 @@ mod tests {
     fn leftovers_are_removed_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
         let strangers = [
+            ".a.partial-12 456",
             ".a.partial-12345",
             ".a.partial-1234567",
-            ".a.partial-12 456",
             ".a.swp",
             ".b.partial-abc123",
             ".partial-abc123",
