@@ -483,19 +483,40 @@ multiversion! {
         let width = query.len();
         let head_width = width / heads;
         let scale = 1.0 / (head_width as f32).sqrt();
-        for (h, weights) in weights.chunks_exact_mut(rows.len().max(1)).take(heads).enumerate() {
-            let columns = h * head_width..(h + 1) * head_width;
-            let query = &query[columns.clone()];
-            for (weight, row) in weights.iter_mut().zip(rows) {
-                let start = *row as usize * width;
-                *weight = lane_dot(query, &keys[start..start + width][columns.clone()]);
+        let row_of = |row: u32| row as usize * width..(row as usize + 1) * width;
+        let n = rows.len();
+        // Rows outside, heads inside: each row of keys and of values is read once, from end to end.
+        for (i, row) in rows.iter().enumerate() {
+            let key = &keys[row_of(*row)];
+            let heads = query.chunks_exact(head_width).zip(key.chunks_exact(head_width));
+            for (h, (query, key)) in heads.enumerate() {
+                weights[h * n + i] = lane_dot(query, key);
             }
+        }
+        for weights in weights.chunks_exact_mut(n.max(1)).take(heads) {
             softmax_row(weights, scale);
-            let out = &mut out[columns.clone()];
-            out.fill(0.0);
-            for (weight, row) in weights.iter().zip(rows) {
-                let start = *row as usize * width;
-                let value = &values[start..start + width][columns.clone()];
+        }
+        out.fill(0.0);
+        // Four rows at a time, so that the sums are loaded and stored once for all four; each sum still runs in order.
+        let (fours, rest) = rows.as_chunks::<4>();
+        for (i, four) in fours.iter().enumerate() {
+            let [v0, v1, v2, v3] = four.map(|row| &values[row_of(row)]);
+            for (h, out) in out.chunks_exact_mut(head_width).enumerate() {
+                let w = &weights[h * n + 4 * i..][..4];
+                let start = h * head_width;
+                let part = start..start + out.len();
+                let (v0, v1, v2, v3) = (&v0[part.clone()], &v1[part.clone()], &v2[part.clone()], &v3[part]);
+                for (j, o) in out.iter_mut().enumerate() {
+                    let sum = w[1].mul_add(v1[j], w[0].mul_add(v0[j], *o));
+                    *o = w[3].mul_add(v3[j], w[2].mul_add(v2[j], sum));
+                }
+            }
+        }
+        for (i, row) in rest.iter().enumerate() {
+            let value = &values[row_of(*row)];
+            let heads = out.chunks_exact_mut(head_width).zip(value.chunks_exact(head_width));
+            for (h, (out, value)) in heads.enumerate() {
+                let weight = weights[h * n + 4 * fours.len() + i];
                 for (o, v) in out.iter_mut().zip(value) {
                     *o = weight.mul_add(*v, *o);
                 }
