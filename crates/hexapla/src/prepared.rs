@@ -44,7 +44,7 @@ impl Prepared {
             .par_iter()
             .map(|p| {
                 let numbers = &weights.data[p.range.clone()];
-                Value::new(p, numbers, false, compute_type)
+                Value::new(p, numbers, compute_type)
             })
             .collect();
         Prepared::from_values(index.clone(), values)
@@ -125,32 +125,51 @@ impl Prepared {
 }
 
 impl Value {
-    /// The parameter `p`, whose numbers lie in its shape's order, or, with `transposed`, in that of the transposed matrix.
-    pub(crate) fn new(
-        p: &Parameter,
-        numbers: &[f32],
-        transposed: bool,
-        compute_type: ComputeType,
-    ) -> Self {
-        let isa = Isa::best();
-        let matrix = match (p.kind, p.shape.as_slice()) {
-            (Kind::Weight, [rows, columns]) if transposed => {
-                Matrix::new(numbers, *columns, *rows, *rows).transposed()
-            }
-            (Kind::Weight, [rows, columns]) => Matrix::new(numbers, *rows, *columns, *columns),
+    /// The parameter `p`, whose numbers lie in its shape's order.
+    pub(crate) fn new(p: &Parameter, numbers: &[f32], compute_type: ComputeType) -> Self {
+        let columns_of = |matrix: Matrix| {
+            let mut value = Value::zeros(matrix.rows(), matrix.columns(), compute_type);
+            value.set_columns(0, matrix);
+            value
+        };
+        match (p.kind, p.shape.as_slice()) {
+            (Kind::Weight, [rows, columns]) => match compute_type {
+                // By rows, which is how they lie.
+                ComputeType::Int8 | ComputeType::Auto => Value::Int8(PackedInt8::new(
+                    Isa::best(),
+                    Matrix::new(numbers, *rows, *columns, *columns),
+                )),
+                _ => columns_of(Matrix::new(numbers, *rows, *columns, *columns)),
+            },
             (Kind::Table(_), [rows, columns]) => {
-                Matrix::new(numbers, *rows, *columns, *columns).transposed()
+                columns_of(Matrix::new(numbers, *rows, *columns, *columns).transposed())
             }
             _ => {
                 let mut plain = Buffer::zeros(numbers.len());
                 plain.copy_from_slice(numbers);
-                return Value::Plain(plain);
+                Value::Plain(plain)
             }
-        };
+        }
+    }
+
+    /// A matrix of zeros.
+    pub(crate) fn zeros(rows: usize, columns: usize, compute_type: ComputeType) -> Self {
+        let isa = Isa::best();
         match compute_type {
-            ComputeType::Float32 => Value::Float(PackedMatrix::new(isa, matrix)),
-            ComputeType::Bf16 => Value::Float(PackedMatrix::bf16(isa, matrix)),
-            ComputeType::Int8 | ComputeType::Auto => Value::Int8(PackedInt8::new(isa, matrix)),
+            ComputeType::Float32 => Value::Float(PackedMatrix::zeros(isa, false, rows, columns)),
+            ComputeType::Bf16 => Value::Float(PackedMatrix::zeros(isa, true, rows, columns)),
+            ComputeType::Int8 | ComputeType::Auto => {
+                Value::Int8(PackedInt8::zeros(isa, rows, columns))
+            }
+        }
+    }
+
+    /// Packs the columns from `start` on, a multiple of [`PackedInt8::PANEL`].
+    pub(crate) fn set_columns(&mut self, start: usize, matrix: Matrix) {
+        match self {
+            Value::Float(m) => m.set_columns(start, matrix),
+            Value::Int8(m) => m.set_columns(start, matrix),
+            Value::Plain(_) => panic!("a vector has no columns"),
         }
     }
 

@@ -248,17 +248,49 @@ impl PackedMatrix {
     }
 
     fn with_format(isa: Isa, format: Format, b: Matrix) -> Self {
-        let width = tile_width(isa);
-        let words = b.columns.div_ceil(width) * format.words(b.rows) * width;
-        let mut packed = PackedMatrix {
-            isa,
-            format,
-            rows: b.rows,
-            columns: b.columns,
-            panels: Buffer::zeros(words),
-        };
+        let mut packed = Self::empty(isa, format, b.rows, b.columns);
         packed.repack(b);
         packed
+    }
+
+    /// Zeros, to be filled by [`PackedMatrix::set_columns`]; with `bf16`, in bf16.
+    pub fn zeros(isa: Isa, bf16: bool, rows: usize, columns: usize) -> Self {
+        let format = if bf16 { Format::bf16(isa) } else { Format::F32 };
+        Self::empty(isa, format, rows, columns)
+    }
+
+    fn empty(isa: Isa, format: Format, rows: usize, columns: usize) -> Self {
+        let width = tile_width(isa);
+        let words = columns.div_ceil(width) * format.words(rows) * width;
+        PackedMatrix {
+            isa,
+            format,
+            rows,
+            columns,
+            panels: Buffer::zeros(words),
+        }
+    }
+
+    /// Packs the columns from `start` on, as many as `b` has.
+    ///
+    /// # Panics
+    /// The shapes do not fit, or `start` is no multiple of [`PackedMatrix::panel`].
+    pub fn set_columns(&mut self, start: usize, b: Matrix) {
+        let width = tile_width(self.isa);
+        assert!(b.rows == self.rows && start + b.columns <= self.columns);
+        assert!(
+            start.is_multiple_of(width),
+            "{start} is not where a panel begins"
+        );
+        let from = start / width * self.format.words(self.rows) * width;
+        let how = (self.isa, self.format);
+        pack_b(
+            how,
+            &mut self.panels[from..],
+            b,
+            (0, b.rows),
+            (0, b.columns),
+        );
     }
 
     /// Packs other numbers of the same shape in place.
@@ -957,6 +989,13 @@ mod tests {
                         assert_eq!(row[columns.clone()], *part);
                     }
                 }
+                let mut pieces = packed.clone();
+                pieces.panels.fill(f32::NAN);
+                for columns in [0..64, 64..128, 128..150] {
+                    let part = Matrix::new(&db[columns.start..], k, columns.len(), n);
+                    pieces.set_columns(columns.start, part);
+                }
+                assert!(pieces.panels == packed.panels);
                 let mut column = vec![0.0; k];
                 packed.column(131, &mut column);
                 for (i, v) in column.iter().enumerate() {

@@ -20,6 +20,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::path::Path;
 
+use hexapla_kernels::{Matrix, PackedInt8};
 use rayon::prelude::*;
 use serde_json::Value;
 
@@ -27,17 +28,20 @@ use crate::config::{ComputeType, TransformerConfig};
 use crate::error::{Error, Result};
 use crate::files::{Folder, recover_folder, write_atomically, write_folder_atomically};
 use crate::model::transformer::Transformer;
-use crate::prepared::{self, Prepared};
-use crate::weights::{Parameter, ParameterIndex, Weights};
+use crate::prepared::{Prepared, Value as PreparedValue};
+use crate::weights::{Kind, Parameter, ParameterIndex, Weights};
 use bart::Place;
 use generation::{GENERATION_FILE, GenerationDefaults};
 use keys::Keys;
 use manifest::{MANIFEST_FILE, Manifest, ManifestFields};
 use safetensors::{
-    INDEX_FILE, NamedTensor, TensorStore, WEIGHTS_FILE, is_plain_name, transpose, write_tensors,
+    INDEX_FILE, NamedTensor, TensorReader, TensorStore, WEIGHTS_FILE, is_plain_name, transpose,
+    write_tensors,
 };
 
 const CONFIG_FILE: &str = "config.json";
+/// Numbers of a matrix that are read and packed at a time.
+const PIECE: usize = 1 << 18;
 /// Names that only the model itself may have in its folder.
 const RESERVED: [&str; 5] = [
     CONFIG_FILE,
@@ -149,8 +153,8 @@ impl ModelFolder {
         Ok(weights)
     }
 
-    /// Its parameters, as inference wants them. Each is read, packed and forgotten on its own, on all threads, so that the
-    /// model never lies in memory twice.
+    /// Its parameters, as inference wants them. Matrices are read and packed piece by piece, on all threads, so that no
+    /// part of the model lies in memory twice.
     ///
     /// # Errors
     /// As [`ModelFolder::weights`].
@@ -159,17 +163,37 @@ impl ModelFolder {
         let parameters: Vec<_> = index.iter().zip(&self.places).collect();
         let values = parameters
             .par_iter()
-            .map(|(parameter, place)| {
-                let numbers = read_place(place, &self.tensors)?;
-                Ok(prepared::Value::new(
-                    parameter,
-                    &numbers,
-                    place.transposed,
-                    compute_type,
-                ))
-            })
+            .map(|(parameter, place)| self.prepare_one(parameter, place, compute_type))
             .collect::<Result<_>>()?;
         Ok(Prepared::from_values(index.clone(), values))
+    }
+
+    fn prepare_one(
+        &self,
+        parameter: &Parameter,
+        place: &Place,
+        compute_type: ComputeType,
+    ) -> Result<PreparedValue> {
+        // A row of the file is a column of the product, for tables and in transformers for weights too.
+        let by_columns = place.transposed || matches!(parameter.kind, Kind::Table(_));
+        let &[columns, rows] = place.shape.as_slice() else {
+            let numbers = read_place(place, &self.tensors)?;
+            return Ok(PreparedValue::new(parameter, &numbers, compute_type));
+        };
+        if !by_columns {
+            let numbers = read_place(place, &self.tensors)?;
+            return Ok(PreparedValue::new(parameter, &numbers, compute_type));
+        }
+        let mut value = PreparedValue::zeros(rows, columns, compute_type);
+        let most = (PIECE / rows.max(1)).next_multiple_of(PackedInt8::PANEL);
+        let mut pieces = Pieces::open(place, &self.tensors)?;
+        for start in (0..columns).step_by(most) {
+            let count = most.min(columns - start);
+            let numbers = pieces.next(count * rows)?;
+            let piece = Matrix::new(numbers, count, rows, rows).transposed();
+            value.set_columns(start, piece);
+        }
+        Ok(value)
     }
 }
 
@@ -299,24 +323,56 @@ fn check_place(place: &Place, tensors: &TensorStore) -> Result<()> {
         .try_for_each(|name| tensors.check(name, &place.shape))
 }
 
-/// The numbers of a parameter as they lie in the file. Copies of one table must agree bit by bit.
+/// The numbers of a parameter as they lie in the file.
 fn read_place(place: &Place, tensors: &TensorStore) -> Result<Vec<f32>> {
-    let mut values: Option<Vec<f32>> = None;
-    for name in present(place, tensors) {
-        let read = tensors.read(name, &place.shape)?;
-        match &values {
-            None => values = Some(read),
-            Some(first) if same_bits(first, &read) => {}
-            Some(_) => {
+    let mut pieces = Pieces::open(place, tensors)?;
+    pieces.next(place.shape.iter().product())?;
+    Ok(pieces.first)
+}
+
+/// A parameter being read piece by piece. Copies of one table must agree bit by bit.
+struct Pieces<'a> {
+    place: &'a Place,
+    readers: Vec<(&'a str, TensorReader)>,
+    weights: &'a Path,
+    first: Vec<f32>,
+    other: Vec<f32>,
+}
+
+impl<'a> Pieces<'a> {
+    fn open(place: &'a Place, tensors: &'a TensorStore) -> Result<Self> {
+        let readers = present(place, tensors)
+            .into_iter()
+            .map(|name| Ok((name, tensors.reader(name, &place.shape)?)))
+            .collect::<Result<_>>()?;
+        Ok(Pieces {
+            place,
+            readers,
+            weights: tensors.place(),
+            first: Vec::new(),
+            other: Vec::new(),
+        })
+    }
+
+    /// The next `count` numbers.
+    fn next(&mut self, count: usize) -> Result<&[f32]> {
+        let mut readers = self.readers.iter_mut();
+        if let Some((_, reader)) = readers.next() {
+            reader.read(count, &mut self.first)?;
+        }
+        for (name, reader) in readers {
+            reader.read(count, &mut self.other)?;
+            if !same_bits(&self.first, &self.other) {
+                let first = self.place.read.first().map_or("", String::as_str);
                 return Err(Error::new("two tensors that should be one and the same differ")
-                    .at(format!("{}, tensor `{name}`", tensors.place().display()))
-                    .expected(format!("the values of `{}`", place.read.first().map_or("", String::as_str)))
+                    .at(format!("{}, tensor `{name}`", self.weights.display()))
+                    .expected(format!("the values of `{first}`"))
                     .found("other values")
                     .hint("if the output layer has its own table, config.json must say `tie_word_embeddings: false`"));
             }
         }
+        Ok(&self.first)
     }
-    Ok(values.unwrap_or_default())
 }
 
 fn same_bits(a: &[f32], b: &[f32]) -> bool {

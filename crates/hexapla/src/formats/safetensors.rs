@@ -13,7 +13,7 @@ use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::files::{Folder, write_atomically};
+use crate::files::{Folder, Opened, write_atomically};
 
 /// The weights of a model folder.
 pub const WEIGHTS_FILE: &str = "model.safetensors";
@@ -198,17 +198,31 @@ impl TensorStore {
     /// # Errors
     /// As [`TensorStore::check`]; and a file that ends early.
     pub fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let mut values = Vec::new();
+        self.reader(name, shape)?
+            .read(shape.iter().product(), &mut values)?;
+        Ok(values)
+    }
+
+    /// Reads the tensor called `name`, of this shape, in row order piece by piece.
+    ///
+    /// # Errors
+    /// As [`TensorStore::check`].
+    pub fn reader(&self, name: &str, shape: &[usize]) -> Result<TensorReader> {
         self.check(name, shape)?;
         let entry = self.entry(name, shape)?;
         let file = self.files.get(entry.file).map_or("", String::as_str);
         let (mut opened, _) = self.folder.open(file)?;
-        let mut attempt = || -> io::Result<Vec<f32>> {
-            opened.seek(SeekFrom::Start(entry.start))?;
-            read_f32(&mut *opened, entry.dtype, shape.iter().product())
-        };
-        attempt().map_err(|e| {
-            let what = format!("cannot read the tensor `{name}`");
-            Error::io(what, &self.folder.place(file), &e)
+        let place = self.folder.place(file);
+        opened
+            .seek(SeekFrom::Start(entry.start))
+            .map_err(|e| Error::io("cannot read the weights", &place, &e))?;
+        Ok(TensorReader {
+            opened,
+            dtype: entry.dtype,
+            name: name.to_string(),
+            place,
+            buffer: Vec::new(),
         })
     }
 
@@ -224,6 +238,37 @@ impl TensorStore {
         Error::new(what)
             .at(format!("{}, tensor `{name}`", self.place.display()))
             .hint("does config.json belong to these weights?")
+    }
+}
+
+/// A tensor being read.
+pub struct TensorReader {
+    opened: Box<dyn Opened>,
+    dtype: Dtype,
+    name: String,
+    place: PathBuf,
+    buffer: Vec<u8>,
+}
+
+impl TensorReader {
+    /// Puts the next `count` numbers in `values`, in place of what it holds. The caller asks for no more than there are.
+    ///
+    /// # Errors
+    /// A file that ends early or cannot be read.
+    pub fn read(&mut self, count: usize, values: &mut Vec<f32>) -> Result<()> {
+        let width = self.dtype.bitsize() / 8;
+        values.clear();
+        values.reserve(count);
+        while values.len() < count {
+            let bytes = READ_BYTES.min((count - values.len()) * width);
+            self.buffer.resize(bytes, 0);
+            self.opened.read_exact(&mut self.buffer).map_err(|e| {
+                let what = format!("cannot read the tensor `{}`", self.name);
+                Error::io(what, &self.place, &e)
+            })?;
+            append_f32(&self.buffer, self.dtype, values);
+        }
+        Ok(())
     }
 }
 
@@ -270,23 +315,6 @@ fn read_header(folder: &Folder, name: &str) -> Result<(u64, Metadata)> {
         ));
     }
     Ok((8 + size, header))
-}
-
-fn read_f32(file: &mut (impl Read + ?Sized), dtype: Dtype, count: usize) -> io::Result<Vec<f32>> {
-    let mut values = Vec::with_capacity(count);
-    let width = dtype.bitsize() / 8;
-    let mut buffer = vec![0; READ_BYTES.min(count * width)];
-    let mut left = count * width;
-    while left > 0 {
-        let bytes = left.min(buffer.len());
-        let Some(part) = buffer.get_mut(..bytes) else {
-            break;
-        };
-        file.read_exact(part)?;
-        append_f32(part, dtype, &mut values);
-        left -= bytes;
-    }
-    Ok(values)
 }
 
 fn append_f32(bytes: &[u8], dtype: Dtype, values: &mut Vec<f32>) {

@@ -59,7 +59,7 @@ impl PackedInt8 {
         if b.column_stride == 1 {
             packed.fill_by_rows(b);
         } else {
-            packed.fill_by_columns(b);
+            packed.fill_by_columns(0, b);
         }
         packed
     }
@@ -90,6 +90,23 @@ impl PackedInt8 {
         packed
     }
 
+    /// Zeros, to be filled by [`PackedInt8::set_columns`].
+    ///
+    /// # Panics
+    /// As [`PackedInt8::new`].
+    pub fn zeros(isa: Isa, rows: usize, columns: usize) -> Self {
+        Self::empty(isa, rows, columns)
+    }
+
+    /// Quantizes and packs the columns from `start` on, as many as `b` has. Fast where they are contiguous.
+    ///
+    /// # Panics
+    /// The shapes do not fit.
+    pub fn set_columns(&mut self, start: usize, b: Matrix) {
+        assert!(b.rows == self.rows && start + b.columns <= self.columns);
+        self.fill_by_columns(start, b);
+    }
+
     fn empty(isa: Isa, rows: usize, columns: usize) -> Self {
         assert!(rows <= MAX_ROWS, "a weight of {rows} rows is too tall");
         let panels = columns.div_ceil(PANEL);
@@ -105,7 +122,7 @@ impl PackedInt8 {
     }
 
     /// For a `b` whose columns are contiguous, or nothing is.
-    fn fill_by_columns(&mut self, b: Matrix) {
+    fn fill_by_columns(&mut self, first: usize, b: Matrix) {
         let mut gathered = Vec::new();
         let mut bytes = vec![0u8; b.rows.next_multiple_of(GROUP)];
         for j in 0..b.columns {
@@ -118,9 +135,9 @@ impl PackedInt8 {
                 &gathered
             };
             let s = Scale::new(largest_magnitude(self.isa, column));
-            self.scales[j] = s.scale;
+            self.scales[first + j] = s.scale;
             quantize_into(self.isa, &mut bytes, column, s.inverse, 0);
-            self.place(j, &bytes);
+            self.place(first + j, &bytes);
         }
     }
 
