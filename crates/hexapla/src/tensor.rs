@@ -123,9 +123,11 @@ impl Tensor {
         let (old, new) = (self.data().len(), self.data().len() + more.data().len());
         let room = self.buffer.as_ref().map_or(0, |b| b.capacity());
         if room < new {
-            let mut larger = self.arena.tensor(self.rows * 2 + more.rows, more.columns);
+            let rows = self.rows + self.rows / 2 + more.rows;
+            let mut larger = self.arena.tensor(rows, more.columns);
             larger.data_mut()[..old].copy_from_slice(self.data());
-            std::mem::swap(&mut self.buffer, &mut larger.buffer);
+            // The old buffer is too small for whoever grows next: it does not go back to the arena.
+            self.buffer = larger.buffer.take();
         }
         let buffer = self.buffer.as_mut().and_then(Arc::get_mut);
         let buffer = buffer.expect("only an unshared tensor is written to");

@@ -102,8 +102,11 @@ multiversion! {
 multiversion! {
     /// The largest number of each `block` numbers of `x` (the last block may be shorter), in `out`.
     pub fn block_max(out: &mut Vec<f32>, x: &[f32], block: usize) -> () {
-        out.clear();
-        out.extend(x.chunks(block.max(1)).map(lane_max));
+        let blocks = x.chunks(block.max(1));
+        out.resize(blocks.len(), 0.0);
+        for (out, block) in out.iter_mut().zip(blocks) {
+            *out = lane_max(block);
+        }
     }
 }
 
@@ -466,6 +469,19 @@ multiversion! {
     }
 }
 
+/// Asks for the cache lines of `x`. Rows of keys and values lie far apart, where no processor guesses the next one.
+#[inline(always)]
+fn prefetch(x: &[f32]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in x.chunks(16) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: every x86-64 has the instruction (SSE), which only advises and never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = x;
+}
+
 multiversion! {
     /// Attention of one query row over some rows of keys and values, for all heads (paper, section 3.2).
     ///
@@ -487,6 +503,9 @@ multiversion! {
         let n = rows.len();
         // Rows outside, heads inside: each row of keys and of values is read once, from end to end.
         for (i, row) in rows.iter().enumerate() {
+            if let Some(next) = rows.get(i + 1) {
+                prefetch(&keys[row_of(*next)]);
+            }
             let key = &keys[row_of(*row)];
             let heads = query.chunks_exact(head_width).zip(key.chunks_exact(head_width));
             for (h, (query, key)) in heads.enumerate() {
@@ -501,6 +520,11 @@ multiversion! {
         let (fours, rest) = rows.as_chunks::<4>();
         for (i, four) in fours.iter().enumerate() {
             let [v0, v1, v2, v3] = four.map(|row| &values[row_of(row)]);
+            if let Some(next) = fours.get(i + 1) {
+                for row in next {
+                    prefetch(&values[row_of(*row)]);
+                }
+            }
             for (h, out) in out.chunks_exact_mut(head_width).enumerate() {
                 let w = &weights[h * n + 4 * i..][..4];
                 let start = h * head_width;
