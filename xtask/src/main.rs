@@ -1,4 +1,5 @@
 //! The project's own tools: `cargo xtask test` runs everything that must hold.
+#![forbid(unsafe_code)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};

@@ -1,6 +1,7 @@
 //! Hexapla trains, runs and explains Transformers on the CPU.
 #![forbid(unsafe_code)]
 
+pub mod batch;
 pub mod config;
 pub mod error;
 pub mod files;
