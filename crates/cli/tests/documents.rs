@@ -7,11 +7,10 @@ use std::process::Command;
 fn flags(text: &str) -> BTreeSet<String> {
     text.split("--")
         .skip(1)
-        .map(|rest| {
+        .filter_map(|rest| {
             rest.split(|c: char| !c.is_ascii_lowercase() && c != '-')
                 .next()
         })
-        .flatten()
         .filter(|name| !name.is_empty() && !name.starts_with('-'))
         .map(String::from)
         .collect()

@@ -50,7 +50,7 @@ fn every_key_of_a_recipe_is_documented_with_its_default() {
                 Value::Null => found == "–",
                 Value::Number(n) => found.parse::<f64>().ok() == n.as_f64(),
                 Value::String(s) => found == format!("\"{s}\""),
-                other => found == other.to_string(),
+                other => found == format!("{other}"),
             };
             assert!(same, "`{table}.{key}`: {default}, but documented {found}");
         }
