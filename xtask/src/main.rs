@@ -1,4 +1,5 @@
 //! The project's own tools: `cargo xtask test|reference|bench`.
+#![forbid(unsafe_code)]
 
 mod bench;
 mod python;

@@ -7,6 +7,7 @@
 //! ```
 //!
 //! The jobs and the protocol are described in `xtask/bench/README.md`.
+#![forbid(unsafe_code)]
 
 mod protocol;
 mod train;

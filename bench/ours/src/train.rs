@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use hexapla::batch::PairRows;
 use hexapla::config::{Precision, TrainingTable, TransformerConfig};
 use hexapla::error::{Error, Result};
 use hexapla::formats::safetensors::{NamedTensor, TensorStore, write_tensors};
 use hexapla::model::transformer::Transformer;
-use hexapla::text::batch::PairRows;
 use hexapla::train::shards::Learner;
 use hexapla::weights::Weights;
 use serde::Deserialize;

@@ -1,4 +1,5 @@
 //! The `hexapla` command: one file for each of its commands.
+#![forbid(unsafe_code)]
 
 mod console;
 mod demo;

@@ -1,9 +1,9 @@
 //! Times a training step: `cargo run --release -p hexapla --example step --
 //! tiny|small|base [threads] [steps] [dropout] [float32|bf16]`.
+use hexapla::batch::PairRows;
 use hexapla::config::{TrainingTable, TransformerConfig};
 use hexapla::model::transformer::Transformer;
 use hexapla::random::SplitMix;
-use hexapla::text::batch::PairRows;
 use hexapla::train::shards::Learner;
 use hexapla::weights::Weights;
 use std::time::Instant;

@@ -821,7 +821,7 @@ fn toml_error(error: &toml::de::Error, text: &str, place: &str) -> Error {
             .at(place)
             .expected("TOML, each value of its setting's type")
             .found(message.to_string())
-            .hint("README.md shows a recipe; texts stand in quotes, numbers do not"),
+            .hint("docs/training.md shows a recipe; texts stand in quotes, numbers do not"),
     }
 }
 

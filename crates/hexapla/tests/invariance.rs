@@ -1,5 +1,6 @@
 //! A result depends on its sentence alone; a training on its seed alone.
 
+use hexapla::batch::Pair;
 use hexapla::config::{ComputeType, TrainingTable, TransformerConfig};
 use hexapla::error::Result;
 use hexapla::generate::engine::{Engine, Request};
@@ -7,7 +8,6 @@ use hexapla::generate::{Hypothesis, SearchOptions};
 use hexapla::model::transformer::Transformer;
 use hexapla::prepared::Prepared;
 use hexapla::random::SplitMix;
-use hexapla::text::batch::Pair;
 use hexapla::train::progress::{Progress, Validation};
 use hexapla::train::shards::StepReport;
 use hexapla::train::trainer::{Trainer, Watcher};

@@ -5,10 +5,10 @@
 //! add up to about √30·2⁻⁹ ≈ 1 %. A gradient that is off by 1 % of its length has a cosine of 1 − 0.01²/2; the bound of 0.999
 //! allows 4.5 %. The loss is a mean over tokens, near which errors cancel; it gets half a per cent.
 
+use hexapla::batch::PairRows;
 use hexapla::config::{Precision, TrainingTable, TransformerConfig};
 use hexapla::model::transformer::Transformer;
 use hexapla::random::SplitMix;
-use hexapla::text::batch::PairRows;
 use hexapla::train::shards::Learner;
 use hexapla::weights::Weights;
 

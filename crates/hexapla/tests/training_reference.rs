@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
+use hexapla::batch::PairRows;
 use hexapla::config::{Norm, Positions, TrainingTable, TransformerConfig};
 use hexapla::formats::safetensors::TensorStore;
 use hexapla::model::transformer::Transformer;
-use hexapla::text::batch::PairRows;
 use hexapla::train::shards::Learner;
 use hexapla::weights::Weights;
 use serde_json::Value;

@@ -15,7 +15,7 @@ use crate::{Result, root, succeed};
 /// Target words of every sentence, and source words without the end token.
 const WORDS: usize = 24;
 const VOCABULARY: u32 = 32_000;
-/// Operations of a product's multiplications and additions for each generated word (peers.md and `make_model.py`).
+/// Operations of a product's multiplications and additions for each generated word of the model of `make_model.py`, the encoder's share included.
 const OPERATIONS: f64 = 121e6;
 
 /// What a program is told to decode; `bench/ours/src/translate.rs` says what the fields are.

@@ -4,6 +4,7 @@ use hexapla_kernels::{Buffer, RowLoss};
 use rayon::prelude::*;
 
 use super::{Hypothesis, SearchInput, SearchOptions, StepDecoder, search};
+use crate::batch::{Pair, PairRows, Rows};
 use crate::error::{Error, Result};
 use crate::model::state::DecoderState;
 use crate::model::transformer::Transformer;
@@ -11,7 +12,6 @@ use crate::ops::Run;
 use crate::ops::cross_entropy::LossOptions;
 use crate::prepared::Prepared;
 use crate::tensor::Arena;
-use crate::text::batch::{Pair, PairRows, Rows};
 
 /// A model and its parameters, prepared.
 #[derive(Debug)]
@@ -182,7 +182,7 @@ impl Engine {
                         scale: 1.0,
                     },
                 );
-                let of = |span: &crate::text::batch::Span| Scored {
+                let of = |span: &crate::batch::Span| Scored {
                     token_log_probs: losses[span.start..span.start + span.len]
                         .iter()
                         .map(|l| -l.negative_log_likelihood)
@@ -257,7 +257,7 @@ impl Engine {
         let memory = self.model.encode(&mut run, &source);
         let x = self.model.decode(&mut run, &target, &memory, &source);
         let logits = self.model.logits(&mut run, &x);
-        let of = |s: &crate::text::batch::Span| {
+        let of = |s: &crate::batch::Span| {
             (s.start..s.start + s.len)
                 .map(|r| logits.row(r).to_vec())
                 .collect()

@@ -1,8 +1,8 @@
 //! What the decoder remembers between steps: explicit, handed in and changed by each step.
 
+use crate::batch::Rows;
 use crate::model::transformer::Transformer;
 use crate::tensor::{Arena, Tensor};
-use crate::text::batch::Rows;
 
 /// Keys and values of the rows seen so far, `[rows, d_model]` each.
 #[derive(Debug)]
@@ -68,8 +68,7 @@ impl DecoderState {
             target: KeysAndValues::new(arena),
             source: KeysAndValues::new(arena),
         };
-        let rows_of =
-            |s: &crate::text::batch::Span| (s.start as u32..(s.start + s.len) as u32).collect();
+        let rows_of = |s: &crate::batch::Span| (s.start as u32..(s.start + s.len) as u32).collect();
         DecoderState {
             layers: (0..model.config().decoder_layers).map(layer).collect(),
             seen: vec![Vec::new(); source.spans.len()],

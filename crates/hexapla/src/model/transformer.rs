@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hexapla_kernels::{Isa, RowLoss};
 
+use crate::batch::{PairRows, Rows};
 use crate::config::{Positions, Precision, TransformerConfig};
 use crate::error::Result;
 use crate::model::layers::{DecoderLayer, DecoderMemory, EncoderLayer, LayerNorm};
@@ -14,7 +15,6 @@ use crate::ops::embedding::{Embedding, PositionTable, embed};
 use crate::ops::{PackedTable, Run};
 use crate::product::Product;
 use crate::tensor::Tensor;
-use crate::text::batch::{PairRows, Rows};
 use crate::weights::{Kind, ParameterId, ParameterIndex, Weights};
 
 /// The shape of a model: which operations, on which parameters. The numbers are in [`Weights`].

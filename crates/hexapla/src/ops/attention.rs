@@ -5,10 +5,10 @@ use hexapla_kernels::{
     softmax_backward_in_place, softmax_in_place,
 };
 
+use crate::batch::Span;
 use crate::ops::{Run, Step};
 use crate::tape::Backward;
 use crate::tensor::{Node, Tensor};
-use crate::text::batch::Span;
 
 /// Which rows of keys and values each query row sees.
 #[derive(Debug, Clone, Copy)]

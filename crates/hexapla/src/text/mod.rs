@@ -2,7 +2,6 @@
 //!
 //! Lines end at LF and nowhere else (a CR before it goes with it); U+2028 and its like are ordinary characters.
 
-pub mod batch;
 pub mod corpus;
 pub mod numerals;
 mod script;

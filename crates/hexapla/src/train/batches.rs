@@ -1,7 +1,7 @@
 //! The order of the pairs in an epoch, and their batches.
 
+use crate::batch::{Pair, PairRows};
 use crate::random::{SplitMix, mix};
-use crate::text::batch::{Pair, PairRows};
 
 /// The batches of one epoch: pair numbers, like lengths together, at most `batch_tokens` a batch, in random order.
 /// The same for a seed and an epoch.

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::batch::Pair;
 use crate::config::{Positions, Recipe, TransformerConfig};
 use crate::error::{Error, Result};
 use crate::files::sha256_file;
-use crate::text::batch::Pair;
 use crate::text::corpus::{Audit, FilterReport, SentencePairs, TokenLengths, select};
 use crate::text::tokenizer::Tokenizers;
 

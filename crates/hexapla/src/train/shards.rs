@@ -2,12 +2,12 @@
 
 use rayon::prelude::*;
 
+use crate::batch::PairRows;
 use crate::config::{Precision, TrainingTable};
 use crate::model::transformer::Transformer;
 use crate::ops::cross_entropy::LossOptions;
 use crate::ops::{Dropped, Gradients, PackedTable, Run};
 use crate::tensor::Arena;
-use crate::text::batch::PairRows;
 use crate::train::optimizer::Optimizer;
 use crate::weights::Weights;
 

@@ -9,11 +9,11 @@ use std::time::Instant;
 
 use hexapla_kernels::Buffer;
 
+use crate::batch::Pair;
 use crate::config::{Metric, TrainingTable};
 use crate::error::{Error, Result};
 use crate::files::{remove_leftovers, write_atomically, write_error};
 use crate::model::transformer::Transformer;
-use crate::text::batch::Pair;
 use crate::train::batches::{epoch, shard};
 use crate::train::checkpoint;
 use crate::train::progress::{Point, Progress, Validation};
@@ -273,7 +273,7 @@ impl Trainer {
         &mut self,
         pairs: &[Pair],
         order: &mut Vec<Vec<usize>>,
-    ) -> Vec<Vec<crate::text::batch::PairRows>> {
+    ) -> Vec<Vec<crate::batch::PairRows>> {
         let c = self.learner.model.config();
         let (start, eos) = (c.decoder_start_token_id, c.eos_token_id);
         let mut parts = Vec::with_capacity(self.settings.accumulate);

@@ -1,0 +1,50 @@
+//! The documents name every flag of the commands that they explain, and no other.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+/// The words in `text` that look like a long flag.
+fn flags(text: &str) -> BTreeSet<String> {
+    text.split("--")
+        .skip(1)
+        .filter_map(|rest| {
+            rest.split(|c: char| !c.is_ascii_lowercase() && c != '-')
+                .next()
+        })
+        .filter(|name| !name.is_empty() && !name.starts_with('-'))
+        .map(String::from)
+        .collect()
+}
+
+/// The flags that the help of `commands` lists.
+fn helped(commands: &[&str]) -> BTreeSet<String> {
+    let mut known = BTreeSet::new();
+    for command in commands {
+        let help = Command::new(env!("CARGO_BIN_EXE_hexapla"))
+            .args([command, "--help"])
+            .output()
+            .unwrap();
+        known.extend(flags(&String::from_utf8(help.stdout).unwrap()));
+    }
+    known.remove("help");
+    known
+}
+
+fn documented(name: &str) -> BTreeSet<String> {
+    let path = format!("{}/../../docs/{name}", env!("CARGO_MANIFEST_DIR"));
+    flags(&std::fs::read_to_string(path).unwrap())
+}
+
+#[test]
+fn every_flag_is_documented() {
+    let using = ["translate", "score", "evaluate", "logits", "inspect"];
+    assert_eq!(
+        documented("translating.md"),
+        helped(&using),
+        "left: docs/translating.md; right: the program"
+    );
+    let documented = documented("training.md");
+    let known = helped(&["train"]);
+    let missing: Vec<_> = known.difference(&documented).collect();
+    assert!(missing.is_empty(), "not in docs/training.md: {missing:?}");
+}
