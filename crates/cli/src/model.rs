@@ -114,10 +114,12 @@ pub(crate) fn inspect(args: InspectArgs) -> Result<()> {
         for (name, note) in &manifest.fields.notes {
             line(name, note.clone())?;
         }
-        line(
-            "checksums",
-            format!("{} files, all as written", manifest.files.len()),
-        )?;
+        if args.model.is_some() {
+            line(
+                "checksums",
+                format!("{} files, all as written", manifest.files.len()),
+            )?;
+        }
     }
     Ok(())
 }

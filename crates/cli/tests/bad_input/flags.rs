@@ -90,7 +90,6 @@ fn command_lines() {
         ),
         ("no output", "train --tsv pairs.tsv"),
         ("no reference", "evaluate --hypothesis pairs.tsv"),
-        ("no folder", "inspect"),
         ("no input", "logits model"),
         ("no text", "tokenizer train --output new.json"),
     ] {
