@@ -135,6 +135,8 @@ pub enum Plus<'a> {
     Bias(&'a [f32]),
 }
 
+/// Bytes of a cache line.
+const LINE: usize = 64;
 /// Rows of A in a tile.
 const MR: usize = 8;
 /// Words of k in a block: a panel of `KC × NR` words is 32 KiB with AVX-512.
@@ -547,8 +549,18 @@ impl<'a> Product<'a> {
                 Plus::Bias(bias) if last => bias[n0..n0 + n].as_ptr(),
                 _ => std::ptr::null(),
             };
-            for m0 in (block.rows.0..block.rows.1).step_by(MR) {
+            // While this panel is multiplied, the next one comes: the first two tiles ask for a line of it at each step of k.
+            let panel_end = match b {
+                B::Packed { panels, rows } => {
+                    let next = b_start + self.format.words(rows) * width;
+                    panels.as_ptr().wrapping_add(next).cast::<u8>()
+                }
+                B::Direct(m) => m.data.as_ptr().cast(),
+            };
+            let packed_b = matches!(b, B::Packed { .. });
+            for (number, m0) in (block.rows.0..block.rows.1).step_by(MR).enumerate() {
                 let m = (block.rows.1 - m0).min(MR);
+                let next_step = if number < 2 && packed_b { LINE } else { 0 };
                 let (a_data, a_start, a_rows, a_columns) = match packed_a {
                     Some(packed) => (packed, (m0 - block.rows.0) * k, 1, MR),
                     None => {
@@ -575,6 +587,8 @@ impl<'a> Product<'a> {
                     n,
                     load_c: !first || self.plus == Plus::C,
                     bias,
+                    next: panel_end.wrapping_add(number.min(1) * k * LINE),
+                    next_step,
                 };
                 // SAFETY: the asserts above show that the last element that a tile of m rows, n columns and k steps
                 // touches lies in each slice (the strides are not negative, so all others do too); the bias is n long;
@@ -599,6 +613,9 @@ struct Tile {
     n: usize,
     load_c: bool,
     bias: *const f32,
+    /// What to ask for at the first step, and how far on at each: memory that is read soon, or nothing worth it.
+    next: *const u8,
+    next_step: usize,
 }
 
 /// # Safety
@@ -685,8 +702,10 @@ unsafe fn multiply<S: Simd, const M: usize, const V: usize, const FULL: bool>(ti
                 }
             }
         }
-        let (mut a, mut b) = (tile.a, tile.b);
+        let (mut a, mut b, mut next) = (tile.a, tile.b, tile.next);
         for _ in 0..tile.k {
+            S::prefetch(next);
+            next = next.wrapping_add(tile.next_step);
             let mut columns = [S::zero(); V];
             for (v, column) in columns.iter_mut().enumerate() {
                 let p = b.add(v * S::LANES);

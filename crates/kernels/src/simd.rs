@@ -26,6 +26,8 @@ pub(crate) trait Simd: Copy {
     unsafe fn fma(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
     /// `a + b`.
     unsafe fn add(a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// Asks for the cache line at `p`, which need not be inside a slice, to come into the second cache.
+    unsafe fn prefetch(p: *const u8);
 }
 
 /// Plain Rust; also NEON, which every 64-bit ARM has and the compiler uses by itself.
@@ -78,6 +80,8 @@ impl Simd for Plain {
         }
         v
     }
+    #[inline(always)]
+    unsafe fn prefetch(_: *const u8) {}
     #[inline(always)]
     unsafe fn add(a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
         let mut v = [0.0; 8];
@@ -149,6 +153,11 @@ mod x86 {
         unsafe fn fma(a: __m256, b: __m256, c: __m256) -> __m256 {
             // SAFETY: see above.
             unsafe { _mm256_fmadd_ps(a, b, c) }
+        }
+        #[inline(always)]
+        unsafe fn prefetch(p: *const u8) {
+            // SAFETY: the instruction only advises; it never faults.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
         }
         #[inline(always)]
         unsafe fn add(a: __m256, b: __m256) -> __m256 {
@@ -246,6 +255,11 @@ mod x86 {
                     _mm512_fmadd_ps(a, b, c)
                 }
             }
+        }
+        #[inline(always)]
+        unsafe fn prefetch(p: *const u8) {
+            // SAFETY: the instruction only advises; it never faults.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
         }
         #[inline(always)]
         unsafe fn add(a: __m512, b: __m512) -> __m512 {

@@ -2,6 +2,7 @@
 
 use hexapla_kernels::{Buffer, RowLoss};
 use rayon::prelude::*;
+use std::sync::Mutex;
 
 use super::{Hypothesis, SearchInput, SearchOptions, StepDecoder, search};
 use crate::batch::{Pair, PairRows, Rows};
@@ -18,6 +19,8 @@ use crate::tensor::Arena;
 pub struct Engine {
     model: Transformer,
     parameters: Prepared,
+    /// Buffers of batches that are done, for those to come.
+    arenas: Mutex<Vec<Arena>>,
 }
 
 /// One sentence to decode.
@@ -55,7 +58,25 @@ impl Engine {
             model.index() == parameters.index(),
             "parameters of another model"
         );
-        Engine { model, parameters }
+        Engine {
+            model,
+            parameters,
+            arenas: Mutex::default(),
+        }
+    }
+
+    /// Does `work` with an arena that nobody else uses meanwhile.
+    fn with_arena<T>(&self, work: impl FnOnce(&Arena) -> T) -> T {
+        let arenas = || {
+            // A panic cannot have left the list half-changed.
+            self.arenas
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+        };
+        let arena = arenas().pop().unwrap_or_default();
+        let result = work(&arena);
+        arenas().push(arena);
+        result
     }
 
     /// The model's shape.
@@ -125,16 +146,17 @@ impl Engine {
                 seed_index: *i as u64,
             })
             .collect();
-        let arena = Arena::default();
-        let mut run = Run::inference(&arena, &self.parameters);
-        let memory = self.model.encode(&mut run, &source);
-        let state = DecoderState::new(&self.model, &arena, &source, memory, options.attention);
-        let mut decoder = Decoder {
-            model: &self.model,
-            run,
-            state,
-        };
-        search(&mut decoder, &inputs, options)
+        self.with_arena(|arena| {
+            let mut run = Run::inference(arena, &self.parameters);
+            let memory = self.model.encode(&mut run, &source);
+            let state = DecoderState::new(&self.model, arena, &source, memory, options.attention);
+            let mut decoder = Decoder {
+                model: &self.model,
+                run,
+                state,
+            };
+            search(&mut decoder, &inputs, options)
+        })
     }
 
     /// Log-probabilities of given pairs of source (end token included) and target (end token left out), on rayon's threads.
