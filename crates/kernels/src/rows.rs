@@ -19,10 +19,23 @@ fn lane_sum(x: &[f32], f: impl Fn(usize, f32) -> f32) -> f32 {
             lanes[l] += f(c * LANES + l, chunk[l]);
         }
     }
-    for (l, v) in tail.iter().enumerate() {
-        lanes[l] += f(whole + l, *v);
+    // Lanes are named by constants only, or they would live in memory.
+    if !tail.is_empty() {
+        for (l, lane) in lanes.iter_mut().enumerate() {
+            if let Some(v) = tail.get(l) {
+                *lane += f(whole + l, *v);
+            }
+        }
     }
     tree(lanes, |a, b| a + b)
+}
+
+/// Up to 16 numbers, filled up.
+#[inline(always)]
+fn filled(x: &[f32], with: f32) -> [f32; LANES] {
+    let mut filled = [with; LANES];
+    filled[..x.len()].copy_from_slice(x);
+    filled
 }
 
 /// Combines 16 lanes in a fixed tree.
@@ -51,8 +64,10 @@ fn lane_max(x: &[f32]) -> f32 {
             };
         }
     }
-    for (l, v) in tail.iter().enumerate() {
-        lanes[l] = if *v > lanes[l] { *v } else { lanes[l] };
+    if !tail.is_empty() {
+        for (lane, v) in lanes.iter_mut().zip(filled(tail, f32::NEG_INFINITY)) {
+            *lane = if v > *lane { v } else { *lane };
+        }
     }
     tree(lanes, |a, b| if b > a { b } else { a })
 }
@@ -68,8 +83,11 @@ fn lane_dot(x: &[f32], y: &[f32]) -> f32 {
             lanes[l] = a[l].mul_add(b[l], lanes[l]);
         }
     }
-    for (l, (a, b)) in tx.iter().zip(ty).enumerate() {
-        lanes[l] = a.mul_add(*b, lanes[l]);
+    if !tx.is_empty() {
+        let (a, b) = (filled(tx, 0.0), filled(ty, 0.0));
+        for l in 0..LANES {
+            lanes[l] = a[l].mul_add(b[l], lanes[l]);
+        }
     }
     tree(lanes, |a, b| a + b)
 }
@@ -469,6 +487,30 @@ multiversion! {
     }
 }
 
+/// `out += w₀·v₀ + w₁·v₁ + w₂·v₂ + w₃·v₃`, in this order; all of one length.
+#[inline(always)]
+fn add_four(out: &mut [f32], w: &[f32], v: [&[f32]; 4]) {
+    #[inline(always)]
+    fn add<const N: usize>(out: &mut [f32; N], w: &[f32], v: [&[f32; N]; 4]) {
+        for j in 0..N {
+            let sum = w[1].mul_add(v[1][j], w[0].mul_add(v[0][j], out[j]));
+            out[j] = w[3].mul_add(v[3][j], w[2].mul_add(v[2][j], sum));
+        }
+    }
+    let (whole, rest) = out.as_chunks_mut::<LANES>();
+    let [(a, a_rest), (b, b_rest), (c, c_rest), (d, d_rest)] = v.map(|v| v.as_chunks::<LANES>());
+    for (i, out) in whole.iter_mut().enumerate() {
+        add(out, w, [&a[i], &b[i], &c[i], &d[i]]);
+    }
+    for (j, out) in rest.iter_mut().enumerate() {
+        add(
+            std::array::from_mut(out),
+            w,
+            [a_rest, b_rest, c_rest, d_rest].map(|rest| std::array::from_ref(&rest[j])),
+        );
+    }
+}
+
 /// Asks for the cache lines of `x`. Rows of keys and values lie far apart, where no processor guesses the next one.
 #[inline(always)]
 fn prefetch(x: &[f32]) {
@@ -529,11 +571,7 @@ multiversion! {
                 let w = &weights[h * n + 4 * i..][..4];
                 let start = h * head_width;
                 let part = start..start + out.len();
-                let (v0, v1, v2, v3) = (&v0[part.clone()], &v1[part.clone()], &v2[part.clone()], &v3[part]);
-                for (j, o) in out.iter_mut().enumerate() {
-                    let sum = w[1].mul_add(v1[j], w[0].mul_add(v0[j], *o));
-                    *o = w[3].mul_add(v3[j], w[2].mul_add(v2[j], sum));
-                }
+                add_four(out, w, [&v0[part.clone()], &v1[part.clone()], &v2[part.clone()], &v3[part]]);
             }
         }
         for (i, row) in rest.iter().enumerate() {
