@@ -337,7 +337,7 @@ const ABOUT: [(&str, &str); 5] = [
     (
         "startup",
         "From the start of the process to the first translated word, seconds of wall clock: the model of `translate`, one \
-         line of text, file cache warm. Check: the same word. CTranslate2's C++ client is not published in binary form and \
+         line of text, file cache warm. Check: the same word. CTranslate2's C++ client does not come with its Python package and \
          is not measured.",
     ),
     (
