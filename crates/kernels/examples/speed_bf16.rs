@@ -86,8 +86,7 @@ fn main() {
                 work / seconds / 1e9
             };
             let (bf16, f32) = (rate(gemm_bf16), rate(gemm));
-            let share = if peak > 0.0 { bf16 / peak * 100.0 } else { 0.0 };
-            line += &format!("  {name} {bf16:5.1} ({share:2.0} %, f32 {f32:5.1})");
+            line += &format!("  {name} {bf16:.1}  {name} in f32 {f32:.1}");
         }
         println!("{line}");
     }

@@ -45,16 +45,14 @@ fn main() {
             });
             let rate = |time: f64| 2.0 * (m * k * n) as f64 / time / 1e9;
             println!(
-                "{m:4} × {k:4} × {n:5}: rotated {:6.1} Gop/s ({:5.1} % of peak) {:5.1} GB/s, \
-                 again {:6.1} Gop/s ({:5.1} %) {:5.1} GB/s; quantizing {:.2} µs of {:.2}",
+                "{m:6} {n:6} {k:6}  Gop/s: weights from memory {:.1}  weights at hand {:.1}  \
+                 (reading {:.1} and {:.1} GB/s; quantizing {:.2} of {:.2} µs)",
                 rate(best[0]),
-                100.0 * rate(best[0]) / peak,
-                (k * n) as f64 / best[0] / 1e9,
                 rate(best[1]),
-                100.0 * rate(best[1]) / peak,
+                (k * n) as f64 / best[0] / 1e9,
                 (k * n) as f64 / best[1] / 1e9,
                 quantizing * 1e6,
-                best[0] * 1e6,
+                best[1] * 1e6,
             );
         }
     }

@@ -139,6 +139,8 @@ fn rates(line: &str) -> Vec<Rate> {
     };
     let mut found = Vec::new();
     let mut name = Vec::new();
+    // What stands in brackets is for the eye.
+    let rates = rates.split_once(" (").map_or(rates, |(rates, _)| rates);
     for word in rates.split_whitespace() {
         match word.parse() {
             Ok(giga) => found.push(Rate {
