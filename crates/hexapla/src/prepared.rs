@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hexapla_kernels::{
     Buffer, Epilogue, Isa, Matrix, MatrixMut, PackedInt8, PackedMatrix, Plus, QuantizedRows,
-    gemm_int8_quantized, gemm_packed, gemm_packed_columns,
+    gemm_int8, gemm_packed, gemm_packed_columns,
 };
 use rayon::prelude::*;
 
@@ -176,7 +176,7 @@ impl Value {
     fn multiply(&self, y: MatrixMut, x: Matrix, plus: Plus) {
         match self {
             Value::Float(m) => gemm_packed(y, x, m, plus),
-            Value::Int8(m) => hexapla_kernels::gemm_int8(y, x, m, epilogue(plus)),
+            Value::Int8(m) => gemm_int8(y, x, m, epilogue(plus)),
             Value::Plain(_) => panic!("a vector is no factor of a product"),
         }
     }
@@ -197,11 +197,7 @@ impl Value {
             Value::Int8(m) => {
                 let mut rows = QuantizedRows::new();
                 rows.quantize(Isa::best(), &x);
-                if columns.len() == m.columns() {
-                    gemm_int8_quantized(y, &rows, m, epilogue(plus));
-                } else {
-                    m.multiply_columns(columns, y, &rows, epilogue(plus));
-                }
+                m.multiply_columns(columns, y, &rows, epilogue(plus));
             }
             Value::Plain(_) => panic!("a vector is no factor of a product"),
         }

@@ -30,8 +30,8 @@ pub use int8::{Epilogue, PackedInt8, QuantizedRows, gemm_int8, gemm_int8_quantiz
 pub use isa::Isa;
 pub use rows::{
     Activation, CrossEntropy, LayerNormBackward, RowLoss, activate, activate_backward, add_assign,
-    add_bias_rows, attend_row, bias_gradient, block_max, cross_entropy_row, dot, dropout_in_place,
-    embed_row, exp_of, exp_sum, layer_norm, layer_norm_backward, log_sum_exp, max, residual,
-    scale_in_place, softmax_backward_in_place, softmax_in_place, subtract_both,
+    attend_row, bias_gradient, block_max, cross_entropy_row, dot, dropout_in_place, embed_row,
+    exp_of, exp_sum, layer_norm, layer_norm_backward, max, residual, softmax_backward_in_place,
+    softmax_in_place, subtract_both,
 };
 pub use update::{AdamSettings, adam, blend, squared_norm};
