@@ -16,6 +16,7 @@ use crate::weights::{Kind, Parameter, ParameterId, ParameterIndex, Weights};
 pub struct Prepared {
     index: Arc<ParameterIndex>,
     values: Vec<Value>,
+    compute_type: ComputeType,
 }
 
 /// One parameter.
@@ -47,13 +48,26 @@ impl Prepared {
                 Value::new(p, numbers, compute_type)
             })
             .collect();
-        Prepared::from_values(index.clone(), values)
+        Prepared::from_values(index.clone(), values, compute_type)
     }
 
     /// From one value for each parameter of `index`, in order.
-    pub(crate) fn from_values(index: Arc<ParameterIndex>, values: Vec<Value>) -> Self {
+    pub(crate) fn from_values(
+        index: Arc<ParameterIndex>,
+        values: Vec<Value>,
+        compute_type: ComputeType,
+    ) -> Self {
         assert_eq!(index.iter().len(), values.len());
-        Prepared { index, values }
+        Prepared {
+            index,
+            values,
+            compute_type,
+        }
+    }
+
+    /// Whether what a decoder remembers is kept in bf16: wherever its products are less exact than that anyway.
+    pub(crate) fn remembers_in_bf16(&self) -> bool {
+        self.compute_type != ComputeType::Float32
     }
 
     /// Names and shapes.

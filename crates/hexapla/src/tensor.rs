@@ -117,25 +117,6 @@ impl Tensor {
         let (rows, columns) = (self.rows, self.columns);
         MatrixMut::new(self.data_mut(), rows, columns, columns)
     }
-
-    /// Adds the rows of `more` at the end.
-    pub fn append(&mut self, more: &Tensor) {
-        let (old, new) = (self.data().len(), self.data().len() + more.data().len());
-        let room = self.buffer.as_ref().map_or(0, |b| b.capacity());
-        if room < new {
-            let rows = self.rows + self.rows / 2 + more.rows;
-            let mut larger = self.arena.tensor(rows, more.columns);
-            larger.data_mut()[..old].copy_from_slice(self.data());
-            // The old buffer is too small for whoever grows next: it does not go back to the arena.
-            self.buffer = larger.buffer.take();
-        }
-        let buffer = self.buffer.as_mut().and_then(Arc::get_mut);
-        let buffer = buffer.expect("only an unshared tensor is written to");
-        buffer.resize(new);
-        buffer[old..].copy_from_slice(more.data());
-        self.rows += more.rows;
-        self.columns = more.columns;
-    }
 }
 
 impl Clone for Tensor {
@@ -193,18 +174,5 @@ mod tests {
         assert_ne!(arena.tensor(10, 30).data().as_ptr(), place);
         drop(shared);
         assert_eq!(arena.tensor(10, 31).data().as_ptr(), place);
-    }
-
-    #[test]
-    fn rows_are_appended() {
-        let arena = Arena::default();
-        let mut all = arena.tensor(0, 3);
-        for i in 0..100 {
-            let mut row = arena.tensor(1, 3);
-            row.data_mut().fill(i as f32);
-            all.append(&row);
-        }
-        assert_eq!(all.rows(), 100);
-        assert!((0..100).all(|i| all.row(i) == [i as f32; 3]));
     }
 }

@@ -6,7 +6,7 @@ use crate::isa::multiversion;
 
 /// `x` rounded to the nearest bf16, ties to even. A NaN stays a NaN.
 #[inline(always)]
-fn round(x: f32) -> f32 {
+pub(crate) fn round(x: f32) -> f32 {
     let bits = x.to_bits();
     // Carries into the kept half where the cut one is above the middle, or in the middle and the kept half odd.
     let nearest = bits.wrapping_add(0x7FFF + (bits >> 16 & 1));

@@ -10,6 +10,7 @@
 //!   lacks an instruction for them; the one that has it is as constant, with an order of its own: see [`gemm_bf16`].)
 //! - **Sizes are checked** before any pointer is made from a slice.
 
+mod attend;
 mod bf16;
 mod buffer;
 mod dropout;
@@ -19,8 +20,10 @@ mod isa;
 mod math;
 mod rows;
 mod simd;
+mod sixteen;
 mod update;
 
+pub use attend::{PagedRows, PastRows, Stored, attend_row, attend_scratch, store_row};
 pub use buffer::Buffer;
 pub use dropout::Dropout;
 pub use gemm::{
@@ -30,8 +33,8 @@ pub use int8::{Epilogue, PackedInt8, QuantizedRows, gemm_int8, gemm_int8_quantiz
 pub use isa::Isa;
 pub use rows::{
     Activation, CrossEntropy, LayerNormBackward, RowLoss, activate, activate_backward, add_assign,
-    attend_row, bias_gradient, block_max, cross_entropy_row, dot, dropout_in_place, embed_row,
-    exp_of, exp_sum, layer_norm, layer_norm_backward, max, residual, softmax_backward_in_place,
-    softmax_in_place, subtract_both,
+    bias_gradient, block_max, cross_entropy_row, dot, dropout_in_place, embed_row, exp_of, exp_sum,
+    layer_norm, layer_norm_backward, max, residual, softmax_backward_in_place, softmax_in_place,
+    subtract_both,
 };
 pub use update::{AdamSettings, adam, blend, squared_norm};

@@ -5,7 +5,7 @@ use crate::isa::multiversion;
 use crate::math::{erf, exp, sigmoid};
 
 /// Lanes of every sum. Adding in 16 lanes and then in a fixed tree gives one result on every instruction set.
-const LANES: usize = 16;
+pub(crate) const LANES: usize = 16;
 
 /// Sum of `f(place, number)` in the fixed order.
 #[inline(always)]
@@ -456,106 +456,6 @@ multiversion! {
     }
 }
 
-/// `out += w₀·v₀ + w₁·v₁ + w₂·v₂ + w₃·v₃`, in this order; all of one length.
-#[inline(always)]
-fn add_four(out: &mut [f32], w: &[f32], v: [&[f32]; 4]) {
-    #[inline(always)]
-    fn add<const N: usize>(out: &mut [f32; N], w: &[f32], v: [&[f32; N]; 4]) {
-        for j in 0..N {
-            let sum = w[1].mul_add(v[1][j], w[0].mul_add(v[0][j], out[j]));
-            out[j] = w[3].mul_add(v[3][j], w[2].mul_add(v[2][j], sum));
-        }
-    }
-    let (whole, rest) = out.as_chunks_mut::<LANES>();
-    let [(a, a_rest), (b, b_rest), (c, c_rest), (d, d_rest)] = v.map(|v| v.as_chunks::<LANES>());
-    for (i, out) in whole.iter_mut().enumerate() {
-        add(out, w, [&a[i], &b[i], &c[i], &d[i]]);
-    }
-    for (j, out) in rest.iter_mut().enumerate() {
-        add(
-            std::array::from_mut(out),
-            w,
-            [a_rest, b_rest, c_rest, d_rest].map(|rest| std::array::from_ref(&rest[j])),
-        );
-    }
-}
-
-/// Asks for the cache lines of `x`. Rows of keys and values lie far apart, where no processor guesses the next one.
-#[inline(always)]
-fn prefetch(x: &[f32]) {
-    #[cfg(target_arch = "x86_64")]
-    for line in x.chunks(16) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: every x86-64 has the instruction (SSE), which only advises and never faults.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = x;
-}
-
-multiversion! {
-    /// Attention of one query row over some rows of keys and values, for all heads (paper, section 3.2).
-    ///
-    /// `query` and `out` are `[width]`; `keys` and `values` hold rows of `width`; `rows` picks those seen, in order.
-    /// `weights` (`[heads, rows]`) receives the probabilities.
-    pub fn attend_row(
-        out: &mut [f32],
-        weights: &mut [f32],
-        query: &[f32],
-        keys: &[f32],
-        values: &[f32],
-        rows: &[u32],
-        heads: usize,
-    ) -> () {
-        let width = query.len();
-        let head_width = width / heads;
-        let scale = 1.0 / (head_width as f32).sqrt();
-        let row_of = |row: u32| row as usize * width..(row as usize + 1) * width;
-        let n = rows.len();
-        // Rows outside, heads inside: each row of keys and of values is read once, from end to end.
-        for (i, row) in rows.iter().enumerate() {
-            if let Some(next) = rows.get(i + 1) {
-                prefetch(&keys[row_of(*next)]);
-            }
-            let key = &keys[row_of(*row)];
-            let heads = query.chunks_exact(head_width).zip(key.chunks_exact(head_width));
-            for (h, (query, key)) in heads.enumerate() {
-                weights[h * n + i] = lane_dot(query, key);
-            }
-        }
-        for weights in weights.chunks_exact_mut(n.max(1)).take(heads) {
-            softmax_row(weights, scale);
-        }
-        out.fill(0.0);
-        // Four rows at a time, so that the sums are loaded and stored once for all four; each sum still runs in order.
-        let (fours, rest) = rows.as_chunks::<4>();
-        for (i, four) in fours.iter().enumerate() {
-            let [v0, v1, v2, v3] = four.map(|row| &values[row_of(row)]);
-            if let Some(next) = fours.get(i + 1) {
-                for row in next {
-                    prefetch(&values[row_of(*row)]);
-                }
-            }
-            for (h, out) in out.chunks_exact_mut(head_width).enumerate() {
-                let w = &weights[h * n + 4 * i..][..4];
-                let start = h * head_width;
-                let part = start..start + out.len();
-                add_four(out, w, [&v0[part.clone()], &v1[part.clone()], &v2[part.clone()], &v3[part]]);
-            }
-        }
-        for (i, row) in rest.iter().enumerate() {
-            let value = &values[row_of(*row)];
-            let heads = out.chunks_exact_mut(head_width).zip(value.chunks_exact(head_width));
-            for (h, (out, value)) in heads.enumerate() {
-                let weight = weights[h * n + 4 * fours.len() + i];
-                for (o, v) in out.iter_mut().zip(value) {
-                    *o = weight.mul_add(*v, *o);
-                }
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -671,12 +571,6 @@ mod tests {
                 [out, statistics, dx, dscale, dshift].concat()
             });
         }
-        let (q, k, v) = (numbers(24, 1), numbers(24 * 9, 2), numbers(24 * 9, 3));
-        same_everywhere(|isa| {
-            let (mut out, mut weights) = (vec![0.0; 24], vec![0.0; 15]);
-            attend_row(isa, &mut out, &mut weights, &q, &k, &v, &[1, 0, 5, 8, 5], 3);
-            [out, weights].concat()
-        });
     }
 
     #[test]

@@ -165,7 +165,7 @@ impl ModelFolder {
             .par_iter()
             .map(|(parameter, place)| self.prepare_one(parameter, place, compute_type))
             .collect::<Result<_>>()?;
-        Ok(Prepared::from_values(index.clone(), values))
+        Ok(Prepared::from_values(index.clone(), values, compute_type))
     }
 
     fn prepare_one(

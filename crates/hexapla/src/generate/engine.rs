@@ -149,7 +149,7 @@ impl Engine {
         self.with_arena(|arena| {
             let mut run = Run::inference(arena, &self.parameters);
             let memory = self.model.encode(&mut run, &source);
-            let state = DecoderState::new(&self.model, arena, &source, memory, options.attention);
+            let state = DecoderState::new(&self.model, &run, &source, memory, options.attention);
             let mut decoder = Decoder {
                 model: &self.model,
                 run,

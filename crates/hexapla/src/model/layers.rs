@@ -3,7 +3,6 @@
 use hexapla_kernels::Activation;
 
 use crate::config::{self, Norm, TransformerConfig};
-use crate::model::state::KeysAndValues;
 use crate::ops::Run;
 use crate::ops::attention::{Attention, Projections, View, attention};
 use crate::ops::layer_norm::layer_norm;
@@ -118,10 +117,6 @@ pub struct Memory<'a> {
     pub rows: &'a Tensor,
     /// Who sees what.
     pub view: View<'a>,
-    /// Keys and values of earlier rows, to which those of `rows` are added.
-    pub past: Option<&'a mut KeysAndValues>,
-    /// Receives the probabilities, averaged over the heads.
-    pub weights: Option<&'a mut Vec<Vec<f32>>>,
 }
 
 impl MultiHeadAttention {
@@ -148,21 +143,12 @@ impl MultiHeadAttention {
         let query = self.query.forward(run, x);
         let key = self.key.forward(run, memory.rows);
         let value = self.value.forward(run, memory.rows);
-        let (key, value) = match memory.past {
-            None => (key, value),
-            Some(past) => past.extend(&key, &value),
-        };
         let options = Attention {
             heads: self.heads,
-            view: memory.view,
             dropout: self.dropout,
         };
-        let heads = attention(
-            run,
-            Projections { query, key, value },
-            &options,
-            memory.weights,
-        );
+        let projections = Projections { query, key, value };
+        let heads = attention(run, projections, &options, memory.view);
         self.output.forward(run, &heads)
     }
 }
@@ -236,12 +222,7 @@ impl EncoderLayer {
     /// `x` is `[rows, d_model]`; `view` says which rows are one sentence.
     pub fn forward(&self, run: &mut Run, x: &Tensor, view: View) -> Tensor {
         let x = self.self_attention_norm.around(run, x, |run, x| {
-            let memory = Memory {
-                rows: x,
-                view,
-                past: None,
-                weights: None,
-            };
+            let memory = Memory { rows: x, view };
             self.self_attention.forward(run, x, memory)
         });
         self.feed_forward_norm
@@ -264,16 +245,10 @@ pub struct DecoderLayer {
 pub struct DecoderMemory<'a> {
     /// Which target rows each target row sees.
     pub target: View<'a>,
-    /// Keys and values of earlier target rows.
-    pub target_past: Option<&'a mut KeysAndValues>,
-    /// The encoder's output, or no rows where `source_past` has it already.
+    /// The encoder's output, or no rows where `source` has their keys and values already.
     pub source_rows: &'a Tensor,
     /// Which source rows each target row sees.
     pub source: View<'a>,
-    /// Keys and values of the encoder's output.
-    pub source_past: Option<&'a mut KeysAndValues>,
-    /// Receives the probabilities over the source rows.
-    pub weights: Option<&'a mut Vec<Vec<f32>>>,
 }
 
 impl DecoderLayer {
@@ -306,8 +281,6 @@ impl DecoderLayer {
             let memory = Memory {
                 rows: x,
                 view: m.target,
-                past: m.target_past,
-                weights: None,
             };
             self.self_attention.forward(run, x, memory)
         });
@@ -315,8 +288,6 @@ impl DecoderLayer {
             let memory = Memory {
                 rows: m.source_rows,
                 view: m.source,
-                past: m.source_past,
-                weights: m.weights,
             };
             self.cross_attention.forward(run, x, memory)
         });

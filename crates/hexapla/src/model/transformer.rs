@@ -12,6 +12,7 @@ use crate::model::state::DecoderState;
 use crate::ops::attention::View;
 use crate::ops::cross_entropy::{LossOptions, Output, cross_entropy, logits, logits_into};
 use crate::ops::embedding::{Embedding, PositionTable, embed};
+use crate::ops::past::Past;
 use crate::ops::{PackedTable, Run};
 use crate::product::Product;
 use crate::tensor::Tensor;
@@ -144,13 +145,13 @@ impl Transformer {
 
     /// The encoder: `[source rows, d_model]`.
     pub fn encode(&self, run: &mut Run, source: &Rows) -> Tensor {
-        let view = View::Spans {
-            queries: &source.spans,
-            keys: &source.spans,
-            causal: false,
-        };
         let mut x = self.embed(run, &self.source, &source.ids, &source.places);
         for layer in &self.encoder {
+            let view = View::Spans {
+                queries: &source.spans,
+                keys: &source.spans,
+                causal: false,
+            };
             x = layer.forward(run, &x, view);
         }
         self.encoder_norm
@@ -169,15 +170,12 @@ impl Transformer {
                     keys: &target.spans,
                     causal: true,
                 },
-                target_past: None,
                 source_rows: memory,
                 source: View::Spans {
                     queries: &target.spans,
                     keys: &source.spans,
                     causal: false,
                 },
-                source_past: None,
-                weights: None,
             };
             x = layer.forward(run, &x, m);
         }
@@ -191,25 +189,26 @@ impl Transformer {
     pub fn decode_step(&self, run: &mut Run, tokens: &[u32], state: &mut DecoderState) -> Tensor {
         let places = state.advance();
         let mut x = self.embed(run, &self.target, tokens, &places);
-        let seen: Vec<&[u32]> = state.seen.iter().map(Vec::as_slice).collect();
-        let source_seen: Vec<&[u32]> = state
-            .sentence
-            .iter()
-            .map(|s| state.source_rows[*s].as_slice())
-            .collect();
+        let target_seen: Vec<&[u32]> = state.seen.iter().map(Vec::as_slice).collect();
+        let source_rows = |s: &usize| state.source_rows[*s].as_slice();
+        let source_seen: Vec<&[u32]> = state.sentence.iter().map(source_rows).collect();
+        let new_source: Vec<u32> = (0..state.source.rows() as u32).collect();
         let last = self.decoder.len() - 1;
         for (i, (layer, past)) in self.decoder.iter().zip(&mut state.layers).enumerate() {
             let m = DecoderMemory {
-                target: View::Rows(&seen),
-                target_past: Some(&mut past.target),
+                target: View::Past(Past {
+                    rows: &mut past.target,
+                    new: &state.new,
+                    seen: &target_seen,
+                    weights: None,
+                }),
                 source_rows: &state.source,
-                source: View::Rows(&source_seen),
-                source_past: Some(&mut past.source),
-                weights: if i == last {
-                    state.attention.as_mut()
-                } else {
-                    None
-                },
+                source: View::Past(Past {
+                    rows: &mut past.source,
+                    new: &new_source,
+                    seen: &source_seen,
+                    weights: state.attention.as_mut().filter(|_| i == last),
+                }),
             };
             x = layer.forward(run, &x, m);
         }
@@ -363,7 +362,7 @@ mod tests {
             let memory = model.encode(&mut run, &pairs.source);
             let x = model.decode(&mut run, &pairs.target, &memory, &pairs.source);
             let whole = model.logits(&mut run, &x);
-            let mut state = DecoderState::new(&model, &arena, &pairs.source, memory, true);
+            let mut state = DecoderState::new(&model, &run, &pairs.source, memory, true);
             let mut live: Vec<usize> = (0..3).collect();
             for step in 0..pairs.target.longest() {
                 let keep: Vec<usize> = (0..live.len())

@@ -1,17 +1,17 @@
 //! Scaled dot-product attention in several heads (paper, section 3.2).
 
 use hexapla_kernels::{
-    Dropout, Isa, Matrix, MatrixMut, Plus, attend_row, dropout_in_place, gemm,
-    softmax_backward_in_place, softmax_in_place,
+    Dropout, Isa, Matrix, MatrixMut, Plus, dropout_in_place, gemm, softmax_backward_in_place,
+    softmax_in_place,
 };
 
 use crate::batch::Span;
+use crate::ops::past::{Past, attend_past};
 use crate::ops::{Run, Step};
 use crate::tape::Backward;
 use crate::tensor::{Node, Tensor};
 
 /// Which rows of keys and values each query row sees.
-#[derive(Debug, Clone, Copy)]
 pub enum View<'a> {
     /// The queries of span i see the keys of span i: all of them, or with `causal` those up to their own place.
     Spans {
@@ -22,17 +22,15 @@ pub enum View<'a> {
         /// The mask of decoder self-attention.
         causal: bool,
     },
-    /// Query row i sees the key rows `seen[i]`, in that order (decoding; nothing is recorded).
-    Rows(&'a [&'a [u32]]),
+    /// A query row sees rows of earlier steps too (decoding).
+    Past(Past<'a>),
 }
 
 /// How to attend.
 #[derive(Debug, Clone, Copy)]
-pub struct Attention<'a> {
+pub struct Attention {
     /// Number of heads; divides the width.
     pub heads: usize,
-    /// Who sees what.
-    pub view: View<'a>,
     /// Dropout of the probabilities.
     pub dropout: f32,
 }
@@ -61,21 +59,14 @@ pub struct Recorded {
 }
 
 /// `softmax(Q·Kᵀ/√d_k) · V` for each head; the result has the queries' shape.
-///
-/// With [`View::Rows`], `weights` receives each query row's probabilities averaged over the heads, one after the other.
-pub fn attention(
-    run: &mut Run,
-    p: Projections,
-    options: &Attention,
-    weights: Option<&mut Vec<Vec<f32>>>,
-) -> Tensor {
-    match options.view {
+pub fn attention(run: &mut Run, p: Projections, options: &Attention, view: View) -> Tensor {
+    match view {
         View::Spans {
             queries,
             keys,
             causal,
         } => over_spans(run, p, options, (queries, keys), causal),
-        View::Rows(seen) => over_rows(run, &p, options.heads, seen, weights),
+        View::Past(past) => attend_past(run, &p.query, &p.key, &p.value, past),
     }
 }
 
@@ -145,40 +136,6 @@ fn over_spans(
             out: out.node(),
         })
     });
-    out
-}
-
-fn over_rows(
-    run: &mut Run,
-    p: &Projections,
-    heads: usize,
-    seen: &[&[u32]],
-    mut weights: Option<&mut Vec<Vec<f32>>>,
-) -> Tensor {
-    let width = p.query.columns();
-    let mut out = run.tensor(p.query.rows(), width);
-    let longest = seen.iter().map(|rows| rows.len()).max().unwrap_or(0);
-    let mut scratch = run.arena.tensor(heads, longest);
-    for (r, rows) in seen.iter().enumerate() {
-        let scratch = &mut scratch.data_mut()[..heads * rows.len()];
-        let out = &mut out.data_mut()[r * width..(r + 1) * width];
-        attend_row(
-            run.isa,
-            out,
-            scratch,
-            p.query.row(r),
-            p.key.data(),
-            p.value.data(),
-            rows,
-            heads,
-        );
-        if let Some(weights) = &mut weights {
-            let mean = |k: usize| {
-                (0..heads).map(|h| scratch[h * rows.len() + k]).sum::<f32>() / heads as f32
-            };
-            weights.push((0..rows.len()).map(mean).collect());
-        }
-    }
     out
 }
 
@@ -308,7 +265,6 @@ impl Recorded {
 mod tests {
     use super::*;
     use crate::ops::check::Check;
-    use crate::tensor::Arena;
 
     const SPANS: [Span; 3] = [
         Span { start: 0, len: 4 },
@@ -343,75 +299,9 @@ mod tests {
                         keys,
                         causal,
                     };
-                    attention(
-                        run,
-                        p,
-                        &Attention {
-                            heads: 3,
-                            view,
-                            dropout,
-                        },
-                        None,
-                    )
+                    attention(run, p, &Attention { heads: 3, dropout }, view)
                 });
             }
         }
-    }
-
-    #[test]
-    fn picked_rows_see_what_spans_see() {
-        let arena = Arena::default();
-        let mut check = Check::new();
-        check.parameter(&[1]);
-        let weights = check.weights();
-        let prepared = crate::prepared::Prepared::new(&weights, Default::default());
-        let mut run = Run::inference(&arena, &prepared);
-        let mut random = crate::random::SplitMix(5);
-        let mut tensor = |rows| {
-            let mut t = arena.tensor(rows, 12);
-            t.data_mut().iter_mut().for_each(|v| *v = random.normal());
-            t
-        };
-        let (query, key, value) = (tensor(8), tensor(8), tensor(8));
-        let p = || Projections {
-            query: query.clone(),
-            key: key.clone(),
-            value: value.clone(),
-        };
-        let view = View::Spans {
-            queries: &SPANS,
-            keys: &SPANS,
-            causal: true,
-        };
-        let whole = attention(
-            &mut run,
-            p(),
-            &Attention {
-                heads: 3,
-                view,
-                dropout: 0.0,
-            },
-            None,
-        );
-        let seen: Vec<Vec<u32>> = SPANS
-            .iter()
-            .flat_map(|s| (0..s.len).map(|i| (s.start as u32..=(s.start + i) as u32).collect()))
-            .collect();
-        let seen: Vec<&[u32]> = seen.iter().map(Vec::as_slice).collect();
-        let mut averages = Vec::new();
-        let options = Attention {
-            heads: 3,
-            view: View::Rows(&seen),
-            dropout: 0.0,
-        };
-        let rows = attention(&mut run, p(), &options, Some(&mut averages));
-        for (a, b) in whole.data().iter().zip(rows.data()) {
-            assert!((a - b).abs() < 1e-6, "{a} {b}");
-        }
-        assert!(
-            averages
-                .iter()
-                .all(|w| (w.iter().sum::<f32>() - 1.0).abs() < 1e-5)
-        );
     }
 }

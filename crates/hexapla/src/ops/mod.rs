@@ -6,6 +6,7 @@ pub mod embedding;
 pub mod layer_norm;
 pub mod linear;
 pub mod parameters;
+pub mod past;
 pub mod pointwise;
 mod run;
 

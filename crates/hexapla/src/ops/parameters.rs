@@ -38,6 +38,14 @@ impl<'a> Parameters<'a> {
         &self.index().get(id).shape
     }
 
+    /// Whether a decoder keeps keys and values in bf16.
+    pub(crate) fn remember_in_bf16(self) -> bool {
+        match self {
+            Parameters::Trained(..) => false,
+            Parameters::Prepared(prepared) => prepared.remembers_in_bf16(),
+        }
+    }
+
     /// The numbers of a vector or of a table of positions.
     pub fn plain(self, id: ParameterId) -> &'a [f32] {
         match self {

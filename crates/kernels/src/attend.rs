@@ -1,0 +1,636 @@
+//! Attention of one query row over rows of keys and values that were computed before (decoding).
+
+use crate::Isa;
+use crate::bf16::round;
+use crate::isa::{Level, multiversion};
+use crate::math::exp;
+use crate::rows::LANES;
+use crate::sixteen::Sixteen;
+#[cfg(target_arch = "x86_64")]
+use crate::sixteen::Two256;
+
+/// How the numbers of past rows are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stored {
+    /// As they are.
+    Float32,
+    /// Rounded to bf16. A word holds two numbers of a head: j in its lower half, and j + head width / 2.
+    Bf16,
+}
+
+impl Stored {
+    /// Words of 32 bits in a row of `width` numbers.
+    pub fn words(self, width: usize) -> usize {
+        match self {
+            Stored::Float32 => width,
+            Stored::Bf16 => width / 2,
+        }
+    }
+}
+
+/// Rows of words in pages of [`PAGE`](PagedRows::PAGE) rows each.
+#[derive(Debug, Clone, Copy)]
+pub struct PagedRows<'a> {
+    /// The pages, each `[PAGE, words]`.
+    pub pages: &'a [&'a [f32]],
+    /// Words in a row.
+    pub words: usize,
+}
+
+impl<'a> PagedRows<'a> {
+    /// Rows of a page.
+    pub const PAGE: usize = 32;
+
+    #[inline(always)]
+    fn row(self, row: u32) -> &'a [f32] {
+        let row = row as usize;
+        &self.pages[row / Self::PAGE][row % Self::PAGE * self.words..][..self.words]
+    }
+}
+
+/// Keys and values of past rows.
+#[derive(Debug, Clone, Copy)]
+pub struct PastRows<'a> {
+    /// Heads that share the width.
+    pub heads: usize,
+    /// How keys and values are stored.
+    pub stored: Stored,
+    /// The keys.
+    pub keys: PagedRows<'a>,
+    /// The values.
+    pub values: PagedRows<'a>,
+}
+
+multiversion! {
+    /// Stores a row of numbers as the words `to`. In bf16 the head width is even.
+    pub fn store_row(to: &mut [f32], row: &[f32], heads: usize, stored: Stored) -> () {
+        match stored {
+            Stored::Float32 => to.copy_from_slice(row),
+            Stored::Bf16 => {
+                let half = row.len() / heads / 2;
+                for (to, head) in to.chunks_exact_mut(half).zip(row.chunks_exact(2 * half)) {
+                    let (low, high) = head.split_at(half);
+                    for (to, (low, high)) in to.iter_mut().zip(low.iter().zip(high)) {
+                        *to = f32::from_bits(round(*low).to_bits() >> 16 | round(*high).to_bits());
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Heads whose scores stand side by side.
+const GROUP: usize = 16;
+
+/// Distance between the scores of two rows, for `heads ≤ 16`.
+fn stride(heads: usize) -> usize {
+    heads.next_power_of_two()
+}
+
+/// Numbers that [`attend_row`] needs beside its result.
+pub fn attend_scratch(heads: usize, rows: usize) -> usize {
+    (rows * stride(heads.min(GROUP))).next_multiple_of(LANES)
+}
+
+/// Attention of one query row over the past rows `rows`, in their order, for all heads (paper, section 3.2).
+///
+/// `query` and `out` are `[width]`; `scratch` holds [`attend_scratch`] numbers; `mean` is empty or receives each row's
+/// probability averaged over the heads.
+///
+/// # Panics
+/// A slice has another size, or a row is not there.
+pub fn attend_row(
+    isa: Isa,
+    (out, mean): (&mut [f32], &mut [f32]),
+    scratch: &mut [f32],
+    query: &[f32],
+    past: PastRows,
+    rows: &[u32],
+) {
+    let PastRows {
+        heads,
+        stored,
+        keys,
+        values,
+    } = past;
+    let head_width = query.len() / heads;
+    let head_words = stored.words(head_width);
+    assert!(head_width * heads == query.len() && out.len() == query.len());
+    assert!(keys.words == heads * head_words && values.words == keys.words);
+    assert_eq!(
+        stored.words(2 * head_width),
+        2 * head_words,
+        "an odd width has no halves"
+    );
+    mean.fill(0.0);
+    let groups = query.chunks(GROUP * head_width);
+    let outs = out.chunks_mut(GROUP * head_width);
+    for (g, (query, out)) in groups.zip(outs).enumerate() {
+        let heads = query.len() / head_width;
+        let group = Group {
+            heads,
+            stride: stride(heads),
+            head_width,
+            head_words,
+            first_word: g * GROUP * head_words,
+        };
+        let scores = &mut scratch[..(rows.len() * group.stride).next_multiple_of(LANES)];
+        group.attend(isa, stored, (out, scores), query, (keys, values), rows);
+        for (mean, scores) in mean.iter_mut().zip(scores.chunks_exact(group.stride)) {
+            *mean += scores[..heads].iter().sum::<f32>();
+        }
+    }
+    mean.iter_mut().for_each(|mean| *mean /= heads as f32);
+}
+
+/// Up to 16 heads: their scores of a row stand side by side, a power of two apart from those of the next row, so that a
+/// lane of 16 always belongs to the same head.
+#[derive(Clone, Copy)]
+struct Group {
+    heads: usize,
+    stride: usize,
+    head_width: usize,
+    head_words: usize,
+    first_word: usize,
+}
+
+impl Group {
+    fn attend(
+        self,
+        isa: Isa,
+        stored: Stored,
+        (out, scores): (&mut [f32], &mut [f32]),
+        query: &[f32],
+        (keys, values): (PagedRows, PagedRows),
+        rows: &[u32],
+    ) {
+        score(isa, scores, query, keys, rows, self, stored);
+        softmax(
+            isa,
+            scores,
+            self.stride,
+            1.0 / (self.head_width as f32).sqrt(),
+        );
+        out.fill(0.0);
+        add_values(isa, out, scores, values, rows, self, stored);
+    }
+
+    /// The words of head `h` in a row.
+    #[inline(always)]
+    fn head(self, row: &[f32], h: usize) -> &[f32] {
+        &row[self.first_word + h * self.head_words..][..self.head_words]
+    }
+}
+
+/// Writes one body for each instruction set, with the type that has its sixteen lanes.
+macro_rules! with_sixteen {
+    ($(#[$doc:meta])* fn $name:ident($($arg:ident: $ty:ty),* $(,)?), $stored:ident, $body:ident) => {
+        $(#[$doc])*
+        #[allow(clippy::too_many_arguments)]
+        fn $name(isa: Isa, $($arg: $ty,)* $stored: Stored) {
+            #[inline(always)]
+            #[allow(clippy::too_many_arguments)]
+            unsafe fn any<V: Sixteen>($($arg: $ty,)* $stored: Stored) {
+                // SAFETY: the caller has the instruction set.
+                unsafe {
+                    match $stored {
+                        Stored::Float32 => $body::<V, false>($($arg),*),
+                        Stored::Bf16 => $body::<V, true>($($arg),*),
+                    }
+                }
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            #[allow(clippy::too_many_arguments)]
+            fn avx2($($arg: $ty,)* $stored: Stored) {
+                // SAFETY: this function has the instruction set.
+                unsafe { any::<Two256>($($arg,)* $stored) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,avx512f,avx512vl,avx512bw,avx512dq")]
+            #[allow(clippy::too_many_arguments)]
+            fn avx512($($arg: $ty,)* $stored: Stored) {
+                // SAFETY: this function has the instruction set.
+                unsafe { any::<std::arch::x86_64::__m512>($($arg,)* $stored) }
+            }
+            match isa.0 {
+                // SAFETY: plain Rust needs no instruction set.
+                Level::Scalar => unsafe { any::<[f32; LANES]>($($arg,)* $stored) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "aarch64")]
+                Level::Neon => unsafe { any::<[f32; LANES]>($($arg,)* $stored) },
+                // SAFETY: an `Isa` of this level exists only where the CPU has these features.
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx2 => unsafe { avx2($($arg,)* $stored) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx512 => unsafe { avx512($($arg,)* $stored) },
+            }
+        }
+    };
+}
+
+with_sixteen! {
+    /// `scores[row · stride + head] = query · key`.
+    fn score(scores: &mut [f32], query: &[f32], keys: PagedRows, rows: &[u32], group: Group), stored, score_rows
+}
+
+with_sixteen! {
+    /// `out += Σ scores[row · stride + head] · value`, row after row.
+    fn add_values(out: &mut [f32], scores: &[f32], values: PagedRows, rows: &[u32], group: Group), stored, add_rows
+}
+
+/// # Safety
+/// The CPU has V's instruction set.
+#[inline(always)]
+unsafe fn score_rows<V: Sixteen, const PAIRS: bool>(
+    scores: &mut [f32],
+    query: &[f32],
+    keys: PagedRows,
+    rows: &[u32],
+    group: Group,
+) {
+    // Eight products are summed at once: those of eight heads, or of the heads of several rows.
+    let heads_at_once = group.stride.min(8);
+    let rows_at_once = 8 / heads_at_once;
+    for (part, some) in rows.chunks(rows_at_once).enumerate() {
+        if let Some(next) = rows.get((part + 1) * rows_at_once) {
+            prefetch(keys.row(*next));
+        }
+        let first = keys.row(some[0]);
+        let mut row_of = [first; 8];
+        if rows_at_once > 1 {
+            for (slot, row) in row_of.iter_mut().enumerate() {
+                *row = some
+                    .get(slot / heads_at_once)
+                    .map_or(&[][..], |row| keys.row(*row));
+            }
+        }
+        for h0 in (0..group.stride).step_by(8) {
+            let one = One {
+                query,
+                group,
+                h0,
+                heads_at_once,
+            };
+            // SAFETY: the caller has the instruction set, and eight scores follow the place, which lies in the slice.
+            unsafe {
+                let v = [
+                    one.product::<V, PAIRS>(row_of[0], 0),
+                    one.product::<V, PAIRS>(row_of[1], 1),
+                    one.product::<V, PAIRS>(row_of[2], 2),
+                    one.product::<V, PAIRS>(row_of[3], 3),
+                    one.product::<V, PAIRS>(row_of[4], 4),
+                    one.product::<V, PAIRS>(row_of[5], 5),
+                    one.product::<V, PAIRS>(row_of[6], 6),
+                    one.product::<V, PAIRS>(row_of[7], 7),
+                ];
+                let place = part * rows_at_once * group.stride + h0;
+                let to: &mut [f32] = &mut scores[place..][..8];
+                V::sums(v, to.as_mut_ptr());
+            }
+        }
+    }
+    scores[rows.len() * group.stride..].fill(f32::NEG_INFINITY);
+}
+
+/// The products that are summed together.
+#[derive(Clone, Copy)]
+struct One<'a> {
+    query: &'a [f32],
+    group: Group,
+    h0: usize,
+    heads_at_once: usize,
+}
+
+impl One<'_> {
+    /// Query times key in lanes, for the head of the given slot; zeros where there is none.
+    ///
+    /// # Safety
+    /// The CPU has V's instruction set.
+    #[inline(always)]
+    unsafe fn product<V: Sixteen, const PAIRS: bool>(self, row: &[f32], slot: usize) -> V {
+        let h = self.h0 + slot % self.heads_at_once;
+        // SAFETY: the caller has the instruction set; `part` checks what it reads.
+        unsafe {
+            if h >= self.group.heads || row.is_empty() {
+                return V::zero();
+            }
+            let key = self.group.head(row, h);
+            let query = &self.query[h * self.group.head_width..][..self.group.head_width];
+            if !PAIRS {
+                return products(V::zero(), query, key, |v: V| v);
+            }
+            let (first, second) = query.split_at(key.len());
+            let sums = products(V::zero(), first, key, |v: V| v.low());
+            sums.plus(products(V::zero(), second, key, |v: V| v.high()))
+        }
+    }
+}
+
+/// `sums + x · number(words)`, in lanes.
+///
+/// # Safety
+/// The CPU has V's instruction set.
+#[inline(always)]
+unsafe fn products<V: Sixteen>(
+    mut sums: V,
+    x: &[f32],
+    words: &[f32],
+    number: impl Fn(V) -> V,
+) -> V {
+    assert_eq!(x.len(), words.len());
+    let whole = x.len() / LANES * LANES;
+    // SAFETY: both slices hold what is read: 16 numbers from each j, then the rest.
+    unsafe {
+        for j in (0..whole).step_by(LANES) {
+            let (x, words) = (V::load(x.as_ptr().add(j)), V::load(words.as_ptr().add(j)));
+            sums = number(words).times_plus(x, sums);
+        }
+        let rest = x.len() - whole;
+        if rest > 0 {
+            let x = V::load_part(x.as_ptr().add(whole), rest);
+            let words = V::load_part(words.as_ptr().add(whole), rest);
+            sums = number(words).times_plus(x, sums);
+        }
+    }
+    sums
+}
+
+multiversion! {
+    /// Softmax of `scale · scores` over the rows, for each head: lane l belongs to head l mod stride.
+    fn softmax(scores: &mut [f32], stride: usize, scale: f32) -> () {
+        let (scores, _) = scores.as_chunks_mut::<LANES>();
+        let mut most = [f32::NEG_INFINITY; LANES];
+        for scores in scores.iter() {
+            for l in 0..LANES {
+                most[l] = if scores[l] > most[l] { scores[l] } else { most[l] };
+            }
+        }
+        let most = of_heads(most, stride, |a, b| if b > a { b } else { a });
+        let mut sums = [0.0; LANES];
+        for scores in scores.iter_mut() {
+            for l in 0..LANES {
+                scores[l] = exp((scores[l] - most[l]) * scale);
+                sums[l] += scores[l];
+            }
+        }
+        let sums = of_heads(sums, stride, |a, b| a + b);
+        let inverse = sums.map(|sum| 1.0 / sum);
+        for scores in scores.iter_mut() {
+            for l in 0..LANES {
+                scores[l] *= inverse[l];
+            }
+        }
+    }
+}
+
+/// Combines the lanes of each head in a fixed tree, and gives the result to all its lanes.
+#[inline(always)]
+fn of_heads(mut lanes: [f32; LANES], stride: usize, f: impl Fn(f32, f32) -> f32) -> [f32; LANES] {
+    for width in [8, 4, 2, 1] {
+        if width >= stride {
+            for l in 0..width {
+                lanes[l] = f(lanes[l], lanes[l + width]);
+            }
+        }
+    }
+    std::array::from_fn(|l| lanes[l % stride])
+}
+
+/// # Safety
+/// The CPU has V's instruction set.
+#[inline(always)]
+unsafe fn add_rows<V: Sixteen, const PAIRS: bool>(
+    out: &mut [f32],
+    scores: &[f32],
+    values: PagedRows,
+    rows: &[u32],
+    group: Group,
+) {
+    // Four rows at a time, so that the sums are loaded and stored once for all four; each sum still runs in order.
+    let (fours, rest) = rows.as_chunks::<4>();
+    for (i, four) in fours.iter().enumerate() {
+        let [v0, v1, v2, v3] = four.map(|row| values.row(row));
+        if let Some(next) = fours.get(i + 1) {
+            for row in next {
+                prefetch(values.row(*row));
+            }
+        }
+        let scores = &scores[4 * i * group.stride..][..4 * group.stride];
+        for (h, out) in out.chunks_exact_mut(group.head_width).enumerate() {
+            let w = [
+                scores[h],
+                scores[group.stride + h],
+                scores[2 * group.stride + h],
+                scores[3 * group.stride + h],
+            ];
+            let v = [
+                group.head(v0, h),
+                group.head(v1, h),
+                group.head(v2, h),
+                group.head(v3, h),
+            ];
+            // SAFETY: the caller has the instruction set.
+            unsafe { add_scaled::<V, PAIRS, 4>(out, w, v) };
+        }
+    }
+    for (i, row) in rest.iter().enumerate() {
+        let value = values.row(*row);
+        let scores = &scores[(4 * fours.len() + i) * group.stride..][..group.stride];
+        for (h, out) in out.chunks_exact_mut(group.head_width).enumerate() {
+            // SAFETY: the caller has the instruction set.
+            unsafe { add_scaled::<V, PAIRS, 1>(out, [scores[h]], [group.head(value, h)]) };
+        }
+    }
+}
+
+/// `out += Σ wᵢ · vᵢ`, in this order, for one head.
+///
+/// # Safety
+/// The CPU has V's instruction set.
+#[inline(always)]
+unsafe fn add_scaled<V: Sixteen, const PAIRS: bool, const N: usize>(
+    out: &mut [f32],
+    w: [f32; N],
+    v: [&[f32]; N],
+) {
+    let words = v[0].len();
+    assert_eq!(out.len(), if PAIRS { 2 * words } else { words });
+    for v in v {
+        assert_eq!(v.len(), words);
+    }
+    // SAFETY: the caller has the instruction set; `out` and each `v` hold what is read and written: 16 words from each j,
+    // then the rest, and for pairs as many again behind them.
+    unsafe {
+        let out = out.as_mut_ptr();
+        for j in (0..words / LANES * LANES).step_by(LANES) {
+            let at = out.add(j);
+            if PAIRS {
+                let (mut a, mut b) = (V::load(at), V::load(at.add(words)));
+                for i in 0..N {
+                    let (v, w) = (V::load(v[i].as_ptr().add(j)), V::splat(w[i]));
+                    a = v.low().times_plus(w, a);
+                    b = v.high().times_plus(w, b);
+                }
+                a.store(at);
+                b.store(at.add(words));
+            } else {
+                let mut a = V::load(at);
+                for i in 0..N {
+                    a = V::load(v[i].as_ptr().add(j)).times_plus(V::splat(w[i]), a);
+                }
+                a.store(at);
+            }
+        }
+        let (j, rest) = (words / LANES * LANES, words % LANES);
+        if rest > 0 {
+            let at = out.add(j);
+            let mut a = V::load_part(at, rest);
+            let mut b = V::zero();
+            if PAIRS {
+                b = V::load_part(at.add(words), rest);
+            }
+            for i in 0..N {
+                let (v, w) = (V::load_part(v[i].as_ptr().add(j), rest), V::splat(w[i]));
+                a = if PAIRS { v.low() } else { v }.times_plus(w, a);
+                b = v.high().times_plus(w, b);
+            }
+            a.store_part(at, rest);
+            if PAIRS {
+                b.store_part(at.add(words), rest);
+            }
+        }
+    }
+}
+
+/// Asks for the cache lines of `x`. Rows of keys and values lie far apart, where no processor guesses the next one.
+#[inline(always)]
+fn prefetch(x: &[f32]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in x.chunks(16) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: every x86-64 has the instruction (SSE), which only advises and never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = x;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Isa;
+
+    fn numbers(n: usize, seed: u32) -> Vec<f32> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 22) as f32 - 2.0
+        };
+        (0..n).map(|_| next()).collect()
+    }
+
+    /// Softmax(q·kᵀ/√d)·v in f64, head after head.
+    fn by_definition(q: &[f32], k: &[f32], v: &[f32], rows: &[u32], heads: usize) -> Vec<f64> {
+        let width = q.len();
+        let head_width = width / heads;
+        let at = |x: &[f32], row: u32, j: usize| f64::from(x[row as usize * width + j]);
+        let of_head = |h: usize| {
+            let part = h * head_width..(h + 1) * head_width;
+            let score = |row: &u32| {
+                let products = part.clone().map(|j| f64::from(q[j]) * at(k, *row, j));
+                (products.sum::<f64>() / (head_width as f64).sqrt()).exp()
+            };
+            let scores: Vec<f64> = rows.iter().map(score).collect();
+            let sum: f64 = scores.iter().sum();
+            let mean = move |j| {
+                let terms = rows.iter().zip(&scores).map(|(row, s)| s * at(v, *row, j));
+                terms.sum::<f64>() / sum
+            };
+            part.map(mean).collect::<Vec<f64>>()
+        };
+        (0..heads).flat_map(of_head).collect()
+    }
+
+    /// Runs attention; gives the result and the mean probabilities.
+    fn attended(
+        isa: Isa,
+        stored: Stored,
+        heads: usize,
+        q: &[f32],
+        k: &[f32],
+        v: &[f32],
+        rows: &[u32],
+    ) -> Vec<f32> {
+        let (width, words) = (q.len(), stored.words(q.len()));
+        let paged = |x: &[f32]| {
+            let mut pages = vec![0.0; (x.len() / width).next_multiple_of(PagedRows::PAGE) * words];
+            for (to, row) in pages.chunks_exact_mut(words).zip(x.chunks_exact(width)) {
+                store_row(isa, to, row, heads, stored);
+            }
+            pages
+        };
+        let (k, v) = (paged(k), paged(v));
+        let pages = |x| <[f32]>::chunks_exact(x, PagedRows::PAGE * words).collect::<Vec<_>>();
+        let (k, v) = (pages(&k), pages(&v));
+        let past = PastRows {
+            heads,
+            stored,
+            keys: PagedRows { pages: &k, words },
+            values: PagedRows { pages: &v, words },
+        };
+        let (mut out, mut mean) = (vec![0.0; width], vec![9.0; rows.len()]);
+        let mut scratch = vec![f32::NAN; attend_scratch(heads, rows.len())];
+        attend_row(isa, (&mut out, &mut mean), &mut scratch, q, past, rows);
+        [out, mean].concat()
+    }
+
+    #[test]
+    fn every_instruction_set_attends_alike_and_as_defined() {
+        for (heads, head_width, count) in [
+            (3, 8, 9),
+            (2, 64, 70),
+            (1, 34, 33),
+            (4, 2, 1),
+            (12, 32, 5),
+            (20, 6, 8),
+        ] {
+            let width = heads * head_width;
+            let q = numbers(width, 1);
+            let (k, v) = (numbers(width * count, 2), numbers(width * count, 3));
+            for n in [1, 2, 4, 7, 40] {
+                let rows: Vec<u32> = (0..n).map(|i| (i * 7 % count) as u32).collect();
+                let exact = by_definition(&q, &k, &v, &rows, heads);
+                for (stored, tolerance) in [(Stored::Float32, 1e-5), (Stored::Bf16, 0.03)] {
+                    let scalar = attended(Isa::SCALAR, stored, heads, &q, &k, &v, &rows);
+                    assert!((scalar[width..].iter().sum::<f32>() - 1.0).abs() < 1e-5);
+                    for (found, exact) in scalar.iter().zip(&exact) {
+                        let off = (f64::from(*found) - exact).abs();
+                        assert!(off < tolerance, "{stored:?} {width} {n}: {off}");
+                    }
+                    for isa in Isa::available() {
+                        let found = attended(isa, stored, heads, &q, &k, &v, &rows);
+                        let same = |(a, b): (&f32, &f32)| a.to_bits() == b.to_bits();
+                        assert!(scalar.iter().zip(&found).all(same), "{}", isa.name());
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_pair_holds_the_nearest_bf16() {
+        let row = [1.0, 1.0 + 1.0 / 256.0, -3.0e38, f32::NAN];
+        for isa in Isa::available() {
+            let mut words = [0.0; 2];
+            store_row(isa, &mut words, &row, 1, Stored::Bf16);
+            // 1 + 2⁻⁸ lies in the middle between 1 and 1 + 2⁻⁷: the even one is 1.
+            let low = words.map(|word| f32::from_bits(word.to_bits() << 16));
+            let high = words.map(|word| f32::from_bits(word.to_bits() & 0xFFFF_0000));
+            assert_eq!(low, [1.0, 1.0]);
+            assert!((high[0] / -3.0e38 - 1.0).abs() < 1.0 / 256.0);
+            assert!(high[1].is_nan());
+        }
+    }
+}
