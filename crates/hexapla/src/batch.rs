@@ -40,6 +40,19 @@ impl Rows {
         self.ids.is_empty()
     }
 
+    /// The same sentences in groups of at most `most` rows, or of a single longer sentence.
+    pub fn groups(&self, most: usize) -> Vec<Rows> {
+        let mut groups: Vec<Rows> = Vec::new();
+        for span in &self.spans {
+            let ids = self.ids[span.start..span.start + span.len].iter().copied();
+            match groups.last_mut() {
+                Some(group) if group.len() + span.len <= most => group.push(ids),
+                _ => groups.push([ids.collect::<Vec<_>>()].iter().collect()),
+            }
+        }
+        groups
+    }
+
     /// Rows of the longest sentence.
     pub fn longest(&self) -> usize {
         self.spans.iter().map(|s| s.len).max().unwrap_or(0)
@@ -104,6 +117,22 @@ mod tests {
         assert_eq!(rows.places, [0, 1, 0]);
         assert_eq!(rows.spans[2], Span { start: 2, len: 1 });
         assert_eq!(rows.longest(), 2);
+    }
+
+    #[test]
+    fn groups_keep_the_sentences_whole_and_in_order() {
+        let sentences = [
+            vec![1, 2, 3],
+            vec![4],
+            vec![5, 6, 7, 8, 9],
+            vec![],
+            vec![10],
+        ];
+        let rows: Rows = sentences.iter().collect();
+        let groups = rows.groups(4);
+        let ids: Vec<&[u32]> = groups.iter().map(|g| g.ids.as_slice()).collect();
+        assert_eq!(ids, [&[1, 2, 3, 4][..], &[5, 6, 7, 8, 9], &[10]]);
+        assert_eq!(groups[2].spans.len(), 2);
     }
 
     #[test]

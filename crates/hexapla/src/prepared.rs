@@ -65,7 +65,7 @@ impl Prepared {
         }
     }
 
-    /// Whether what a decoder remembers is kept in bf16: wherever its products are less exact than that anyway.
+    /// Whether a decoder keeps keys and values in bf16: wherever the products that they come from are less exact anyway.
     pub(crate) fn remembers_in_bf16(&self) -> bool {
         self.compute_type != ComputeType::Float32
     }

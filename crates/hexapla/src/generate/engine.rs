@@ -12,7 +12,11 @@ use crate::model::transformer::Transformer;
 use crate::ops::Run;
 use crate::ops::cross_entropy::LossOptions;
 use crate::prepared::Prepared;
-use crate::tensor::Arena;
+use crate::tensor::{Arena, Tensor};
+
+/// Source tokens that pass through the encoder together: enough for its products to be fast, few enough to stay in the
+/// second cache.
+const ENCODED_AT_ONCE: usize = 256;
 
 /// A model and its parameters, prepared.
 #[derive(Debug)]
@@ -148,7 +152,7 @@ impl Engine {
             .collect();
         self.with_arena(|arena| {
             let mut run = Run::inference(arena, &self.parameters);
-            let memory = self.model.encode(&mut run, &source);
+            let memory = self.encode(&mut run, &source);
             let state = DecoderState::new(&self.model, &run, &source, memory, options.attention);
             let mut decoder = Decoder {
                 model: &self.model,
@@ -157,6 +161,22 @@ impl Engine {
             };
             search(&mut decoder, &inputs, options)
         })
+    }
+
+    /// The encoder's output, some sentences at a time: its inner rows need not all be there at once.
+    fn encode(&self, run: &mut Run, source: &Rows) -> Tensor {
+        if source.len() <= ENCODED_AT_ONCE {
+            return self.model.encode(run, source);
+        }
+        let mut memory = run.tensor(source.len(), self.model.config().d_model);
+        let mut rest = memory.data_mut();
+        for group in source.groups(ENCODED_AT_ONCE) {
+            let encoded = self.model.encode(run, &group);
+            let (these, others) = rest.split_at_mut(encoded.data().len());
+            these.copy_from_slice(encoded.data());
+            rest = others;
+        }
+        memory
     }
 
     /// Log-probabilities of given pairs of source (end token included) and target (end token left out), on rayon's threads.
