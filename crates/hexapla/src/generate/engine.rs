@@ -204,9 +204,11 @@ impl Engine {
                         scale: 1.0,
                     },
                 );
+                let mut losses = losses.iter();
                 let of = |span: &crate::batch::Span| Scored {
-                    token_log_probs: losses[span.start..span.start + span.len]
-                        .iter()
+                    token_log_probs: losses
+                        .by_ref()
+                        .take(span.len)
                         .map(|l| -l.negative_log_likelihood)
                         .collect(),
                 };
@@ -244,11 +246,11 @@ impl Engine {
                 }
                 let losses = self.model.loss(&mut run, &rows, options);
                 let sum =
-                    |f: fn(&RowLoss) -> f32| losses.iter().map(|l| f64::from(f(l))).sum::<f64>();
+                    |f: fn(RowLoss) -> f32| losses.iter().map(|l| f64::from(f(l))).sum::<f64>();
                 (
                     sum(|l| l.smoothed),
                     sum(|l| l.negative_log_likelihood),
-                    losses.len(),
+                    losses.iter().len(),
                 )
             })
             .collect();
