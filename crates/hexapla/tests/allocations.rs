@@ -1,13 +1,16 @@
 //! A training step allocates nothing once its shapes have been seen: an allocator that counts watches all threads.
 //!
 //! The step is [`Learner::step`]: forward, loss, backward, sum over the shards, norm, clipping, Adam, packing of the
-//! output layer. There is one test here alone, so that no other one allocates meanwhile.
+//! output layer. What an engine computes for whole sentences comes out of buffers of earlier calls, too. There is one test
+//! here alone, so that no other one allocates meanwhile.
 
 use std::alloc::System;
 
-use hexapla::batch::PairRows;
-use hexapla::config::{Norm, Positions, Precision, TrainingTable, TransformerConfig};
+use hexapla::batch::{Pair, PairRows};
+use hexapla::config::{ComputeType, Norm, Positions, Precision, TrainingTable, TransformerConfig};
+use hexapla::generate::engine::Engine;
 use hexapla::model::transformer::Transformer;
+use hexapla::prepared::Prepared;
 use hexapla::random::SplitMix;
 use hexapla::train::shards::Learner;
 use hexapla::weights::Weights;
@@ -131,7 +134,7 @@ fn one_shape(case: Case) -> (usize, usize) {
     let batches = &case.batches()[5..];
     let first = count(|| train(&mut learner, &t, batches, 1));
     assert!(first.0 > 100, "nothing is counted: {first:?}");
-    count(|| train(&mut learner, &t, batches, 5))
+    count(|| train(&mut learner, &t, batches, 3))
 }
 
 /// With many shapes, the first pass over them does, but for a few buffers that were lent to smaller matrices when a matrix
@@ -144,7 +147,12 @@ fn many_shapes(case: Case, rounds: usize) -> (usize, usize) {
 }
 
 #[test]
-fn a_step_allocates_nothing() {
+fn buffers_are_used_again() {
+    steps_allocate_nothing();
+    an_engine_keeps_its_arena();
+}
+
+fn steps_allocate_nothing() {
     let cases = [
         PLAIN,
         Case {
@@ -166,14 +174,14 @@ fn a_step_allocates_nothing() {
         pool.unwrap().install(|| {
             fill_scratch();
             for case in cases {
-                let counted = (one_shape(case), many_shapes(case, 3));
+                let counted = (one_shape(case), many_shapes(case, 2));
                 assert_eq!(counted, ((0, 0), (0, 0)), "{threads} threads, {case:?}");
             }
         });
     }
     // Whoever is not a thread of rayon's, as the training loop, hands his work to them through a queue: it takes a block of
     // 63 places at a time. A step hands over three times: the shards, the sum of their gradients, the update.
-    let rounds = 20;
+    let rounds = 11;
     fill_scratch();
     let (allocations, bytes) = many_shapes(PLAIN, rounds);
     let blocks = (3 * rounds * PLAIN.batches().len()).div_ceil(63);
@@ -181,4 +189,38 @@ fn a_step_allocates_nothing() {
         allocations <= blocks && bytes <= blocks * 2048,
         "{allocations} allocations of {bytes} bytes, at most {blocks} expected"
     );
+}
+
+/// A second call asks for its results and lists of sentences, and for no more matrices.
+fn an_engine_keeps_its_arena() {
+    let (learner, _) = PLAIN.learner();
+    let parameters = Prepared::new(&learner.weights, ComputeType::Float32);
+    let engine = Engine::new(learner.model, parameters);
+    let sentence = |i: u32| -> Vec<u32> { (3..8 + i % 20).collect() };
+    let sides: Vec<(Vec<u32>, Vec<u32>)> =
+        (0..100).map(|i| (sentence(i), sentence(i + 7))).collect();
+    let pairs: Vec<Pair> = sides
+        .iter()
+        .cloned()
+        .map(|(source, target)| Pair { source, target })
+        .collect();
+    let (source, target): (Vec<_>, Vec<_>) = sides.iter().cloned().unzip();
+    let calls: [(&str, &(dyn Fn() + Sync)); 3] = [
+        ("score", &|| drop(engine.score(&sides, 500).unwrap())),
+        ("loss", &|| assert!(engine.loss(&pairs, 0.1).2 > 0)),
+        ("logits", &|| drop(engine.logits(&source, &target).unwrap())),
+    ];
+    let pool = ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    pool.install(|| {
+        fill_scratch();
+        let tokens = target.iter().flatten().count();
+        for (name, call) in calls {
+            call();
+            let (_, bytes) = count(call);
+            let result = if name == "logits" { VOCABULARY * 4 } else { 4 };
+            // The matrices of a batch take thousands of bytes for each token.
+            let most = tokens * (64 + result);
+            assert!(bytes < most, "{name}: {bytes} bytes, at most {most}");
+        }
+    });
 }
