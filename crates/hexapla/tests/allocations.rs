@@ -96,16 +96,18 @@ impl Case {
 /// Gives each thread of this pool its packing buffers of products at their full size, which no product exceeds: which
 /// thread would meet which shape first is chance.
 fn fill_scratch() {
-    let (m, k, n) = (256, 512, 768);
-    rayon::broadcast(|_| {
-        let (a, b, mut c) = (vec![1.0; k * m], vec![1.0; k * n], vec![0.0; m * n]);
-        for product in [gemm, gemm_bf16] {
-            let a = Matrix::new(&a, k, m, m).transposed();
-            let b = Matrix::new(&b, k, n, n);
-            let c = MatrixMut::new(&mut c, m, n, n);
-            product(Isa::best(), c, a, b, Plus::Nothing);
-        }
-    });
+    // A whole block of A, then one of B.
+    for (m, n, k) in [(256, 96, 512), (16, 768, 512)] {
+        rayon::broadcast(|_| {
+            let (a, b, mut c) = (vec![1.0; k * m], vec![1.0; k * n], vec![0.0; m * n]);
+            for product in [gemm, gemm_bf16] {
+                let a = Matrix::new(&a, k, m, m).transposed();
+                let b = Matrix::new(&b, k, n, n);
+                let c = MatrixMut::new(&mut c, m, n, n);
+                product(Isa::best(), c, a, b, Plus::Nothing);
+            }
+        });
+    }
 }
 
 /// Allocations, with those that let something grow, and their bytes, on all threads while `work` is done.
