@@ -3,8 +3,11 @@
 //! This is not a general automatic differentiation: the few operations of the Transformer each know their own backward
 //! step (`ops`), and the tape only keeps those steps in order and the gradients that flow between them.
 
+use std::ops::Range;
+
 use hexapla_kernels::{Isa, Plus, add_assign};
 
+use crate::batch::Span;
 use crate::config::Precision;
 use crate::product::Product;
 use crate::tensor::{Arena, Node, Tensor};
@@ -55,6 +58,30 @@ impl<S> Tape<S> {
     }
 }
 
+/// What recorded steps keep besides tensors: lists, end to end in vectors that the next pass uses again.
+#[derive(Debug, Default)]
+pub struct Lists {
+    /// Token ids, each with its row of the position table.
+    pub tokens: Vec<(u32, u32)>,
+    /// Spans of queries, each with that of its keys.
+    pub pairs: Vec<(Span, Span)>,
+}
+
+impl Lists {
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.tokens.clear();
+        self.pairs.clear();
+    }
+}
+
+/// Adds `items` to one of the [`Lists`]; says where they stand.
+pub fn keep<T>(list: &mut Vec<T>, items: impl Iterator<Item = T>) -> Range<usize> {
+    let start = list.len();
+    list.extend(items);
+    start..list.len()
+}
+
 /// A backward pass under way.
 #[derive(Debug)]
 pub struct Backward<'a> {
@@ -68,6 +95,8 @@ pub struct Backward<'a> {
     pub weights: &'a Weights,
     /// The gradient of every parameter, laid out as the parameters are; added to.
     pub gradients: &'a mut [f32],
+    /// What the steps keep besides tensors.
+    pub lists: &'a Lists,
     /// The gradient of each value that is on its way back.
     pub flowing: &'a mut Vec<Option<Tensor>>,
 }

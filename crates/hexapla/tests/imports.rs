@@ -20,7 +20,7 @@ const ROWS: [(&str, &[&str]); 17] = [
     ("weights", &["random"]),
     ("product", &["config"]),
     ("prepared", &["config", "weights"]),
-    ("tape", &["config", "tensor", "weights", "product"]),
+    ("tape", &["config", "batch", "tensor", "weights", "product"]),
     (
         "ops",
         &[

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use std::sync::Mutex;
 
 use super::{Hypothesis, SearchInput, SearchOptions, StepDecoder, search};
-use crate::batch::{Pair, PairRows, Rows};
+use crate::batch::{Pair, PairRows, Rows, Span};
 use crate::error::{Error, Result};
 use crate::model::state::DecoderState;
 use crate::model::transformer::Transformer;
@@ -201,39 +201,38 @@ impl Engine {
         );
         let scored: Vec<Vec<Scored>> = batches
             .par_iter()
-            .map(|batch| {
-                let arena = Arena::default();
-                let mut run = Run::inference(&arena, &self.parameters);
-                let mut rows = PairRows::default();
-                for i in batch {
-                    let (source, target) = &pairs[*i];
-                    rows.source.push(source.iter().copied());
-                    rows.target.push(
-                        [c.decoder_start_token_id]
-                            .into_iter()
-                            .chain(target.iter().copied()),
-                    );
-                    rows.labels
-                        .extend(target.iter().copied().chain([c.eos_token_id]));
-                }
-                let losses = self.model.loss(
-                    &mut run,
-                    &rows,
-                    LossOptions {
-                        label_smoothing: 0.0,
-                        scale: 1.0,
-                    },
-                );
-                let of = |span: &crate::batch::Span| Scored {
-                    token_log_probs: losses[span.start..span.start + span.len]
-                        .iter()
-                        .map(|l| -l.negative_log_likelihood)
-                        .collect(),
-                };
-                rows.target.spans.iter().map(of).collect()
-            })
+            .map(|batch| self.with_arena(|arena| self.score_batch(arena, pairs, batch)))
             .collect();
         Ok(in_order(pairs.len(), &batches, scored))
+    }
+
+    fn score_batch(
+        &self,
+        arena: &Arena,
+        pairs: &[(Vec<u32>, Vec<u32>)],
+        batch: &[usize],
+    ) -> Vec<Scored> {
+        let c = self.model.config();
+        let mut rows = PairRows::default();
+        for i in batch {
+            let (source, target) = &pairs[*i];
+            let target = || target.iter().copied();
+            rows.source.push(source.iter().copied());
+            rows.target
+                .push([c.decoder_start_token_id].into_iter().chain(target()));
+            rows.labels.extend(target().chain([c.eos_token_id]));
+        }
+        let options = LossOptions {
+            label_smoothing: 0.0,
+            scale: 1.0,
+        };
+        let mut run = Run::inference(arena, &self.parameters);
+        let losses = self.model.loss(&mut run, &rows, options);
+        let mut log_probs = losses.iter().map(|l| -l.negative_log_likelihood);
+        let of = |span: &Span| Scored {
+            token_log_probs: log_probs.by_ref().take(span.len).collect(),
+        };
+        rows.target.spans.iter().map(of).collect()
     }
 
     /// Sums over all target tokens of `pairs`: label-smoothed loss, −ln p, and their number. Pairs that are longer than
@@ -250,30 +249,31 @@ impl Engine {
             .collect();
         let sums: Vec<(f64, f64, usize)> = usable
             .par_chunks(64)
-            .map(|chunk| {
-                let arena = Arena::default();
-                let mut run = Run::inference(&arena, &self.parameters);
-                let mut rows = PairRows::default();
-                for p in chunk {
-                    rows.push(
-                        &p.source,
-                        &p.target,
-                        c.decoder_start_token_id,
-                        c.eos_token_id,
-                    );
-                }
-                let losses = self.model.loss(&mut run, &rows, options);
-                let sum =
-                    |f: fn(&RowLoss) -> f32| losses.iter().map(|l| f64::from(f(l))).sum::<f64>();
-                (
-                    sum(|l| l.smoothed),
-                    sum(|l| l.negative_log_likelihood),
-                    losses.len(),
-                )
-            })
+            .map(|chunk| self.with_arena(|arena| self.loss_of(arena, chunk, options)))
             .collect();
         sums.iter()
             .fold((0.0, 0.0, 0), |a, b| (a.0 + b.0, a.1 + b.1, a.2 + b.2))
+    }
+
+    fn loss_of(&self, arena: &Arena, pairs: &[&Pair], options: LossOptions) -> (f64, f64, usize) {
+        let c = self.model.config();
+        let mut rows = PairRows::default();
+        for p in pairs {
+            rows.push(
+                &p.source,
+                &p.target,
+                c.decoder_start_token_id,
+                c.eos_token_id,
+            );
+        }
+        let mut run = Run::inference(arena, &self.parameters);
+        let losses = self.model.loss(&mut run, &rows, options);
+        let sum = |f: fn(RowLoss) -> f32| losses.iter().map(|l| f64::from(f(l))).sum::<f64>();
+        (
+            sum(|l| l.smoothed),
+            sum(|l| l.negative_log_likelihood),
+            losses.iter().len(),
+        )
     }
 
     /// Logits of given decoder inputs: for each sentence `[decoder tokens][vocab]`.
@@ -293,18 +293,19 @@ impl Engine {
             self.check(i, "input_ids", source, c.source_vocab_size)?;
             self.check(i, "decoder_input_ids", target, c.target_vocab_size)?;
         }
-        let arena = Arena::default();
-        let mut run = Run::inference(&arena, &self.parameters);
         let (source, target): (Rows, Rows) = (source.iter().collect(), target.iter().collect());
-        let memory = self.model.encode(&mut run, &source);
-        let x = self.model.decode(&mut run, &target, &memory, &source);
-        let logits = self.model.logits(&mut run, &x);
-        let of = |s: &crate::batch::Span| {
-            (s.start..s.start + s.len)
-                .map(|r| logits.row(r).to_vec())
-                .collect()
-        };
-        Ok(target.spans.iter().map(of).collect())
+        Ok(self.with_arena(|arena| {
+            let mut run = Run::inference(arena, &self.parameters);
+            let memory = self.model.encode(&mut run, &source);
+            let x = self.model.decode(&mut run, &target, &memory, &source);
+            let logits = self.model.logits(&mut run, &x);
+            let of = |s: &Span| {
+                (s.start..s.start + s.len)
+                    .map(|r| logits.row(r).to_vec())
+                    .collect()
+            };
+            target.spans.iter().map(of).collect()
+        }))
     }
 
     /// Refuses ids that the model has no row for, and sentences that are empty (`source`) or longer than its positions.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hexapla_kernels::{Isa, RowLoss};
+use hexapla_kernels::Isa;
 
 use crate::batch::{PairRows, Rows};
 use crate::config::{Positions, Precision, TransformerConfig};
@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::model::layers::{DecoderLayer, DecoderMemory, EncoderLayer, LayerNorm};
 use crate::model::state::DecoderState;
 use crate::ops::attention::View;
-use crate::ops::cross_entropy::{LossOptions, Output, cross_entropy, logits, logits_into};
+use crate::ops::cross_entropy::{LossOptions, Losses, Output, cross_entropy, logits, logits_into};
 use crate::ops::embedding::{Embedding, PositionTable, embed};
 use crate::ops::past::Past;
 use crate::ops::{PackedTable, Run};
@@ -230,7 +230,7 @@ impl Transformer {
     }
 
     /// The loss of each target row of `pairs`.
-    pub fn loss(&self, run: &mut Run, pairs: &PairRows, options: LossOptions) -> Vec<RowLoss> {
+    pub fn loss(&self, run: &mut Run, pairs: &PairRows, options: LossOptions) -> Losses {
         let memory = self.encode(run, &pairs.source);
         let x = self.decode(run, &pairs.target, &memory, &pairs.source);
         cross_entropy(run, self.output, &x, &pairs.labels, options)
@@ -253,13 +253,17 @@ impl Transformer {
         };
         let fairseq = c.positions == Positions::SinusoidalHalvesFairseq
             && (c.pad_token_id as usize) < c.position_offset;
-        let row = |(id, place): (&u32, &u32)| match fairseq && *id == c.pad_token_id {
+        let row = |id, place| match fairseq && id == c.pad_token_id {
             // In fairseq and M2M-100 a padding token has no position: its row of the table is zero.
             true => c.pad_token_id,
             false => place + c.position_offset as u32,
         };
-        let places: Vec<u32> = ids.iter().zip(places).map(row).collect();
-        embed(run, &options, ids, &places)
+        let tokens = ids.iter().zip(places);
+        embed(
+            run,
+            &options,
+            tokens.map(|(id, place)| (*id, row(*id, *place))),
+        )
     }
 }
 

@@ -1,5 +1,7 @@
 //! Scaled dot-product attention in several heads (paper, section 3.2).
 
+use std::ops::Range;
+
 use hexapla_kernels::{
     Dropout, Isa, Matrix, MatrixMut, Plus, dropout_in_place, gemm, softmax_backward_in_place,
     softmax_in_place,
@@ -8,7 +10,7 @@ use hexapla_kernels::{
 use crate::batch::Span;
 use crate::ops::past::{Past, attend_past};
 use crate::ops::{Run, Step};
-use crate::tape::Backward;
+use crate::tape::{Backward, keep};
 use crate::tensor::{Node, Tensor};
 
 /// Which rows of keys and values each query row sees.
@@ -53,7 +55,8 @@ pub struct Recorded {
     heads: usize,
     /// Probabilities before dropout, sentence by sentence, head by head.
     probabilities: Tensor,
-    pairs: Vec<(Span, Span)>,
+    /// Sentences among queries and keys: where they stand in the lists.
+    pairs: Range<usize>,
     dropout: Dropout,
     out: Option<Node>,
 }
@@ -126,12 +129,15 @@ fn over_spans(
             place = end;
         }
     }
-    run.record(|| {
+    run.record(|lists| {
         Step::Attention(Recorded {
             p,
             heads: options.heads,
             probabilities,
-            pairs: queries.iter().copied().zip(keys.iter().copied()).collect(),
+            pairs: keep(
+                &mut lists.pairs,
+                queries.iter().copied().zip(keys.iter().copied()),
+            ),
             dropout,
             out: out.node(),
         })
@@ -208,15 +214,11 @@ impl Recorded {
         let shape = |t: &Tensor| (t.rows(), t.columns());
         let new = |(rows, columns)| back.arena.tensor(rows, columns);
         let (mut dq, mut dk, mut dv) = (new(shape(query)), new(shape(key)), new(shape(value)));
-        let most = self
-            .pairs
-            .iter()
-            .map(|(q, k)| q.len * k.len)
-            .max()
-            .unwrap_or(0);
+        let pairs = &back.lists.pairs[self.pairs];
+        let most = pairs.iter().map(|(q, k)| q.len * k.len).max().unwrap_or(0);
         let (mut dropped, mut ds) = (new((1, most)), new((1, most)));
         let mut place = 0;
-        for (q, k) in &self.pairs {
+        for (q, k) in pairs {
             for h in 0..self.heads {
                 let head = Head::new(h, self.heads, query.columns());
                 let size = q.len * k.len;

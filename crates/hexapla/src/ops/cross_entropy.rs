@@ -28,6 +28,20 @@ pub struct LossOptions {
     pub scale: f32,
 }
 
+/// The loss of each row, in a buffer of the arena.
+#[derive(Debug)]
+pub struct Losses(Tensor);
+
+impl Losses {
+    /// Row after row.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = RowLoss> {
+        self.0.data().chunks_exact(2).map(|row| RowLoss {
+            smoothed: row[0],
+            negative_log_likelihood: row[1],
+        })
+    }
+}
+
 /// What the backward step needs: the gradient, made in the forward step while the logits were at hand.
 #[derive(Debug)]
 pub struct Recorded {
@@ -68,7 +82,7 @@ pub fn cross_entropy(
     x: &Tensor,
     labels: &[u32],
     options: LossOptions,
-) -> Vec<RowLoss> {
+) -> Losses {
     let (vocab, width) = {
         let shape = run.parameters.shape(output.table);
         (shape[0], shape[1])
@@ -84,19 +98,21 @@ pub fn cross_entropy(
     let mut dx = run
         .is_recording()
         .then(|| run.arena.tensor(x.rows(), width));
-    let mut losses = Vec::with_capacity(labels.len());
+    let mut losses = run.arena.tensor(x.rows(), 2);
     for first in (0..x.rows()).step_by(block) {
         let rows = block.min(x.rows() - first);
         let x = Matrix::new(&x.data()[first * width..], rows, width, width);
         let d = &mut block_logits.data_mut()[..rows * vocab];
         logits_of(run, output, x, MatrixMut::new(d, rows, vocab, vocab));
-        for (row, label) in d.chunks_exact_mut(vocab).zip(&labels[first..]) {
+        let losses = losses.data_mut()[first * 2..].chunks_exact_mut(2);
+        for ((row, label), loss) in d.chunks_exact_mut(vocab).zip(&labels[first..]).zip(losses) {
             let options = CrossEntropy {
                 label: *label as usize,
                 label_smoothing: options.label_smoothing,
                 scale: options.scale,
             };
-            losses.push(cross_entropy_row(isa, row, options));
+            let row = cross_entropy_row(isa, row, options);
+            loss.copy_from_slice(&[row.smoothed, row.negative_log_likelihood]);
         }
         if let (Some(dx), Some(gradients), Parameters::Trained(weights, _)) =
             (&mut dx, run.gradients(), parameters)
@@ -112,9 +128,9 @@ pub fn cross_entropy(
         }
     }
     if let Some(dx) = dx {
-        run.record(|| Step::CrossEntropy(Recorded { x: x.node(), dx }));
+        run.record(|_| Step::CrossEntropy(Recorded { x: x.node(), dx }));
     }
-    losses
+    Losses(losses)
 }
 
 impl Recorded {

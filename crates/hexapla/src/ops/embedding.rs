@@ -1,9 +1,11 @@
 //! Token embedding plus position (paper, sections 3.4 and 3.5).
 
+use std::ops::Range;
+
 use hexapla_kernels::{Dropout, dropout_in_place, embed_row};
 
 use crate::ops::{Run, Step};
-use crate::tape::Backward;
+use crate::tape::{Backward, keep};
 use crate::tensor::{Node, Tensor};
 use crate::weights::ParameterId;
 
@@ -32,17 +34,23 @@ pub struct Embedding<'a> {
 /// What the backward step needs.
 #[derive(Debug)]
 pub struct Recorded {
-    ids: Vec<u32>,
-    positions: Option<(ParameterId, Vec<u32>)>,
+    /// Where they stand in the lists.
+    tokens: Range<usize>,
     table: ParameterId,
+    /// The table of positions, if it is a parameter.
+    positions: Option<ParameterId>,
     scale: f32,
     dropout: Dropout,
     y: Option<Node>,
 }
 
-/// `dropout(table[id] · scale + positions[place])` for each of `ids`; the result is `[ids, d_model]`.
-/// `places` are rows of the position table, one for each id.
-pub fn embed(run: &mut Run, options: &Embedding, ids: &[u32], places: &[u32]) -> Tensor {
+/// `dropout(table[id] · scale + positions[place])` for each token, an id and a row of the position table; the result is
+/// `[tokens, d_model]`.
+pub fn embed(
+    run: &mut Run,
+    options: &Embedding,
+    tokens: impl ExactSizeIterator<Item = (u32, u32)> + Clone,
+) -> Tensor {
     let dropout = run.dropout(options.dropout);
     let parameters = run.parameters;
     let width = parameters.shape(options.table)[1];
@@ -50,17 +58,17 @@ pub fn embed(run: &mut Run, options: &Embedding, ids: &[u32], places: &[u32]) ->
         PositionTable::Fixed(table) => table,
         PositionTable::Learned(id) => parameters.plain(id),
     };
-    let mut y = run.tensor(ids.len(), width);
+    let mut y = run.tensor(tokens.len(), width);
     let mut scratch = run.arena.tensor(1, width);
     let isa = run.isa;
     for (r, (row, (id, place))) in y
         .data_mut()
         .chunks_exact_mut(width)
-        .zip(ids.iter().zip(places))
+        .zip(tokens.clone())
         .enumerate()
     {
-        let embedding = parameters.row(options.table, *id as usize, scratch.data_mut());
-        let position = &positions[*place as usize * width..][..width];
+        let embedding = parameters.row(options.table, id as usize, scratch.data_mut());
+        let position = &positions[place as usize * width..][..width];
         embed_row(
             isa,
             row,
@@ -71,14 +79,14 @@ pub fn embed(run: &mut Run, options: &Embedding, ids: &[u32], places: &[u32]) ->
             (r * width) as u32,
         );
     }
-    run.record(|| {
+    run.record(|lists| {
         Step::Embedding(Recorded {
-            ids: ids.to_vec(),
+            tokens: keep(&mut lists.tokens, tokens),
+            table: options.table,
             positions: match options.positions {
                 PositionTable::Fixed(_) => None,
-                PositionTable::Learned(id) => Some((id, places.to_vec())),
+                PositionTable::Learned(id) => Some(id),
             },
-            table: options.table,
             scale: options.scale,
             dropout,
             y: y.node(),
@@ -95,18 +103,19 @@ impl Recorded {
         };
         dropout_in_place(back.isa, dy.data_mut(), self.dropout, 0);
         let width = dy.columns();
-        let mut scatter = |id: ParameterId, rows: &[u32], scale: f32| {
+        let tokens = &back.lists.tokens[self.tokens];
+        let mut scatter = |id: ParameterId, row: fn(&(u32, u32)) -> u32, scale: f32| {
             let gradient = back.gradient(id);
-            for (d, row) in dy.data().chunks_exact(width).zip(rows) {
-                let sum = &mut gradient[*row as usize * width..][..width];
+            for (d, token) in dy.data().chunks_exact(width).zip(tokens) {
+                let sum = &mut gradient[row(token) as usize * width..][..width];
                 for (sum, d) in sum.iter_mut().zip(d) {
                     *sum = d.mul_add(scale, *sum);
                 }
             }
         };
-        scatter(self.table, &self.ids, self.scale);
-        if let Some((id, places)) = &self.positions {
-            scatter(*id, places, 1.0);
+        scatter(self.table, |token| token.0, self.scale);
+        if let Some(positions) = self.positions {
+            scatter(positions, |token| token.1, 1.0);
         }
     }
 }
@@ -136,7 +145,7 @@ mod tests {
                         positions,
                         dropout,
                     };
-                    embed(run, &options, &[1, 6, 1, 0], &[0, 1, 2, 0])
+                    embed(run, &options, [(1, 0), (6, 1), (1, 2), (0, 0)].into_iter())
                 });
             }
         }

@@ -38,7 +38,7 @@ pub fn layer_norm(
         parameters.plain(shift),
         eps,
     );
-    run.record(|| {
+    run.record(|_| {
         Step::LayerNorm(Recorded {
             x: x.clone(),
             statistics,

@@ -22,7 +22,7 @@ pub fn linear(run: &mut Run, x: &Tensor, weight: ParameterId, bias: Option<Param
     let plus = bias.map_or(Plus::Nothing, |b| Plus::Bias(parameters.plain(b)));
     let mut y = run.tensor(x.rows(), parameters.shape(weight)[1]);
     parameters.multiply(run.product(), weight, y.matrix_mut(), x.matrix(), plus);
-    run.record(|| {
+    run.record(|_| {
         Step::Linear(Recorded {
             x: x.clone(),
             weight,

@@ -22,7 +22,7 @@ pub fn activation(run: &mut Run, x: &Tensor, kind: Activation, dropout: f32) -> 
     let dropout = run.dropout(dropout);
     let mut y = run.tensor(x.rows(), x.columns());
     activate(run.isa, y.data_mut(), x.data(), kind, dropout);
-    run.record(|| {
+    run.record(|_| {
         Step::Activation(RecordedActivation {
             x: x.clone(),
             kind,
@@ -64,7 +64,7 @@ pub fn residual(run: &mut Run, x: &Tensor, y: &Tensor, dropout: f32) -> Tensor {
     let dropout = run.dropout(dropout);
     let mut sum = run.tensor(x.rows(), x.columns());
     residual_kernel(run.isa, sum.data_mut(), x.data(), y.data(), dropout);
-    run.record(|| {
+    run.record(|_| {
         Step::Residual(RecordedResidual {
             x: x.node(),
             y: y.node(),

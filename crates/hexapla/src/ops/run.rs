@@ -8,7 +8,7 @@ use crate::ops::{attention, cross_entropy, embedding, layer_norm, linear, pointw
 use crate::prepared::Prepared;
 use crate::product::Product;
 use crate::random::mix;
-use crate::tape::{Backward, Tape};
+use crate::tape::{Backward, Lists, Tape};
 use crate::tensor::{Arena, Tensor};
 use crate::weights::Weights;
 
@@ -56,6 +56,7 @@ pub struct Gradients {
     /// Laid out as the parameters are.
     pub data: Buffer,
     tape: Tape<Step>,
+    lists: Lists,
     flowing: Vec<Option<Tensor>>,
 }
 
@@ -65,6 +66,7 @@ impl Gradients {
         Gradients {
             data: Buffer::zeros(len),
             tape: Tape::default(),
+            lists: Lists::default(),
             flowing: Vec::new(),
         }
     }
@@ -117,6 +119,7 @@ impl<'a> Run<'a> {
         dropped: Dropped,
     ) -> Self {
         gradients.tape.clear();
+        gradients.lists.clear();
         Run {
             recording: Some((gradients, dropped)),
             ..Run::new(arena, Parameters::Trained(weights, packed))
@@ -148,10 +151,10 @@ impl<'a> Run<'a> {
         self.arena.tensor(rows, columns).with_node(node)
     }
 
-    /// Keeps a step for the backward pass.
-    pub fn record(&mut self, step: impl FnOnce() -> Step) {
+    /// Keeps a step for the backward pass, which may put what it has besides tensors into the lists.
+    pub fn record(&mut self, step: impl FnOnce(&mut Lists) -> Step) {
         if let Some((gradients, _)) = &mut self.recording {
-            gradients.tape.push(step());
+            gradients.tape.push(step(&mut gradients.lists));
         }
     }
 
@@ -186,6 +189,7 @@ impl<'a> Run<'a> {
         let Gradients {
             data,
             tape,
+            lists,
             flowing,
         } = gradients;
         let mut backward = Backward {
@@ -194,6 +198,7 @@ impl<'a> Run<'a> {
             arena: self.arena,
             weights,
             gradients: data,
+            lists,
             flowing,
         };
         let mut start = Some(start);

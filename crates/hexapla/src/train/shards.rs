@@ -22,13 +22,16 @@ pub struct Learner {
     pub optimizer: Optimizer,
     precision: Precision,
     packed: PackedTable,
+    gradients: Vec<Gradients>,
     shards: Vec<Shard>,
 }
 
-#[derive(Debug)]
+/// What a shard keeps besides its gradients.
+#[derive(Debug, Default)]
 struct Shard {
     arena: Arena,
-    gradients: Gradients,
+    /// Sums over the last step's target tokens: label-smoothed loss, −ln p.
+    losses: (f64, f64),
 }
 
 /// What one step did.
@@ -53,12 +56,10 @@ impl Learner {
             precision: t.precision,
             packed: model.pack_output(&weights, t.precision),
             optimizer: Optimizer::new(t, &weights.data),
-            shards: (0..t.shards)
-                .map(|_| Shard {
-                    arena: Arena::default(),
-                    gradients: Gradients::zeros(weights.data.len()),
-                })
+            gradients: (0..t.shards)
+                .map(|_| Gradients::zeros(weights.data.len()))
                 .collect(),
+            shards: (0..t.shards).map(|_| Shard::default()).collect(),
             model,
             weights,
         }
@@ -83,45 +84,39 @@ impl Learner {
             weights,
             precision,
             packed,
+            gradients,
             shards,
             ..
         } = self;
-        let losses: Vec<(f64, f64)> = shards
-            .par_iter_mut()
-            .enumerate()
-            .map(|(s, shard)| {
-                shard.gradients.data.fill(0.0);
-                let mut sums = (0.0, 0.0);
-                for (part, pairs) in parts.iter().enumerate() {
-                    let Some(pairs) = pairs.get(s).filter(|p| !p.labels.is_empty()) else {
-                        continue;
-                    };
-                    let dropped = Dropped::new(t.seed, number, s as u64, part as u64);
-                    let gradients = &mut shard.gradients;
-                    let mut run = Run::training(&shard.arena, weights, packed, gradients, dropped)
-                        .with_precision(*precision);
-                    for row in model.loss(&mut run, pairs, options) {
-                        sums.0 += f64::from(row.smoothed);
-                        sums.1 += f64::from(row.negative_log_likelihood);
-                    }
-                    run.backward();
+        let of_shards = shards.par_iter_mut().zip(gradients.par_iter_mut());
+        of_shards.enumerate().for_each(|(s, (shard, gradients))| {
+            shard.losses = (0.0, 0.0);
+            gradients.data.fill(0.0);
+            for (part, pairs) in parts.iter().enumerate() {
+                let Some(pairs) = pairs.get(s).filter(|p| !p.labels.is_empty()) else {
+                    continue;
+                };
+                let dropped = Dropped::new(t.seed, number, s as u64, part as u64);
+                let mut run = Run::training(&shard.arena, weights, packed, gradients, dropped)
+                    .with_precision(*precision);
+                for row in model.loss(&mut run, pairs, options).iter() {
+                    shard.losses.0 += f64::from(row.smoothed);
+                    shard.losses.1 += f64::from(row.negative_log_likelihood);
                 }
-                sums
-            })
-            .collect();
-        let mut gradients: Vec<_> = self
-            .shards
-            .iter_mut()
-            .map(|s| &mut s.gradients.data)
-            .collect();
-        let gradient_norm =
-            self.optimizer
-                .update(t, learning_rate, &mut self.weights.data, &mut gradients);
+                run.backward();
+            }
+        });
+        let gradient_norm = self.optimizer.update(
+            t,
+            learning_rate,
+            &mut self.weights.data,
+            &mut self.gradients,
+        );
         self.model.repack_output(&self.weights, &mut self.packed);
         let n = target_tokens.max(1) as f64;
         StepReport {
-            loss: losses.iter().map(|l| l.0).sum::<f64>() / n,
-            negative_log_likelihood: losses.iter().map(|l| l.1).sum::<f64>() / n,
+            loss: self.shards.iter().map(|s| s.losses.0).sum::<f64>() / n,
+            negative_log_likelihood: self.shards.iter().map(|s| s.losses.1).sum::<f64>() / n,
             target_tokens,
             source_tokens: all().map(|p| p.source.len()).sum(),
             gradient_norm,
@@ -130,7 +125,7 @@ impl Learner {
 
     /// The gradient of the last step, summed over the shards and not clipped, laid out as the parameters are.
     pub fn gradient(&self) -> &[f32] {
-        self.shards.first().map_or(&[], |s| &s.gradients.data)
+        self.gradients.first().map_or(&[], |g| &g.data)
     }
 
     /// Takes other weights, as after loading a checkpoint.
