@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use hexapla::config::ComputeType;
 use hexapla::error::Result;
 use hexapla::files::Folder;
-use hexapla::formats;
+use hexapla::formats::{self, ModelFolder, Storage};
 use hexapla::generate::translator::Translator;
 
 /// The files of `models/demo`.
@@ -38,13 +38,21 @@ const DEMO: &[(&str, &[u8])] = &[
 ];
 
 /// The folder at `path`, or the one inside the program.
-fn folder(path: Option<&Path>) -> Folder {
+pub(crate) fn folder(path: Option<&Path>) -> Folder {
     path.map_or(Folder::Embedded(DEMO), Folder::from)
 }
 
 /// The model in the folder at `path`, or the one inside the program.
 pub(crate) fn open(path: Option<&Path>, compute_type: ComputeType) -> Result<Translator> {
     Translator::open(folder(path), compute_type)
+}
+
+/// Compares the checksums that opening the folder at `path` passed over to be quick.
+pub(crate) fn verify(model: &ModelFolder, path: Option<&Path>) -> Result<()> {
+    match (&model.manifest, path, model.storage) {
+        (Some(manifest), Some(path), Storage::Int8) => manifest.verify(path),
+        _ => Ok(()),
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -55,6 +63,7 @@ pub(crate) struct InspectArgs {
 
 pub(crate) fn inspect(args: InspectArgs) -> Result<()> {
     let opened = formats::open(folder(args.model.as_deref()))?;
+    verify(&opened, args.model.as_deref())?;
     let model = opened.model();
     let mut out = std::io::stdout().lock();
     let mut line = |name: &str, value: String| {
@@ -69,6 +78,14 @@ pub(crate) fn inspect(args: InspectArgs) -> Result<()> {
             model.index().len(),
             model.index().iter().len()
         ),
+    )?;
+    line(
+        "weights",
+        match opened.storage {
+            Storage::Float => "floats",
+            Storage::Int8 => "int8, used where they lie",
+        }
+        .into(),
     )?;
     line(
         "layers",

@@ -56,6 +56,11 @@ impl Prepared {
         Prepared { index, values }
     }
 
+    /// Each parameter with its value, in order.
+    pub(crate) fn parameters(&self) -> impl Iterator<Item = (&Parameter, &Value)> {
+        self.index.iter().zip(&self.values)
+    }
+
     /// Names and shapes.
     pub fn index(&self) -> &Arc<ParameterIndex> {
         &self.index
@@ -156,7 +161,9 @@ impl Value {
     pub(crate) fn zeros(rows: usize, columns: usize, compute_type: ComputeType) -> Self {
         let isa = Isa::best();
         match compute_type {
-            ComputeType::Float32 => Value::Float(PackedMatrix::zeros(isa, false, rows, columns)),
+            ComputeType::Float32 | ComputeType::Default => {
+                Value::Float(PackedMatrix::zeros(isa, false, rows, columns))
+            }
             ComputeType::Bf16 => Value::Float(PackedMatrix::zeros(isa, true, rows, columns)),
             ComputeType::Int8 | ComputeType::Auto => {
                 Value::Int8(PackedInt8::zeros(isa, rows, columns))
