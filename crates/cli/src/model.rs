@@ -9,6 +9,13 @@ use hexapla::files::Folder;
 use hexapla::formats::{self, ModelFolder, Storage};
 use hexapla::generate::translator::Translator;
 
+/// Bytes that start at a multiple of 64, so that products read weights where they lie in the program.
+#[repr(C, align(64))]
+struct Aligned<T: ?Sized>(T);
+
+static WEIGHTS: &Aligned<[u8]> =
+    &Aligned(*include_bytes!("../../../models/demo/model.safetensors"));
+
 /// The files of `models/demo`.
 const DEMO: &[(&str, &[u8])] = &[
     (
@@ -23,10 +30,7 @@ const DEMO: &[(&str, &[u8])] = &[
         "manifest.json",
         include_bytes!("../../../models/demo/manifest.json"),
     ),
-    (
-        "model.safetensors",
-        include_bytes!("../../../models/demo/model.safetensors"),
-    ),
+    ("model.safetensors", &WEIGHTS.0),
     (
         "tokenizer.json",
         include_bytes!("../../../models/demo/tokenizer.json"),
@@ -139,4 +143,19 @@ pub(crate) fn inspect(args: InspectArgs) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_embedded_weights_are_aligned_and_in_int8() {
+        assert_eq!(WEIGHTS.0.as_ptr() as usize % 64, 0);
+        let model = formats::open(folder(None)).unwrap();
+        assert_eq!(model.storage, Storage::Int8);
+        // What is embedded is not checked at each start: it is here.
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/demo");
+        model.manifest.unwrap().verify(&path).unwrap();
+    }
 }

@@ -17,8 +17,7 @@ use crate::error::{Error, Result};
 use crate::files::{Folder, write_atomically, write_folder_atomically};
 
 /// Files beside the model that belong to it, whoever wrote it.
-const COMPANIONS: [&str; 12] = [
-    "README.md",
+const COMPANIONS: [&str; 11] = [
     "merges.txt",
     "sentencepiece.bpe.model",
     "source.spm",
