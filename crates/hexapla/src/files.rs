@@ -176,6 +176,13 @@ pub fn write_folder_atomically(
     write: impl FnOnce(&Path) -> Result<()>,
 ) -> Result<()> {
     let failed = |e: io::Error| write_error("cannot write the folder", path, &e);
+    if path.exists() && !path.is_dir() {
+        return Err(Error::new("cannot write the folder")
+            .at(path.display().to_string())
+            .expected("a folder, or nothing")
+            .found("a file")
+            .hint("name another folder"));
+    }
     // Resolved first: `.` and symbolic links have no name that a rename could give away.
     let path = &match fs::canonicalize(path) {
         Ok(whole) => whole,
@@ -184,13 +191,6 @@ pub fn write_folder_atomically(
     };
     let parent = folder_of(path);
     fs::create_dir_all(&parent).map_err(failed)?;
-    if path.exists() && !path.is_dir() {
-        return Err(Error::new("cannot write the folder")
-            .at(path.display().to_string())
-            .expected("a folder, or nothing")
-            .found("a file")
-            .hint("name another folder"));
-    }
     let temporary = builder(&hidden_name(path, PARTIAL), 0o777)
         .tempdir_in(&parent)
         .map_err(failed)?;

@@ -115,8 +115,8 @@ impl Manifest {
         if !found.eq_ignore_ascii_case(expected) {
             return Err(Error::new("a file of the model is not what was written")
                 .at(folder.place(WEIGHTS_FILE).display().to_string())
-                .expected(format!("CRC-32 {expected}"))
-                .found(found)
+                .expected(format!("CRC-32:{expected}"))
+                .found(format!("CRC-32:{found}"))
                 .hint(HINT));
         }
         Ok(Some(bytes))
