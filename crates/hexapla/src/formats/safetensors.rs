@@ -440,13 +440,15 @@ pub fn write_tensors(path: &Path, mut tensors: Vec<NamedTensor<'_>>) -> Result<(
     write_parts(path, "pt", parts.collect())
 }
 
+type WriteBytes<'a> = Box<dyn Fn(&mut dyn Write) -> io::Result<()> + 'a>;
+
 /// A tensor of any type to write.
 pub(crate) struct Part<'a> {
     pub(crate) name: String,
     pub(crate) dtype: Dtype,
     pub(crate) shape: Vec<usize>,
     /// Writes as many bytes as type and shape say.
-    pub(crate) write: Box<dyn Fn(&mut dyn Write) -> io::Result<()> + 'a>,
+    pub(crate) write: WriteBytes<'a>,
 }
 
 /// Writes `parts` to `path` in this order, whole or not at all; the first one's bytes start at a multiple of 64. `format`
