@@ -122,8 +122,8 @@ pub(crate) struct ScoreArgs {
     /// Target sentences.
     #[arg(long, requires = "source")]
     target: Option<PathBuf>,
-    /// Arithmetic: float32, bf16, int8 or auto.
-    #[arg(long, default_value = "float32")]
+    /// Arithmetic: default (what the folder is stored in), float32, bf16, int8 or auto.
+    #[arg(long, default_value = "default")]
     compute_type: ComputeType,
 }
 

@@ -19,8 +19,8 @@ pub(crate) struct LogitsArgs {
     /// JSON file: `{"input_ids": [[…]], "decoder_input_ids": [[…]]}`.
     #[arg(long)]
     input: PathBuf,
-    /// Arithmetic: float32, bf16, int8 or auto.
-    #[arg(long, default_value = "float32")]
+    /// Arithmetic: default (what the folder is stored in), float32, bf16, int8 or auto.
+    #[arg(long, default_value = "default")]
     compute_type: ComputeType,
 }
 

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod console;
+mod convert;
 mod demo;
 mod evaluate;
 mod logits;
@@ -42,6 +43,8 @@ enum Command {
     Evaluate(evaluate::EvaluateArgs),
     /// Logits for given ids, as JSON.
     Logits(logits::LogitsArgs),
+    /// Store a model's weights in int8, to be used where they lie.
+    Convert(convert::ConvertArgs),
     /// What a model folder is.
     Inspect(model::InspectArgs),
     /// Train and use tokenizers.
@@ -95,6 +98,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Score(args) => evaluate::score(args)?,
         Command::Evaluate(args) => evaluate::run(args)?,
         Command::Logits(args) => logits::run(args)?,
+        Command::Convert(args) => convert::run(args)?,
         Command::Inspect(args) => model::inspect(args)?,
         Command::Tokenizer(args) => tokenizer::run(args)?,
     }

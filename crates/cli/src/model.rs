@@ -6,8 +6,15 @@ use std::path::{Path, PathBuf};
 use hexapla::config::ComputeType;
 use hexapla::error::Result;
 use hexapla::files::Folder;
-use hexapla::formats;
+use hexapla::formats::{self, ModelFolder, Storage};
 use hexapla::generate::translator::Translator;
+
+/// Bytes that start at a multiple of 64, so that products read weights where they lie in the program.
+#[repr(C, align(64))]
+struct Aligned<T: ?Sized>(T);
+
+static WEIGHTS: &Aligned<[u8]> =
+    &Aligned(*include_bytes!("../../../models/demo/model.safetensors"));
 
 /// The files of `models/demo`.
 const DEMO: &[(&str, &[u8])] = &[
@@ -23,10 +30,7 @@ const DEMO: &[(&str, &[u8])] = &[
         "manifest.json",
         include_bytes!("../../../models/demo/manifest.json"),
     ),
-    (
-        "model.safetensors",
-        include_bytes!("../../../models/demo/model.safetensors"),
-    ),
+    ("model.safetensors", &WEIGHTS.0),
     (
         "tokenizer.json",
         include_bytes!("../../../models/demo/tokenizer.json"),
@@ -38,13 +42,21 @@ const DEMO: &[(&str, &[u8])] = &[
 ];
 
 /// The folder at `path`, or the one inside the program.
-fn folder(path: Option<&Path>) -> Folder {
+pub(crate) fn folder(path: Option<&Path>) -> Folder {
     path.map_or(Folder::Embedded(DEMO), Folder::from)
 }
 
 /// The model in the folder at `path`, or the one inside the program.
 pub(crate) fn open(path: Option<&Path>, compute_type: ComputeType) -> Result<Translator> {
     Translator::open(folder(path), compute_type)
+}
+
+/// Compares the checksums that opening the folder at `path` passed over to be quick.
+pub(crate) fn verify(model: &ModelFolder, path: Option<&Path>) -> Result<()> {
+    match (&model.manifest, path, model.storage) {
+        (Some(manifest), Some(path), Storage::Int8) => manifest.verify(path),
+        _ => Ok(()),
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -55,6 +67,7 @@ pub(crate) struct InspectArgs {
 
 pub(crate) fn inspect(args: InspectArgs) -> Result<()> {
     let opened = formats::open(folder(args.model.as_deref()))?;
+    verify(&opened, args.model.as_deref())?;
     let model = opened.model();
     let mut out = std::io::stdout().lock();
     let mut line = |name: &str, value: String| {
@@ -69,6 +82,14 @@ pub(crate) fn inspect(args: InspectArgs) -> Result<()> {
             model.index().len(),
             model.index().iter().len()
         ),
+    )?;
+    line(
+        "weights",
+        match opened.storage {
+            Storage::Float => "floats",
+            Storage::Int8 => "int8, used where they lie",
+        }
+        .into(),
     )?;
     line(
         "layers",
@@ -122,4 +143,19 @@ pub(crate) fn inspect(args: InspectArgs) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_embedded_weights_are_aligned_and_in_int8() {
+        assert_eq!(WEIGHTS.0.as_ptr() as usize % 64, 0);
+        let model = formats::open(folder(None)).unwrap();
+        assert_eq!(model.storage, Storage::Int8);
+        // What is embedded is not checked at each start: it is here.
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/demo");
+        model.manifest.unwrap().verify(&path).unwrap();
+    }
 }

@@ -533,8 +533,10 @@ impl std::str::FromStr for Precision {
 /// Arithmetic of the matrix products of inference. Activations between them, norms and softmax are f32 in each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ComputeType {
-    /// 32-bit floats.
+    /// As the folder stores its weights: int8 where it does, else 32-bit floats.
     #[default]
+    Default,
+    /// 32-bit floats.
     Float32,
     /// Both factors rounded to bf16, sums in f32.
     Bf16,
@@ -550,6 +552,7 @@ impl std::str::FromStr for ComputeType {
 
     fn from_str(name: &str) -> Result<Self> {
         match name {
+            "default" => Ok(ComputeType::Default),
             "float32" => Ok(ComputeType::Float32),
             "bf16" => Ok(ComputeType::Bf16),
             "int8" => Ok(ComputeType::Int8),
@@ -557,7 +560,7 @@ impl std::str::FromStr for ComputeType {
             _ => Err(unknown_name(
                 "compute type",
                 name,
-                &["float32", "bf16", "int8", "auto"],
+                &["default", "float32", "bf16", "int8", "auto"],
             )),
         }
     }

@@ -9,6 +9,8 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
+use hexapla_kernels::SharedBytes;
+use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
@@ -97,6 +99,25 @@ impl Folder {
         }
     }
 
+    /// The file `name` mapped into memory, or where it lies in the program. See [`SharedBytes::map`] for what is asked of a
+    /// mapped file.
+    ///
+    /// # Errors
+    /// A file that is missing or cannot be mapped.
+    pub fn map(&self, name: &str) -> Result<SharedBytes> {
+        match self {
+            Folder::Disk(path) => {
+                let path = path.join(name);
+                let mapped = File::open(&path).and_then(|file| SharedBytes::map(&file));
+                mapped.map_err(|e| Error::io("cannot map the file into memory", &path, &e))
+            }
+            Folder::Embedded(_) => {
+                let bytes = self.embedded(name).ok_or_else(|| self.missing(name))?;
+                Ok(bytes.into())
+            }
+        }
+    }
+
     fn embedded(&self, name: &str) -> Option<&'static [u8]> {
         let Folder::Embedded(files) = self else {
             return None;
@@ -155,6 +176,13 @@ pub fn write_folder_atomically(
     write: impl FnOnce(&Path) -> Result<()>,
 ) -> Result<()> {
     let failed = |e: io::Error| write_error("cannot write the folder", path, &e);
+    if path.exists() && !path.is_dir() {
+        return Err(Error::new("cannot write the folder")
+            .at(path.display().to_string())
+            .expected("a folder, or nothing")
+            .found("a file")
+            .hint("name another folder"));
+    }
     // Resolved first: `.` and symbolic links have no name that a rename could give away.
     let path = &match fs::canonicalize(path) {
         Ok(whole) => whole,
@@ -163,13 +191,6 @@ pub fn write_folder_atomically(
     };
     let parent = folder_of(path);
     fs::create_dir_all(&parent).map_err(failed)?;
-    if path.exists() && !path.is_dir() {
-        return Err(Error::new("cannot write the folder")
-            .at(path.display().to_string())
-            .expected("a folder, or nothing")
-            .found("a file")
-            .hint("name another folder"));
-    }
     let temporary = builder(&hidden_name(path, PARTIAL), 0o777)
         .tempdir_in(&parent)
         .map_err(failed)?;
@@ -267,6 +288,23 @@ pub fn sha256_file(path: &Path) -> Result<String> {
 /// The SHA-256 of `bytes` in hexadecimal digits.
 pub fn sha256_bytes(bytes: &[u8]) -> String {
     hexadecimal(&Sha256::digest(bytes))
+}
+
+/// The CRC-32 (that of gzip) of `bytes` in hexadecimal digits, computed on all threads: as fast as memory, and enough
+/// against damage, though not against forgery.
+pub fn crc32(bytes: &[u8]) -> String {
+    const PIECE: usize = 1 << 20;
+    let of = |piece: &[u8]| {
+        let mut hash = crc32fast::Hasher::new();
+        hash.update(piece);
+        hash
+    };
+    let pieces: Vec<crc32fast::Hasher> = bytes.par_chunks(PIECE).map(of).collect();
+    let mut whole = crc32fast::Hasher::new();
+    for piece in &pieces {
+        whole.combine(piece);
+    }
+    format!("{:08x}", whole.finalize())
 }
 
 /// Reads a whole file of at most `max_bytes`; a larger one is refused before any memory is asked for.
@@ -597,6 +635,16 @@ mod tests {
     #[test]
     fn checksums_are_the_standards() {
         // FIPS 180-2, appendix B.1.
+        // The check value of CRC-32/ISO-HDLC.
+        assert_eq!(crc32(b"123456789"), "cbf43926");
+        let long: Vec<u8> = (0..3_000_000u32)
+            .map(|i| (i.wrapping_mul(i) >> 3) as u8)
+            .collect();
+        assert_eq!(
+            crc32(&long),
+            format!("{:08x}", crc32fast::hash(&long)),
+            "pieces make the whole"
+        );
         let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(sha256_bytes(b"abc"), abc);
         let folder = tempfile::tempdir().unwrap();

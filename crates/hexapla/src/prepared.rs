@@ -67,7 +67,15 @@ impl Prepared {
 
     /// Whether a decoder keeps keys and values in bf16: wherever the products that they come from are less exact anyway.
     pub(crate) fn remembers_in_bf16(&self) -> bool {
-        self.compute_type != ComputeType::Float32
+        !matches!(
+            self.compute_type,
+            ComputeType::Float32 | ComputeType::Default
+        )
+    }
+
+    /// Each parameter with its value, in order.
+    pub(crate) fn parameters(&self) -> impl Iterator<Item = (&Parameter, &Value)> {
+        self.index.iter().zip(&self.values)
     }
 
     /// Names and shapes.
@@ -170,7 +178,9 @@ impl Value {
     pub(crate) fn zeros(rows: usize, columns: usize, compute_type: ComputeType) -> Self {
         let isa = Isa::best();
         match compute_type {
-            ComputeType::Float32 => Value::Float(PackedMatrix::zeros(isa, false, rows, columns)),
+            ComputeType::Float32 | ComputeType::Default => {
+                Value::Float(PackedMatrix::zeros(isa, false, rows, columns))
+            }
             ComputeType::Bf16 => Value::Float(PackedMatrix::zeros(isa, true, rows, columns)),
             ComputeType::Int8 | ComputeType::Auto => {
                 Value::Int8(PackedInt8::zeros(isa, rows, columns))

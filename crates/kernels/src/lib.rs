@@ -19,6 +19,7 @@ mod int8;
 mod isa;
 mod math;
 mod rows;
+mod shared;
 mod simd;
 mod sixteen;
 mod update;
@@ -29,7 +30,7 @@ pub use dropout::Dropout;
 pub use gemm::{
     Matrix, MatrixMut, PackedMatrix, Plus, gemm, gemm_bf16, gemm_packed, gemm_packed_columns,
 };
-pub use int8::{Epilogue, PackedInt8, QuantizedRows, gemm_int8, gemm_int8_quantized};
+pub use int8::{Epilogue, PackedInt8, QuantizedRows, StoredInt8, gemm_int8, gemm_int8_quantized};
 pub use isa::Isa;
 pub use rows::{
     Activation, CrossEntropy, LayerNormBackward, RowLoss, activate, activate_backward, add_assign,
@@ -37,4 +38,5 @@ pub use rows::{
     layer_norm, layer_norm_backward, max, residual, softmax_backward_in_place, softmax_in_place,
     subtract_both,
 };
+pub use shared::SharedBytes;
 pub use update::{AdamSettings, adam, blend, squared_norm};

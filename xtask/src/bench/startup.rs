@@ -34,12 +34,9 @@ fn race(bench: &mut Bench, model: &Path, compute_type: &str, name: &str) -> Resu
     let mut ours = Command::new(root().join("target/release/hexapla"));
     ours.args(["translate", "--no-split", "--beam-size", "1"])
         .args(["--min-decoding-length", "1", "--max-decoding-length", "1"])
+        .args(["--compute-type", compute_type])
         .arg("--model")
-        .arg(model);
-    // Without the flag it is f32; a program that does not know the flag refuses it, and the row says so.
-    if compute_type != "float32" {
-        ours.args(["--compute-type", compute_type]);
-    }
+        .arg(translate::ours(model, compute_type)?);
     ours.arg(words.join(" "));
     let mut peer = Command::new(&bench.python);
     peer.arg(root().join("xtask/bench/startup_ct2.py"))

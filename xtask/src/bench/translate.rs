@@ -175,6 +175,19 @@ pub(super) fn model(python: &Path) -> Result<PathBuf> {
     Ok(folder)
 }
 
+/// The model as our side reads it in this number type: CTranslate2 has a folder of its own for int8, and so have we. Made
+/// anew each time, by the program that is measured.
+pub(super) fn ours(model: &Path, compute_type: &str) -> Result<PathBuf> {
+    if compute_type != "int8" {
+        return Ok(model.to_path_buf());
+    }
+    let folder = model.join("hexapla-int8");
+    let mut convert = Command::new(root().join("target/release/hexapla"));
+    convert.arg("convert").arg(model).arg("--output");
+    succeed(convert.arg(&folder))?;
+    Ok(folder)
+}
+
 pub(super) fn measure(bench: &mut Bench) -> Result<()> {
     let model = model(&bench.python)?;
     for race in RACES {
@@ -217,7 +230,11 @@ fn run(bench: &mut Bench, model: &Path, race: &Race) -> Result<()> {
     let (name, peer) = (race.name(), race.peer.name());
     let job = race.job(model, bench.args.threads);
     let path = peers::write("translate.json", &job)?;
-    let mut a = ours_way().start(&path)?;
+    let ours = Job {
+        model: ours(model, race.compute_type)?,
+        ..job.clone()
+    };
+    let mut a = ours_way().start(&peers::write("translate-ours.json", &ours)?)?;
     let ways = race.peer.ways(&bench.python, race.streams, race.batch);
     let way = peers::best(&ways, &path, "run", "run")?;
     let mut b = way.start(&path)?;

@@ -279,6 +279,7 @@ fn without_sums(text: &str) -> String {
     for word in text.split_inclusive([' ', '\n']) {
         let bare = word.trim_end();
         let is_sum = bare.len() == 64 && bare.bytes().all(|b| b.is_ascii_hexdigit());
+        let is_sum = is_sum || bare.starts_with("CRC-32:");
         match is_sum {
             true => result.push_str(&word.replace(bare, "[sum]")),
             false => result.push_str(word),

@@ -256,6 +256,59 @@ fn model_folders() {
 }
 
 #[test]
+fn conversions() {
+    let mut table = Table::new();
+    table.file("text", "a man\n");
+    table.refuse("no such folder", "convert missing --output new");
+    table.refuse("a file for a model", "convert text --output new");
+    table.refuse("a file for a folder", "convert model --output text");
+    table.refuse("into itself", "convert model --output ./model");
+    table.refuse(
+        "a type that is not stored",
+        "convert model --output new --compute-type bf16",
+    );
+    table.usage("no output", "convert model");
+    table.usage(
+        "an unknown type",
+        "convert model --output new --compute-type int4",
+    );
+    table.accept("int8", "convert model --output int8", 0);
+    table.accept("the embedded model", "convert --output embedded", 0);
+    table.accept(
+        "back to floats",
+        "convert int8 --output floats --compute-type float32",
+        0,
+    );
+    let stored = table.accept("it translates", "translate --model int8 a", 1);
+    let asked = "translate --model model --compute-type int8 a";
+    assert_eq!(
+        stored,
+        table.accept("as the floats do in int8", asked, 1),
+        "stored or not"
+    );
+    let weights = std::fs::read(table.path("int8/model.safetensors")).unwrap();
+    let mut flipped = weights.clone();
+    flipped[weights.len() / 2] ^= 1;
+    table.file("int8/model.safetensors", &flipped);
+    for command in [
+        "translate --model @ a",
+        "inspect @",
+        "convert @ --output new",
+    ] {
+        table.refuse("a byte changed", &command.replace('@', "int8"));
+    }
+    std::fs::remove_file(table.path("int8/manifest.json")).unwrap();
+    table.accept(
+        "a byte changed, without a manifest",
+        "translate --model int8 a",
+        1,
+    );
+    table.file("int8/model.safetensors", &weights[..weights.len() - 1]);
+    table.refuse("weights cut short", "translate --model int8 a");
+    table.check("conversions");
+}
+
+#[test]
 fn tokenizers() {
     let mut table = Table::new();
     table.file("text", "a man\n");

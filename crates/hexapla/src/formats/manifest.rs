@@ -1,16 +1,20 @@
 //! `manifest.json`: where a model comes from, and a checksum for each of its files.
 //!
-//! transformers ignores it. Where it is present, every file that it lists is checked before anything is read from it.
+//! transformers ignores it. Where it is present, every file that it lists is checked before anything is read from it. That is
+//! by SHA-256, but for weights that are mapped into memory and used there: to read them through SHA-256 would take longer
+//! than all else from the start to the first word, so these have a CRC-32 too, which is as fast as memory. Both find damage;
+//! against forgery neither helps, for who can change the weights can change the manifest.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use hexapla_kernels::SharedBytes;
 use serde::{Deserialize, Serialize};
 
 use super::generation::GENERATION_FILE;
 use super::safetensors::{INDEX_FILE, WEIGHTS_FILE, is_plain_name};
 use crate::error::{Error, Result};
-use crate::files::{Folder, sha256_file};
+use crate::files::{Folder, crc32, sha256_file};
 
 /// The file's name.
 pub const MANIFEST_FILE: &str = "manifest.json";
@@ -60,6 +64,9 @@ pub struct Manifest {
     pub fields: ManifestFields,
     /// SHA-256 of each file of the folder, by name.
     pub files: BTreeMap<String, String>,
+    /// CRC-32 of files that are mapped into memory, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub crc32: BTreeMap<String, String>,
 }
 
 impl Manifest {
@@ -79,7 +86,40 @@ impl Manifest {
             created_by: format!("hexapla {}", env!("CARGO_PKG_VERSION")),
             fields,
             files,
+            crc32: BTreeMap::new(),
         })
+    }
+
+    /// Adds the CRC-32 of the file `name` of `folder`.
+    pub(crate) fn add_crc32(&mut self, folder: &Path, name: &str) -> Result<()> {
+        let bytes = Folder::from(folder).map(name)?;
+        self.crc32.insert(name.to_string(), crc32(&bytes));
+        Ok(())
+    }
+
+    /// Whether opening the folder compares the CRC-32 of the file `name` alone.
+    fn has_crc32(&self, name: &str) -> bool {
+        name == WEIGHTS_FILE && self.crc32.contains_key(name)
+    }
+
+    /// The weights mapped into memory and compared with their CRC-32, if they have one.
+    ///
+    /// # Errors
+    /// They cannot be mapped, or differ.
+    pub(crate) fn map_weights(&self, folder: &Folder) -> Result<Option<SharedBytes>> {
+        let Some(expected) = self.crc32.get(WEIGHTS_FILE) else {
+            return Ok(None);
+        };
+        let bytes = folder.map(WEIGHTS_FILE)?;
+        let found = crc32(&bytes);
+        if !found.eq_ignore_ascii_case(expected) {
+            return Err(Error::new("a file of the model is not what was written")
+                .at(folder.place(WEIGHTS_FILE).display().to_string())
+                .expected(format!("CRC-32:{expected}"))
+                .found(format!("CRC-32:{found}"))
+                .hint(HINT));
+        }
+        Ok(Some(bytes))
     }
 
     /// Reads the manifest of a folder; nothing where there is none.
@@ -109,11 +149,20 @@ impl Manifest {
         Ok(Some(manifest))
     }
 
-    /// Compares every checksum with the folder.
+    /// Compares every SHA-256 with the folder.
     ///
     /// # Errors
     /// Names the first file that is missing, differs, or is used without being listed.
     pub fn verify(&self, folder: &Path) -> Result<()> {
+        self.verify_files(folder, |_| true)
+    }
+
+    /// As [`Manifest::verify`], but for the weights that [`Manifest::map_weights`] checks.
+    pub(crate) fn verify_quickly(&self, folder: &Path) -> Result<()> {
+        self.verify_files(folder, |name| !self.has_crc32(name))
+    }
+
+    fn verify_files(&self, folder: &Path, wanted: impl Fn(&str) -> bool) -> Result<()> {
         let place = |name: &str| folder.join(name).display().to_string();
         for (name, expected) in &self.files {
             if !is_plain_name(name) {
@@ -131,6 +180,9 @@ impl Manifest {
                     .expected("a file, as manifest.json says")
                     .found("none")
                     .hint(HINT));
+            }
+            if !wanted(name) {
+                continue;
             }
             let found = sha256_file(&folder.join(name))?;
             if !found.eq_ignore_ascii_case(expected) {

@@ -5,6 +5,7 @@
 //! setting that would change what is computed and is not known here is refused, never passed over.
 
 mod bart;
+mod convert;
 pub mod generation;
 mod keys;
 pub mod m2m_100;
@@ -12,6 +13,7 @@ pub mod manifest;
 pub mod marian;
 pub mod native;
 pub mod safetensors;
+mod stored;
 #[cfg(test)]
 mod tests;
 
@@ -20,9 +22,9 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::path::Path;
 
-use hexapla_kernels::{Matrix, PackedInt8};
+use hexapla_kernels::{Matrix, PackedInt8, SharedBytes};
 use rayon::prelude::*;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::config::{ComputeType, TransformerConfig};
 use crate::error::{Error, Result};
@@ -31,6 +33,7 @@ use crate::model::transformer::Transformer;
 use crate::prepared::{Prepared, Value as PreparedValue};
 use crate::weights::{Kind, Parameter, ParameterIndex, Weights};
 use bart::Place;
+pub use convert::{ConvertModel, convert};
 use generation::{GENERATION_FILE, GenerationDefaults};
 use keys::Keys;
 use manifest::{MANIFEST_FILE, Manifest, ManifestFields};
@@ -38,6 +41,8 @@ use safetensors::{
     INDEX_FILE, NamedTensor, TensorReader, TensorStore, WEIGHTS_FILE, is_plain_name, transpose,
     write_tensors,
 };
+pub use stored::Storage;
+use stored::StoredMatrix;
 
 const CONFIG_FILE: &str = "config.json";
 /// Numbers of a matrix that are read and packed at a time.
@@ -122,6 +127,8 @@ pub struct ModelFolder {
     pub generation: GenerationDefaults,
     /// Where it comes from, if it says so.
     pub manifest: Option<Manifest>,
+    /// How its numbers are stored.
+    pub storage: Storage,
     model: Transformer,
     places: Vec<Place>,
     tensors: TensorStore,
@@ -133,7 +140,7 @@ impl ModelFolder {
         &self.model
     }
 
-    /// Its parameters, as training wants them.
+    /// Its parameters, as training wants them. Those of a folder in int8 are what its bytes stand for.
     ///
     /// # Errors
     /// A file cannot be read, or copies of one table differ.
@@ -141,10 +148,17 @@ impl ModelFolder {
         let index = self.model.index();
         let mut weights = Weights::zeros(index.clone());
         for (parameter, place) in index.iter().zip(&self.places) {
-            let values = read_place(place, &self.tensors)?;
-            let values = match (place.transposed, place.shape.as_slice()) {
-                (true, [rows, columns]) => transpose(&values, *rows, *columns),
-                _ => values,
+            let values = match self.stored(parameter, place) {
+                Some(matrix) => {
+                    let matrix = matrix.open()?;
+                    let values = stored::columns(&matrix, 0..matrix.columns());
+                    match parameter.kind {
+                        // Lies as the columns do.
+                        Kind::Table(_) => values,
+                        _ => transpose(&values, matrix.columns(), matrix.rows()),
+                    }
+                }
+                None => self.read_as_ours(place)?,
             };
             if let Some(slot) = weights.data.get_mut(parameter.range.clone()) {
                 slot.copy_from_slice(&values);
@@ -153,12 +167,33 @@ impl ModelFolder {
         Ok(weights)
     }
 
+    /// The matrix where the folder holds it in int8.
+    fn stored<'a>(&'a self, parameter: &Parameter, place: &'a Place) -> Option<StoredMatrix<'a>> {
+        match self.storage {
+            Storage::Float => None,
+            Storage::Int8 => StoredMatrix::find(parameter, place, &self.tensors),
+        }
+    }
+
+    fn read_as_ours(&self, place: &Place) -> Result<Vec<f32>> {
+        let values = read_place(place, &self.tensors)?;
+        Ok(match (place.transposed, place.shape.as_slice()) {
+            (true, [rows, columns]) => transpose(&values, *rows, *columns),
+            _ => values,
+        })
+    }
+
     /// Its parameters, as inference wants them. Matrices are read and packed piece by piece, on all threads, so that no
-    /// part of the model lies in memory twice.
+    /// part of the model lies in memory twice. Those that are stored in int8 and wanted so are used where they lie.
     ///
     /// # Errors
     /// As [`ModelFolder::weights`].
     pub fn prepare(&self, compute_type: ComputeType) -> Result<Prepared> {
+        let compute_type = match (compute_type, self.storage) {
+            (ComputeType::Default, Storage::Int8) => ComputeType::Int8,
+            (ComputeType::Default, Storage::Float) => ComputeType::Float32,
+            (asked, _) => asked,
+        };
         let index = self.model.index();
         let parameters: Vec<_> = index.iter().zip(&self.places).collect();
         let values = parameters
@@ -174,6 +209,9 @@ impl ModelFolder {
         place: &Place,
         compute_type: ComputeType,
     ) -> Result<PreparedValue> {
+        if let Some(matrix) = self.stored(parameter, place) {
+            return prepare_stored(matrix.open()?, compute_type);
+        }
         // A row of the file is a column of the product, for tables and in transformers for weights too.
         let by_columns = place.transposed || matches!(parameter.kind, Kind::Table(_));
         let &[columns, rows] = place.shape.as_slice() else {
@@ -197,6 +235,23 @@ impl ModelFolder {
     }
 }
 
+/// A matrix in int8, or what its bytes stand for.
+fn prepare_stored(matrix: PackedInt8, compute_type: ComputeType) -> Result<PreparedValue> {
+    if matches!(compute_type, ComputeType::Int8 | ComputeType::Auto) {
+        return Ok(PreparedValue::Int8(matrix));
+    }
+    let (rows, columns) = (matrix.rows(), matrix.columns());
+    let mut value = PreparedValue::zeros(rows, columns, compute_type);
+    let most = (PIECE / rows.max(1)).next_multiple_of(PackedInt8::PANEL);
+    for start in (0..columns).step_by(most) {
+        let count = most.min(columns - start);
+        let numbers = stored::columns(&matrix, start..start + count);
+        let piece = Matrix::new(&numbers, count, rows, rows).transposed();
+        value.set_columns(start, piece);
+    }
+    Ok(value)
+}
+
 /// Reads a model folder.
 ///
 /// # Errors
@@ -217,26 +272,44 @@ pub fn open(folder: impl Into<Folder>) -> Result<ModelFolder> {
     }
     let manifest = Manifest::read(folder)?;
     // What is inside the program is as it was built.
-    if let (Some(manifest), Folder::Disk(path)) = (&manifest, folder) {
-        manifest.verify(path)?;
-    }
-    let (family, config, generation, tensors) = read_settings(folder)?;
+    let mapped = match (&manifest, folder) {
+        (Some(manifest), Folder::Disk(path)) => {
+            manifest.verify_quickly(path)?;
+            manifest.map_weights(folder)?
+        }
+        _ => None,
+    };
+    let Settings {
+        family,
+        config,
+        generation,
+        storage,
+        tensors,
+    } = read_settings(folder, mapped)?;
     let model = Transformer::new(config.clone())?;
-    let places = find_places(family, &config, model.index(), &tensors)?;
+    let places = find_places((family, storage), &config, model.index(), &tensors)?;
     Ok(ModelFolder {
         family,
         config,
         generation,
         manifest,
+        storage,
         model,
         places,
         tensors,
     })
 }
 
-fn read_settings(
-    folder: &Folder,
-) -> Result<(Family, TransformerConfig, GenerationDefaults, TensorStore)> {
+/// What a folder says of itself.
+struct Settings {
+    family: Family,
+    config: TransformerConfig,
+    generation: GenerationDefaults,
+    storage: Storage,
+    tensors: TensorStore,
+}
+
+fn read_settings(folder: &Folder, mapped: Option<SharedBytes>) -> Result<Settings> {
     if !folder.contains(CONFIG_FILE) {
         return Err(Error::new("the folder holds no model")
             .at(folder.path().display().to_string())
@@ -255,7 +328,11 @@ fn read_settings(
                 .expected(format!("one of {known}"))
                 .found(format!("`{found}`"))
         })?;
-    let tensors = TensorStore::open_folder(folder.clone())?;
+    let storage = Storage::read(&mut keys)?;
+    let mut tensors = TensorStore::open_mapped(folder.clone(), mapped)?;
+    if storage == Storage::Int8 {
+        tensors.map()?;
+    }
     let (generation, ids) = generation::read(folder, &mut keys)?;
     let config = match family {
         Family::Marian => marian::read(keys, ids, &tensors)?,
@@ -265,12 +342,18 @@ fn read_settings(
     config
         .validate()
         .map_err(|e| e.hint(format!("see {}", folder.place(CONFIG_FILE).display())))?;
-    Ok((family, config, generation, tensors))
+    Ok(Settings {
+        family,
+        config,
+        generation,
+        storage,
+        tensors,
+    })
 }
 
 /// Where each parameter lies, once every tensor is known to fit.
 fn find_places(
-    family: Family,
+    (family, storage): (Family, Storage),
     config: &TransformerConfig,
     index: &ParameterIndex,
     tensors: &TensorStore,
@@ -279,17 +362,26 @@ fn find_places(
         .iter()
         .map(|p| family.place(config, p, Some(tensors)))
         .collect::<Result<_>>()?;
-    for place in &places {
-        check_place(place, tensors)?;
+    let mut known: BTreeSet<String> = BTreeSet::new();
+    for (parameter, place) in index.iter().zip(&places) {
+        let matrix = match storage {
+            Storage::Float => None,
+            Storage::Int8 => StoredMatrix::find(parameter, place, tensors),
+        };
+        match matrix {
+            Some(matrix) => {
+                matrix.check()?;
+                known.extend(matrix.names());
+            }
+            None => {
+                check_place(place, tensors)?;
+                known.extend(place.read.iter().cloned());
+            }
+        }
     }
-    let known: BTreeSet<&str> = places
-        .iter()
-        .flat_map(|place| &place.read)
-        .map(String::as_str)
-        .collect();
     if let Some(name) = tensors
         .names()
-        .find(|name| !known.contains(name) && !family.without_use(name))
+        .find(|name| !known.contains(*name) && !family.without_use(name))
     {
         return Err(
             Error::new("the weights hold a tensor that the configuration does not know")
@@ -452,11 +544,7 @@ fn strangers(folder: &Path) -> impl Fn(&OsStr) -> bool + use<> {
 }
 
 fn write_files(folder: &Path, family: Family, model: &SaveModel<'_>) -> Result<()> {
-    let config = match family {
-        Family::Marian => marian::write(model.config),
-        Family::M2m100 => m2m_100::write(model.config),
-        Family::Native => native::write(model.config)?,
-    };
+    let config = write_config(family, model.config)?;
     write_json(&folder.join(CONFIG_FILE), &Value::Object(config))?;
     write_json(
         &folder.join(GENERATION_FILE),
@@ -483,6 +571,14 @@ fn write_files(folder: &Path, family: Family, model: &SaveModel<'_>) -> Result<(
     }
     let manifest = Manifest::of_folder(folder, model.manifest.clone())?;
     write_json(&folder.join(MANIFEST_FILE), &manifest)
+}
+
+fn write_config(family: Family, config: &TransformerConfig) -> Result<Map<String, Value>> {
+    match family {
+        Family::Marian => Ok(marian::write(config)),
+        Family::M2m100 => Ok(m2m_100::write(config)),
+        Family::Native => native::write(config),
+    }
 }
 
 fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {

@@ -4,11 +4,12 @@
 //! Tensors are then read one by one, straight to f32, so that a file is never in memory as a whole.
 //! Pickled files (`pytorch_model.bin`) can run any program when they are opened; they are refused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use half::slice::HalfFloatSliceExt;
+use hexapla_kernels::SharedBytes;
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde_json::Value;
 
@@ -27,6 +28,8 @@ const READ_BYTES: usize = 1 << 20;
 #[derive(Debug)]
 pub struct TensorStore {
     folder: Folder,
+    /// The only file, where it is mapped into memory.
+    mapped: Option<SharedBytes>,
     place: PathBuf,
     files: Vec<String>,
     tensors: BTreeMap<String, Entry>,
@@ -36,6 +39,7 @@ pub struct TensorStore {
 struct Entry {
     file: usize,
     start: u64,
+    bytes: u64,
     dtype: Dtype,
     shape: Vec<usize>,
 }
@@ -46,9 +50,14 @@ impl TensorStore {
     /// # Errors
     /// No weights, weights in a format that is refused, or a damaged header.
     pub fn open_folder(folder: impl Into<Folder>) -> Result<Self> {
-        let folder = folder.into();
+        TensorStore::open_mapped(folder.into(), None)
+    }
+
+    /// As [`TensorStore::open_folder`]; `mapped` is the file of the weights where it is mapped already.
+    pub(crate) fn open_mapped(folder: Folder, mapped: Option<SharedBytes>) -> Result<Self> {
         if folder.contains(WEIGHTS_FILE) {
             let mut store = TensorStore::empty(folder, WEIGHTS_FILE);
+            store.mapped = mapped;
             store.add_file(WEIGHTS_FILE)?;
             return Ok(store);
         }
@@ -87,6 +96,7 @@ impl TensorStore {
     fn empty(folder: Folder, name: &str) -> Self {
         TensorStore {
             place: folder.place(name),
+            mapped: None,
             folder,
             files: Vec::new(),
             tensors: BTreeMap::new(),
@@ -130,7 +140,7 @@ impl TensorStore {
     }
 
     fn add_file(&mut self, name: &str) -> Result<()> {
-        let (start, header) = read_header(&self.folder, name)?;
+        let (start, header) = read_header(&self.folder.place(name), self.open(name)?)?;
         let place = self.folder.place(name);
         let number = self.files.len();
         self.files.push(name.to_string());
@@ -138,6 +148,7 @@ impl TensorStore {
             let entry = Entry {
                 file: number,
                 start: start + info.data_offsets.0 as u64,
+                bytes: (info.data_offsets.1 - info.data_offsets.0) as u64,
                 dtype: info.dtype,
                 shape: info.shape.clone(),
             };
@@ -177,6 +188,11 @@ impl TensorStore {
     /// # Errors
     /// Names the tensor, what was expected and what was found.
     pub fn check(&self, name: &str, shape: &[usize]) -> Result<()> {
+        self.check_as(name, shape, &[Dtype::F32, Dtype::F16, Dtype::BF16])
+    }
+
+    /// As [`TensorStore::check`], for tensors that hold one of `types`.
+    pub(crate) fn check_as(&self, name: &str, shape: &[usize], types: &[Dtype]) -> Result<()> {
         let entry = self.entry(name, shape)?;
         if entry.shape != shape {
             return Err(self
@@ -184,10 +200,11 @@ impl TensorStore {
                 .expected(format!("{shape:?}"))
                 .found(format!("{:?}", entry.shape)));
         }
-        if !matches!(entry.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+        if !types.contains(&entry.dtype) {
+            let names: Vec<String> = types.iter().map(|t| format!("{t:?}")).collect();
             return Err(self
                 .error("a tensor has a type that is not supported", name)
-                .expected("F32, F16 or BF16")
+                .expected(either(&names))
                 .found(format!("{:?}", entry.dtype)));
         }
         Ok(())
@@ -212,7 +229,7 @@ impl TensorStore {
         self.check(name, shape)?;
         let entry = self.entry(name, shape)?;
         let file = self.files.get(entry.file).map_or("", String::as_str);
-        let (mut opened, _) = self.folder.open(file)?;
+        let (mut opened, _) = self.open(file)?;
         let place = self.folder.place(file);
         opened
             .seek(SeekFrom::Start(entry.start))
@@ -223,6 +240,49 @@ impl TensorStore {
             name: name.to_string(),
             place,
             buffer: Vec::new(),
+        })
+    }
+
+    /// The file `name` to read parts of, and its length.
+    fn open(&self, name: &str) -> Result<(Box<dyn Opened>, u64)> {
+        match &self.mapped {
+            Some(bytes) => Ok((Box::new(io::Cursor::new(bytes.clone())), bytes.len() as u64)),
+            None => self.folder.open(name),
+        }
+    }
+
+    /// Maps the weights into memory, so that [`TensorStore::bytes`] can lend them.
+    ///
+    /// # Errors
+    /// They lie in several files, or the file cannot be mapped.
+    pub(crate) fn map(&mut self) -> Result<()> {
+        let [file] = self.files.as_slice() else {
+            return Err(Error::new("weights in int8 must be in one file")
+                .at(self.place.display().to_string())
+                .expected(WEIGHTS_FILE)
+                .found(format!("{} files", self.files.len()))
+                .hint("convert the model again with `hexapla convert`"));
+        };
+        if self.mapped.is_none() {
+            self.mapped = Some(self.folder.map(file)?);
+        }
+        Ok(())
+    }
+
+    /// The bytes of the tensor called `name` where they lie in the mapped file.
+    ///
+    /// # Errors
+    /// There is no such tensor, the file is not mapped, or it has become shorter since its header was read.
+    pub(crate) fn bytes(&self, name: &str) -> Result<SharedBytes> {
+        let part = self.tensors.get(name).and_then(|entry| {
+            let start = usize::try_from(entry.start).ok()?;
+            let end = start.checked_add(usize::try_from(entry.bytes).ok()?)?;
+            self.mapped.as_ref()?.slice(start..end)
+        });
+        part.ok_or_else(|| {
+            self.error("a tensor cannot be read", name)
+                .expected("its bytes in the mapped file")
+                .found("a shorter file")
         })
     }
 
@@ -272,9 +332,16 @@ impl TensorReader {
     }
 }
 
+/// `F32, F16 or BF16`
+fn either(names: &[String]) -> String {
+    match names {
+        [first @ .., last] if !first.is_empty() => format!("{} or {last}", first.join(", ")),
+        _ => names.concat(),
+    }
+}
+
 /// The place of the first tensor's bytes, and the checked header.
-fn read_header(folder: &Folder, name: &str) -> Result<(u64, Metadata)> {
-    let path = &folder.place(name);
+fn read_header(path: &Path, (mut file, length): (Box<dyn Opened>, u64)) -> Result<(u64, Metadata)> {
     let damaged = |expected: String, found: String| {
         Error::new("the weights are damaged")
             .at(path.display().to_string())
@@ -283,7 +350,6 @@ fn read_header(folder: &Folder, name: &str) -> Result<(u64, Metadata)> {
             .hint(AGAIN)
     };
     let failed = |e: io::Error| Error::io("cannot read the weights", path, &e);
-    let (mut file, length) = folder.open(name)?;
     let mut size = [0; 8];
     if length < 8 {
         return Err(damaged(
@@ -357,37 +423,69 @@ pub struct NamedTensor<'a> {
 /// A tensor whose shape does not fit its data, two of one name, or a file that cannot be written.
 pub fn write_tensors(path: &Path, mut tensors: Vec<NamedTensor<'_>>) -> Result<()> {
     tensors.sort_by(|a, b| a.name.cmp(&b.name));
+    let misfit = |t: &&NamedTensor<'_>| t.shape.iter().product::<usize>() != t.data.len();
+    if let Some(tensor) = tensors.iter().find(misfit) {
+        return Err(Error::new("the tensors cannot be written")
+            .at(format!("{}, tensor `{}`", path.display(), tensor.name))
+            .expected(format!("{:?} numbers", tensor.shape))
+            .found(tensor.data.len().to_string()));
+    }
+    let parts = tensors.iter().map(|tensor| Part {
+        name: tensor.name.clone(),
+        dtype: Dtype::F32,
+        shape: tensor.shape.clone(),
+        write: Box::new(|writer| write_values(writer, tensor)),
+    });
+    // transformers opens a file only where it names a framework.
+    write_parts(path, "pt", parts.collect())
+}
+
+type WriteBytes<'a> = Box<dyn Fn(&mut dyn Write) -> io::Result<()> + 'a>;
+
+/// A tensor of any type to write.
+pub(crate) struct Part<'a> {
+    pub(crate) name: String,
+    pub(crate) dtype: Dtype,
+    pub(crate) shape: Vec<usize>,
+    /// Writes as many bytes as type and shape say.
+    pub(crate) write: WriteBytes<'a>,
+}
+
+/// Writes `parts` to `path` in this order, whole or not at all; the first one's bytes start at a multiple of 64. `format`
+/// is told in the header.
+///
+/// # Errors
+/// As [`write_tensors`].
+pub(crate) fn write_parts(path: &Path, format: &str, parts: Vec<Part<'_>>) -> Result<()> {
     let refused = |found: String| {
         Error::new("the tensors cannot be written")
             .at(path.display().to_string())
             .found(found)
     };
-    let mut infos = Vec::with_capacity(tensors.len());
+    let mut infos = Vec::with_capacity(parts.len());
+    let mut names = BTreeSet::new();
     let mut end = 0;
-    for tensor in &tensors {
+    for part in &parts {
         let start = end;
-        end += 4 * tensor.data.len();
+        end += part.shape.iter().product::<usize>() * part.dtype.bitsize() / 8;
         let info = TensorInfo {
-            dtype: Dtype::F32,
-            shape: tensor.shape.clone(),
+            dtype: part.dtype,
+            shape: part.shape.clone(),
             data_offsets: (start, end),
         };
-        if infos.last().is_some_and(|(name, _)| *name == tensor.name) {
-            return Err(refused(format!("two tensors called `{}`", tensor.name)));
+        if !names.insert(&part.name) {
+            return Err(refused(format!("two tensors called `{}`", part.name)));
         }
-        infos.push((tensor.name.clone(), info));
+        infos.push((part.name.clone(), info));
     }
-    // transformers opens a file only where it names a framework.
-    let format = [("format".to_string(), "pt".to_string())].into();
+    let format = [("format".to_string(), format.to_string())].into();
     let header = Metadata::new(Some(format), infos).map_err(|e| refused(e.to_string()))?;
     let mut header = serde_json::to_vec(&header).map_err(|e| refused(e.to_string()))?;
-    header.resize(header.len().next_multiple_of(8), b' ');
+    header.resize((header.len() + 8).next_multiple_of(64) - 8, b' ');
     write_atomically(path, |writer| {
         writer.write_all(&(header.len() as u64).to_le_bytes())?;
         writer.write_all(&header)?;
-        tensors
-            .iter()
-            .try_for_each(|tensor| write_values(writer, tensor))
+        parts.iter().try_for_each(|part| (part.write)(writer))
     })
 }
 

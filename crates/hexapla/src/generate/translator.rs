@@ -69,10 +69,23 @@ impl Translator {
     /// As [`formats::open`] and [`Tokenizers::open_folder`].
     pub fn open(folder: impl Into<Folder>, compute_type: ComputeType) -> Result<Self> {
         let folder = folder.into();
-        let opened = formats::open(folder.clone())?;
+        // Either may take most of the time from the start to the first word.
+        let model = || {
+            let opened = formats::open(folder.clone())?;
+            let prepared = opened.prepare(compute_type)?;
+            Ok::<_, Error>((opened, prepared))
+        };
+        let mut opened = None;
+        // The tokenizer, a hundred thousand small allocations, on this thread: glibc grows the heap of any other than the
+        // first a page at a time.
+        let tokenizers = rayon::in_place_scope(|scope| {
+            scope.spawn(|_| opened = Some(model()));
+            Tokenizers::open_folder(folder.clone())
+        });
+        let (opened, prepared) = opened.unwrap_or_else(model)?;
         Ok(Translator {
-            tokenizers: Tokenizers::open_folder(folder)?,
-            engine: Engine::new(opened.model().clone(), opened.prepare(compute_type)?),
+            tokenizers: tokenizers?,
+            engine: Engine::new(opened.model().clone(), prepared),
             generation: opened.generation,
             family: opened.family,
         })

@@ -8,6 +8,7 @@ use crate::batch::{PairRows, Rows};
 use crate::config::{Positions, Precision, TransformerConfig};
 use crate::error::Result;
 use crate::model::layers::{DecoderLayer, DecoderMemory, EncoderLayer, LayerNorm};
+use crate::model::positions::Sinusoids;
 use crate::model::state::DecoderState;
 use crate::ops::attention::View;
 use crate::ops::cross_entropy::{LossOptions, Losses, Output, cross_entropy, logits, logits_into};
@@ -38,7 +39,7 @@ struct Embedder {
     table: ParameterId,
     /// `None`: computed, in `fixed`.
     learned: Option<ParameterId>,
-    fixed: Arc<Vec<f32>>,
+    fixed: Arc<Sinusoids>,
 }
 
 impl Transformer {
@@ -67,11 +68,7 @@ impl Transformer {
         } else {
             table(&mut index, "output.weight", c.target_vocab_size)
         };
-        let fixed = Arc::new(if c.positions == Positions::Learned {
-            Vec::new()
-        } else {
-            sinusoids(c)
-        });
+        let fixed = Arc::new(Sinusoids::default());
         let embedder = |index: &mut ParameterIndex, name: &str, table| Embedder {
             table,
             learned: (c.positions == Positions::Learned).then(|| {
@@ -238,6 +235,15 @@ impl Transformer {
 
     fn embed(&self, run: &mut Run, embedder: &Embedder, ids: &[u32], places: &[u32]) -> Tensor {
         let c = &self.config;
+        let fairseq = c.positions == Positions::SinusoidalHalvesFairseq
+            && (c.pad_token_id as usize) < c.position_offset;
+        let row = |(id, place): (&u32, &u32)| match fairseq && *id == c.pad_token_id {
+            // In fairseq and M2M-100 a padding token has no position: its row of the table is zero.
+            true => (*id, c.pad_token_id),
+            false => (*id, place + c.position_offset as u32),
+        };
+        let tokens = ids.iter().zip(places).map(row);
+        let rows = tokens.clone().map(|(_, row)| row as usize + 1).max();
         let options = Embedding {
             table: embedder.table,
             scale: if c.scale_embedding {
@@ -247,50 +253,12 @@ impl Transformer {
             },
             positions: match embedder.learned {
                 Some(table) => PositionTable::Learned(table),
-                None => PositionTable::Fixed(&embedder.fixed),
+                None => PositionTable::Fixed(embedder.fixed.rows(c, rows.unwrap_or(0))),
             },
             dropout: c.dropout,
         };
-        let fairseq = c.positions == Positions::SinusoidalHalvesFairseq
-            && (c.pad_token_id as usize) < c.position_offset;
-        let row = |id, place| match fairseq && id == c.pad_token_id {
-            // In fairseq and M2M-100 a padding token has no position: its row of the table is zero.
-            true => c.pad_token_id,
-            false => place + c.position_offset as u32,
-        };
-        let tokens = ids.iter().zip(places);
-        embed(
-            run,
-            &options,
-            tokens.map(|(id, place)| (*id, row(*id, *place))),
-        )
+        embed(run, &options, tokens)
     }
-}
-
-/// The table of section 3.5, `[max_position_embeddings + position_offset, d_model]`, computed in f64.
-fn sinusoids(c: &TransformerConfig) -> Vec<f32> {
-    let d = c.d_model;
-    let rows = c.max_position_embeddings + c.position_offset;
-    let mut table = vec![0.0; rows * d];
-    for (position, row) in table.chunks_exact_mut(d).enumerate() {
-        if c.positions == Positions::SinusoidalHalvesFairseq && position < c.position_offset {
-            continue;
-        }
-        for j in 0..d / 2 {
-            let exponent = match c.positions {
-                Positions::SinusoidalHalvesFairseq => j as f64 / (d / 2 - 1) as f64,
-                _ => 2.0 * j as f64 / d as f64,
-            };
-            let angle = position as f64 / libm::pow(10_000.0, exponent);
-            let (sine, cosine) = match c.positions {
-                Positions::SinusoidalInterleaved => (2 * j, 2 * j + 1),
-                _ => (j, d / 2 + j),
-            };
-            row[sine] = libm::sin(angle) as f32;
-            row[cosine] = libm::cos(angle) as f32;
-        }
-    }
-    table
 }
 
 #[cfg(test)]
@@ -389,27 +357,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn positions_follow_their_formulas() {
-        let mut c = TransformerConfig::preset("tiny").unwrap();
-        (c.d_model, c.max_position_embeddings) = (8, 10);
-        let at = |positions, position: usize| {
-            let table = sinusoids(&TransformerConfig {
-                positions,
-                ..c.clone()
-            });
-            table[position * 8..position * 8 + 8].to_vec()
-        };
-        let close = |a: f32, b: f64| assert!((f64::from(a) - b).abs() < 1e-6, "{a} {b}");
-        let row = at(Positions::SinusoidalInterleaved, 3);
-        close(row[2], (3.0 / 10_000f64.powf(2.0 / 8.0)).sin());
-        close(row[3], (3.0 / 10_000f64.powf(2.0 / 8.0)).cos());
-        let row = at(Positions::SinusoidalHalves, 3);
-        close(row[1], (3.0 / 10_000f64.powf(2.0 / 8.0)).sin());
-        close(row[5], (3.0 / 10_000f64.powf(2.0 / 8.0)).cos());
-        let row = at(Positions::SinusoidalHalvesFairseq, 3);
-        close(row[1], (3.0 / 10_000f64.powf(1.0 / 3.0)).sin());
     }
 }

@@ -10,6 +10,7 @@
 
 mod bytes;
 mod pack;
+mod panels;
 mod quantize;
 #[cfg(test)]
 mod tests;
@@ -24,7 +25,7 @@ use crate::rows::{Activation, value};
 use pack::{GROUP, LINES, PANEL};
 use tile::{Shape, Tile, run_tile, words};
 
-pub use pack::PackedInt8;
+pub use pack::{PackedInt8, StoredInt8};
 pub use quantize::QuantizedRows;
 
 /// What is done with a product's outputs before they are stored.

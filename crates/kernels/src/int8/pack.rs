@@ -1,9 +1,11 @@
 //! Weights as bytes, laid out in the order in which a product reads them.
 
+use super::panels::Panels;
 use super::quantize::{Scale, largest_magnitude, magnitude_bits, quantize_into, quantized};
 use super::tile::Kernel;
 use crate::gemm::Matrix;
 use crate::isa::{Isa, multiversion};
+use crate::shared::SharedBytes;
 
 /// Columns of a panel.
 pub(super) const PANEL: usize = 64;
@@ -35,12 +37,27 @@ pub struct PackedInt8 {
     rows: usize,
     columns: usize,
     /// Panels of 64 columns; in each, for each group of 4 k, 4 lines.
-    pub(super) panels: Vec<Line>,
+    pub(super) panels: Panels,
     /// One for each column, filled up to whole panels.
     pub(super) scales: Vec<f32>,
     /// −128 · Σₖ byte (modulo 2³²), one for each column, filled up to whole panels: what a sum starts from, as
     /// activations are stored with 128 added.
     pub(super) starts: Vec<i32>,
+}
+
+/// The parts of a packed weight `[rows, columns]`, to be put together again.
+#[derive(Debug, Clone)]
+pub struct StoredInt8<'a> {
+    /// Rows of B.
+    pub rows: usize,
+    /// Columns of B.
+    pub columns: usize,
+    /// As many as [`PackedInt8::stored_shape`] says.
+    pub bytes: SharedBytes,
+    /// One for each column.
+    pub scales: &'a [f32],
+    /// One for each column.
+    pub starts: &'a [i32],
 }
 
 impl PackedInt8 {
@@ -90,6 +107,65 @@ impl PackedInt8 {
         packed
     }
 
+    /// The shape of the bytes of a packed weight `[rows, columns]`: panels, groups of k, columns of a panel, k of a group. It
+    /// is the same on every machine, so that the bytes can be stored.
+    pub fn stored_shape(rows: usize, columns: usize) -> [usize; 4] {
+        [columns.div_ceil(PANEL), rows.div_ceil(GROUP), PANEL, GROUP]
+    }
+
+    /// A weight that was packed before: what [`stored_bytes`](PackedInt8::stored_bytes),
+    /// [`scales`](PackedInt8::scales) and [`starts`](PackedInt8::starts) gave. The bytes are used where they lie, or copied
+    /// where they are not aligned to 64.
+    ///
+    /// Any bytes will do: other ones than were stored give other numbers, and no other harm.
+    ///
+    /// `None` where a length does not fit the shape or the weight has more than 131 072 rows.
+    pub fn from_stored(isa: Isa, stored: StoredInt8) -> Option<Self> {
+        let StoredInt8 {
+            rows,
+            columns,
+            bytes,
+            scales,
+            starts,
+        } = stored;
+        let shape = Self::stored_shape(rows, columns);
+        let size = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d))?;
+        let lengths = (bytes.len(), scales.len(), starts.len());
+        if rows > MAX_ROWS || lengths != (size, columns, columns) {
+            return None;
+        }
+        let mut filled_scales = vec![0.0; shape[0] * PANEL];
+        let mut filled_starts = vec![0; shape[0] * PANEL];
+        filled_scales[..columns].copy_from_slice(scales);
+        filled_starts[..columns].copy_from_slice(starts);
+        Some(PackedInt8 {
+            isa,
+            kernel: Kernel::new(isa),
+            rows,
+            columns,
+            panels: Panels::from_bytes(bytes),
+            scales: filled_scales,
+            starts: filled_starts,
+        })
+    }
+
+    /// The bytes in the order in which products read them, of the shape [`stored_shape`](PackedInt8::stored_shape), as
+    /// [`from_stored`](PackedInt8::from_stored) wants them.
+    pub fn stored_bytes(&self) -> impl Iterator<Item = [u8; 64]> {
+        self.panels.iter().map(|line| {
+            let mut bytes = [0; 64];
+            for (to, word) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(line.0) {
+                *to = word.to_le_bytes();
+            }
+            bytes
+        })
+    }
+
+    /// −128 · Σₖ byte for each column, modulo 2³²: what a sum starts from.
+    pub fn starts(&self) -> &[i32] {
+        &self.starts[..self.columns]
+    }
+
     /// Zeros, to be filled by [`PackedInt8::set_columns`].
     ///
     /// # Panics
@@ -115,7 +191,7 @@ impl PackedInt8 {
             kernel: Kernel::new(isa),
             rows,
             columns,
-            panels: vec![Line([0; LINE]); panels * rows.div_ceil(GROUP) * LINES],
+            panels: Panels::Own(vec![Line([0; LINE]); panels * rows.div_ceil(GROUP) * LINES]),
             scales: vec![0.0; panels * PANEL],
             starts: vec![0; panels * PANEL],
         }
@@ -161,7 +237,7 @@ impl PackedInt8 {
     /// Lays out column `j`, whose bytes are filled up to whole groups.
     fn place(&mut self, j: usize, bytes: &[u8]) {
         let lines = self.groups() * LINES;
-        let panel = &mut self.panels[j / PANEL * lines..][..lines];
+        let panel = &mut self.panels.own()[j / PANEL * lines..][..lines];
         let (line, place) = (j % PANEL / LINE, j % LINE);
         for (lines, group) in panel.chunks_exact_mut(LINES).zip(bytes.chunks_exact(GROUP)) {
             lines[line].0[place] = u32::from_le_bytes([group[0], group[1], group[2], group[3]]);
@@ -180,7 +256,7 @@ impl PackedInt8 {
             (*scale, *inverse) = (s.scale, s.inverse);
         }
         let lines = self.groups() * LINES;
-        let panels = self.panels.chunks_exact_mut(lines);
+        let panels = self.panels.own().chunks_exact_mut(lines);
         let columns = inverses
             .chunks_exact(PANEL)
             .zip(self.starts.chunks_exact_mut(PANEL));
@@ -204,7 +280,7 @@ impl PackedInt8 {
         &self.scales[..self.columns]
     }
 
-    /// Bytes of memory taken.
+    /// Bytes of memory taken, those of a mapped file among them.
     pub fn bytes(&self) -> usize {
         size_of_val(&*self.panels) + size_of_val(&*self.scales) + size_of_val(&*self.starts)
     }
@@ -350,6 +426,66 @@ mod tests {
             let bad = packed.scales().iter().filter(|s| s.is_nan()).count();
             assert_eq!(bad, 2);
         }
+    }
+
+    /// The bytes of `packed`, `shift` bytes behind an aligned place.
+    fn stored(packed: &PackedInt8, shift: usize) -> SharedBytes {
+        let bytes: Vec<u8> = packed.stored_bytes().flatten().collect();
+        let mut lines = vec![Line([0; LINE]); bytes.len() / 64 + 1].into_boxed_slice();
+        for (i, byte) in bytes.iter().enumerate() {
+            let (place, bit) = ((i + shift) / 4, (i + shift) % 4 * 8);
+            lines[place / LINE].0[place % LINE] |= u32::from(*byte) << bit;
+        }
+        // SAFETY: the test's memory is never given back; lines are plain words.
+        let all: &'static [u8] = unsafe { Box::leak(lines).align_to().1 };
+        SharedBytes::from(all)
+            .slice(shift..shift + bytes.len())
+            .unwrap()
+    }
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn what_was_stored_is_used_in_place_or_copied_where_it_is_not_aligned() {
+        for (k, n) in [(1, 1), (7, 65), (130, 100), (0, 5), (5, 0)] {
+            let data = numbers(k * n, 3);
+            let packed = PackedInt8::new(Isa::SCALAR, Matrix::new(&data, k, n, n));
+            for shift in [0, 3] {
+                let bytes = stored(&packed, shift);
+                let place = bytes.as_ptr().cast();
+                let parts = StoredInt8 {
+                    rows: k,
+                    columns: n,
+                    bytes,
+                    scales: packed.scales(),
+                    starts: packed.starts(),
+                };
+                let again = PackedInt8::from_stored(Isa::SCALAR, parts).unwrap();
+                assert!(same(&packed, &again));
+                if k * n > 0 {
+                    assert_eq!(again.panels.as_ptr() == place, shift == 0);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn stored_bytes_of_another_size_are_refused() {
+        let data = numbers(8 * 70, 3);
+        let packed = PackedInt8::new(Isa::SCALAR, Matrix::new(&data, 8, 70, 70));
+        let fits = |(rows, columns), scales: usize, starts: usize| {
+            let parts = StoredInt8 {
+                rows,
+                columns,
+                bytes: stored(&packed, 0),
+                scales: &packed.scales[..scales],
+                starts: &packed.starts[..starts],
+            };
+            PackedInt8::from_stored(Isa::SCALAR, parts).is_some()
+        };
+        assert!(fits((8, 70), 70, 70));
+        assert!(!fits((9, 70), 70, 70) && !fits((8, 129), 128, 128) && !fits((8, 70), 71, 70));
+        assert!(!fits((8, 70), 70, 69) && !fits((usize::MAX, 70), 70, 70));
+        assert!(!fits((8, 70), 69, 70) && !fits((MAX_ROWS + 1, 0), 0, 0));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod damage;
 mod folders;
 mod store;
+mod stored;
 mod transformers;
 
 use std::fs;

@@ -66,20 +66,23 @@ impl Tokenizer {
         let mut inner: tokenizers::Tokenizer =
             guarded("cannot read the tokenizer", || text.parse())?;
         inner.set_encode_special_tokens(true);
-        let vocab = inner.get_vocab(true);
-        let largest = vocab.values().copied().max().ok_or_else(|| {
-            broken()
-                .at("model.vocab")
-                .expected("at least one token")
-                .found("none")
-        })?;
+        let largest = largest_id(&value["model"]["vocab"])
+            .into_iter()
+            .chain(inner.get_added_tokens_decoder().into_keys())
+            .max()
+            .ok_or_else(|| {
+                broken()
+                    .at("model.vocab")
+                    .expected("at least one token")
+                    .found("none")
+            })?;
         if largest >= MAX_IDS {
             return Err(broken()
                 .at("model.vocab")
                 .expected(format!("ids below {MAX_IDS}"))
                 .found(largest.to_string()));
         }
-        let first = |names: &[&str]| names.iter().find_map(|name| vocab.get(*name).copied());
+        let first = |names: &[&str]| names.iter().find_map(|name| inner.token_to_id(name));
         Ok(Tokenizer {
             marker,
             vocab_size: largest as usize + 1,
@@ -89,12 +92,26 @@ impl Tokenizer {
             unk: first(&[UNK, "[UNK]"]),
             special: special_names
                 .iter()
-                .filter_map(|name| vocab.get(name).copied())
+                .filter_map(|name| inner.token_to_id(name))
                 .collect(),
             notes: Vec::new(),
             inner,
             json,
         })
+    }
+}
+
+/// The largest id of a model's vocabulary, which names its ids or, with unigrams, counts them.
+fn largest_id(vocab: &Value) -> Option<u32> {
+    match vocab {
+        Value::Object(ids) => ids
+            .values()
+            .filter_map(Value::as_u64)
+            .max()?
+            .try_into()
+            .ok(),
+        Value::Array(pieces) => (pieces.len() as u32).checked_sub(1),
+        _ => None,
     }
 }
 

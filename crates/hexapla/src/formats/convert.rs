@@ -1,0 +1,144 @@
+//! One model folder from another: the same model, its numbers stored in another way.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::generation::{self, GENERATION_FILE};
+use super::manifest::{MANIFEST_FILE, Manifest, ManifestFields};
+use super::safetensors::{WEIGHTS_FILE, is_plain_name};
+use super::{
+    CONFIG_FILE, Family, ModelFolder, RESERVED, SaveModel, Saved, Storage, save, stored, strangers,
+    write_config, write_json,
+};
+use crate::config::ComputeType;
+use crate::error::{Error, Result};
+use crate::files::{Folder, write_atomically, write_folder_atomically};
+
+/// Files beside the model that belong to it, whoever wrote it.
+const COMPANIONS: [&str; 11] = [
+    "merges.txt",
+    "sentencepiece.bpe.model",
+    "source.spm",
+    "source_tokenizer.json",
+    "special_tokens_map.json",
+    "target.spm",
+    "target_tokenizer.json",
+    "target_vocab.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+];
+const MAX_FILE_BYTES: u64 = 512 << 20;
+
+/// What to convert, and to what.
+#[derive(Debug, Clone)]
+pub struct ConvertModel<'a> {
+    /// The model.
+    pub model: &'a ModelFolder,
+    /// The folder that it was opened from.
+    pub from: &'a Folder,
+    /// `Int8` or `Float32`.
+    pub compute_type: ComputeType,
+}
+
+/// Writes the model to the folder `to`, whole or not at all, with its weights stored in another number type: int8 in the
+/// layout that is used in place, or f32. Tokenizers, generation settings and what the manifest tells go with it.
+///
+/// # Errors
+/// A number type that is not stored; a folder that would be written over itself; a weight that is not finite; files that
+/// cannot be read or written.
+pub fn convert(job: &ConvertModel<'_>, to: &Path) -> Result<Saved> {
+    let (model, from) = (job.model, job.from);
+    if let (Folder::Disk(from), Ok(whole)) = (from, to.canonicalize())
+        && from.canonicalize().is_ok_and(|from| from == whole)
+    {
+        return Err(
+            Error::new("a model cannot be converted into its own folder")
+                .at(to.display().to_string())
+                .expected("another folder")
+                .found("the folder that the model is read from")
+                .hint("int8 cannot be turned back, so the model that it is made from stays"),
+        );
+    }
+    let files = companions(model.manifest.as_ref(), from)?;
+    let manifest = manifest_fields(job);
+    match job.compute_type {
+        ComputeType::Float32 => save(
+            to,
+            &SaveModel {
+                config: &model.config,
+                weights: &model.weights()?,
+                generation: &model.generation,
+                files,
+                manifest,
+            },
+        ),
+        ComputeType::Int8 => {
+            let (family, note) = Family::for_config(&model.config);
+            write_folder_atomically(to, strangers(to), |new| {
+                write_int8(new, family, model)?;
+                for (name, bytes) in &files {
+                    write_atomically(&new.join(name), |w| w.write_all(bytes))?;
+                }
+                let mut manifest = Manifest::of_folder(new, manifest)?;
+                manifest.add_crc32(new, WEIGHTS_FILE)?;
+                write_json(&new.join(MANIFEST_FILE), &manifest)
+            })?;
+            Ok(Saved { family, note })
+        }
+        other => Err(Error::new("weights are not stored in this number type")
+            .at("compute type")
+            .expected("int8 or float32")
+            .found(format!("{other:?}").to_lowercase())
+            .hint("`translate --compute-type bf16` rounds while it opens a model")),
+    }
+}
+
+fn write_int8(folder: &Path, family: Family, model: &ModelFolder) -> Result<()> {
+    let mut config = write_config(family, &model.config)?;
+    config.insert(stored::KEY.into(), stored::setting());
+    write_json(&folder.join(CONFIG_FILE), &Value::Object(config))?;
+    write_json(
+        &folder.join(GENERATION_FILE),
+        &generation::write(&model.generation, &model.config),
+    )?;
+    let prepared = model.prepare(ComputeType::Int8)?;
+    stored::write(folder, (family, &model.config), &prepared)
+}
+
+/// The files that go with the model.
+fn companions(manifest: Option<&Manifest>, from: &Folder) -> Result<BTreeMap<String, Vec<u8>>> {
+    let listed = manifest.iter().flat_map(|m| m.files.keys());
+    let names = listed.map(String::as_str).chain(COMPANIONS);
+    names
+        .filter(|name| is_plain_name(name) && !RESERVED.contains(name) && from.contains(name))
+        .map(|name| {
+            Ok((
+                name.to_string(),
+                from.read(name, MAX_FILE_BYTES)?.into_owned(),
+            ))
+        })
+        .collect()
+}
+
+fn manifest_fields(job: &ConvertModel<'_>) -> ManifestFields {
+    let manifest = job.model.manifest.as_ref();
+    let mut fields = manifest.map(|m| m.fields.clone()).unwrap_or_default();
+    let now = match job.compute_type {
+        ComputeType::Int8 => "int8",
+        _ => "float32",
+    };
+    let before = match job.model.storage {
+        Storage::Int8 => "int8",
+        Storage::Float => "floats",
+    };
+    let mut note = format!("{now}, converted from {before}");
+    // Whole by itself: which weights these were made of.
+    if let Some(sum) = manifest.and_then(|m| m.files.get(WEIGHTS_FILE)) {
+        note.push_str(&format!(" of SHA-256 {sum}"));
+    }
+    fields.notes.insert("weights".into(), note);
+    fields
+}

@@ -1,0 +1,256 @@
+//! Weights stored in int8 in the very layout that products read, to be mapped into memory and used there.
+//!
+//! `config.json` says so under `quantization_config`, the key under which other programs look for it, so that none takes
+//! these tensors for numbers. Every matrix `NAME` of a product, rows × columns, is three tensors:
+//!
+//! | tensor | type | shape |
+//! | --- | --- | --- |
+//! | `NAME` | I8 | `[⌈columns/64⌉, ⌈rows/4⌉, 64, 4]`, filled up with zeros |
+//! | `NAME.scales` | F32 | `[columns]`; weight = scale · byte |
+//! | `NAME.starts` | I32 | `[columns]`: −128 · Σ bytes, modulo 2³² |
+//!
+//! A linear layer has its inputs as rows, an embedding table d_model: a row of the table is a column here. All else is F32.
+//! The bytes come first in the file, and the header is as long as makes each matrix start at a multiple of 64.
+
+use std::io::{self, Write};
+use std::ops::Range;
+use std::path::Path;
+
+use hexapla_kernels::{Isa, PackedInt8, StoredInt8};
+use safetensors::tensor::Dtype;
+use serde_json::{Value, json};
+
+use super::Family;
+use super::bart::Place;
+use super::keys::Keys;
+use super::safetensors::{Part, TensorStore, WEIGHTS_FILE, write_parts};
+use crate::config::TransformerConfig;
+use crate::error::{Error, Result};
+use crate::prepared::{Prepared, Value as PreparedValue};
+use crate::weights::{Kind, Parameter};
+
+/// The key in `config.json`.
+pub(super) const KEY: &str = "quantization_config";
+const METHOD: &str = "hexapla";
+/// The layout of the table above.
+const LAYOUT: u32 = 1;
+
+/// How a folder's numbers are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Storage {
+    /// f32, f16 or bf16.
+    Float,
+    /// Matrices in int8, as products read them.
+    Int8,
+}
+
+impl Storage {
+    /// Takes what `config.json` says.
+    pub(super) fn read(keys: &mut Keys) -> Result<Self> {
+        let Some(found) = keys.take(KEY) else {
+            return Ok(Storage::Float);
+        };
+        if found == setting() {
+            return Ok(Storage::Int8);
+        }
+        let error = keys
+            .error(KEY)
+            .expected(format!("none, or {}", setting()))
+            .found(found.to_string().chars().take(120).collect::<String>());
+        Err(match found["quant_method"].as_str() {
+            Some(METHOD) => error.hint("a newer hexapla wrote this folder"),
+            _ => error.hint(
+                "take the model as it was before another program quantized it; `hexapla convert` makes int8 of that",
+            ),
+        })
+    }
+}
+
+/// What `config.json` says of int8.
+pub(super) fn setting() -> Value {
+    json!({"quant_method": METHOD, "weights": "int8", "layout": LAYOUT})
+}
+
+/// Rows and columns of the product that a matrix serves; `None` for what is stored in F32.
+fn product_shape(parameter: &Parameter) -> Option<(usize, usize)> {
+    match (parameter.kind, parameter.shape.as_slice()) {
+        (Kind::Weight, [rows, columns]) => Some((*rows, *columns)),
+        (Kind::Table(_), [columns, rows]) => Some((*rows, *columns)),
+        _ => None,
+    }
+}
+
+fn scales_name(name: &str) -> String {
+    format!("{name}.scales")
+}
+
+fn starts_name(name: &str) -> String {
+    format!("{name}.starts")
+}
+
+/// A matrix of the file.
+pub(super) struct StoredMatrix<'a> {
+    tensors: &'a TensorStore,
+    name: &'a str,
+    rows: usize,
+    columns: usize,
+}
+
+impl<'a> StoredMatrix<'a> {
+    /// `parameter` as it stands in `tensors`; `None` where it is no matrix.
+    pub(super) fn find(
+        parameter: &Parameter,
+        place: &'a Place,
+        tensors: &'a TensorStore,
+    ) -> Option<Self> {
+        let (rows, columns) = product_shape(parameter)?;
+        let there = place.read.iter().find(|name| tensors.contains(name));
+        Some(StoredMatrix {
+            tensors,
+            name: there.or(place.read.first())?,
+            rows,
+            columns,
+        })
+    }
+
+    /// The names of its tensors.
+    pub(super) fn names(&self) -> [String; 3] {
+        [
+            self.name.to_string(),
+            scales_name(self.name),
+            starts_name(self.name),
+        ]
+    }
+
+    /// Refuses tensors that are missing or of another shape or type.
+    pub(super) fn check(&self) -> Result<()> {
+        let [bytes, scales, starts] = self.names();
+        let shape = PackedInt8::stored_shape(self.rows, self.columns);
+        let columns = &[self.columns];
+        self.tensors.check_as(&bytes, &shape, &[Dtype::I8])?;
+        self.tensors.check_as(&scales, columns, &[Dtype::F32])?;
+        self.tensors.check_as(&starts, columns, &[Dtype::I32])
+    }
+
+    /// The matrix, its bytes where they lie.
+    pub(super) fn open(&self) -> Result<PackedInt8> {
+        let [bytes, scales_name, starts] = self.names();
+        let scales = self.words(&scales_name)?.map(f32::from_le_bytes);
+        let scales: Vec<f32> = scales.collect();
+        if let Some(bad) = scales.iter().find(|s| !s.is_finite() || **s < 0.0) {
+            return Err(Error::new("the weights are damaged")
+                .at(self.place(&scales_name))
+                .expected("scales that are finite and not negative")
+                .found(bad.to_string())
+                .hint("copy the folder again, or convert the model again"));
+        }
+        let starts: Vec<i32> = self.words(&starts)?.map(i32::from_le_bytes).collect();
+        let stored = StoredInt8 {
+            rows: self.rows,
+            columns: self.columns,
+            bytes: self.tensors.bytes(&bytes)?,
+            scales: &scales,
+            starts: &starts,
+        };
+        PackedInt8::from_stored(Isa::best(), stored).ok_or_else(|| {
+            Error::new("the weights cannot be used")
+                .at(self.place(&bytes))
+                .expected("a matrix of at most 131072 rows")
+                .found(format!("{} × {}", self.rows, self.columns))
+                .hint("does config.json belong to these weights?")
+        })
+    }
+
+    fn words(&self, name: &str) -> Result<impl Iterator<Item = [u8; 4]>> {
+        let bytes = self.tensors.bytes(name)?;
+        Ok((0..bytes.len() / 4).filter_map(move |i| bytes.get(4 * i..)?.first_chunk().copied()))
+    }
+
+    fn place(&self, name: &str) -> String {
+        format!("{}, tensor `{name}`", self.tensors.place().display())
+    }
+}
+
+/// Writes the weights of `prepared`, whose matrices are in int8, to the file of `folder`.
+///
+/// # Errors
+/// A weight that is not finite, or a file that cannot be written.
+pub(super) fn write(
+    folder: &Path,
+    (family, config): (Family, &TransformerConfig),
+    prepared: &Prepared,
+) -> Result<()> {
+    let (mut parts, mut small) = (Vec::new(), Vec::new());
+    for (parameter, value) in prepared.parameters() {
+        let place = family.place(config, parameter, None)?;
+        let Some(name) = place.write.first() else {
+            continue;
+        };
+        match value {
+            PreparedValue::Int8(matrix) => {
+                refuse_scales(name, matrix.scales())?;
+                let shape = PackedInt8::stored_shape(matrix.rows(), matrix.columns());
+                parts.push(Part {
+                    name: name.clone(),
+                    dtype: Dtype::I8,
+                    shape: shape.to_vec(),
+                    write: Box::new(|writer| write_all(writer, matrix.stored_bytes())),
+                });
+                let words = |name, dtype, words: Vec<[u8; 4]>| Part {
+                    name,
+                    dtype,
+                    shape: vec![words.len()],
+                    write: Box::new(move |writer| write_all(writer, words.iter().copied())),
+                };
+                let scales = matrix.scales().iter().map(|s| s.to_le_bytes()).collect();
+                let starts = matrix.starts().iter().map(|s| s.to_le_bytes()).collect();
+                small.push(words(scales_name(name), Dtype::F32, scales));
+                small.push(words(starts_name(name), Dtype::I32, starts));
+            }
+            PreparedValue::Plain(numbers) => small.push(Part {
+                name: name.clone(),
+                dtype: Dtype::F32,
+                shape: place.shape.clone(),
+                write: Box::new(|writer| {
+                    write_all(writer, numbers.iter().map(|v| v.to_le_bytes()))
+                }),
+            }),
+            PreparedValue::Float(_) => {
+                return Err(Error::new("the weights are not in int8").at(name.clone()));
+            }
+        }
+    }
+    parts.append(&mut small);
+    // Not `pt`: transformers opens only what names a framework, and these are not numbers as it knows them.
+    write_parts(&folder.join(WEIGHTS_FILE), "hexapla-int8", parts)
+}
+
+fn write_all<const N: usize>(
+    writer: &mut dyn Write,
+    words: impl Iterator<Item = [u8; N]>,
+) -> io::Result<()> {
+    words
+        .into_iter()
+        .try_for_each(|word| writer.write_all(&word))
+}
+
+fn refuse_scales(name: &str, scales: &[f32]) -> Result<()> {
+    match scales.iter().position(|s| !s.is_finite()) {
+        None => Ok(()),
+        Some(column) => Err(Error::new("the model cannot be stored in int8")
+            .at(format!("matrix `{name}`, output {column}"))
+            .expected("finite weights")
+            .found("an infinity or NaN")
+            .hint("the model is damaged, or its training went astray")),
+    }
+}
+
+/// The numbers of the columns `range` of a packed matrix, one column after the other.
+pub(super) fn columns(matrix: &PackedInt8, range: Range<usize>) -> Vec<f32> {
+    let mut numbers = vec![0.0; matrix.rows() * range.len()];
+    let rows = matrix.rows().max(1);
+    for (j, column) in range.zip(numbers.chunks_exact_mut(rows)) {
+        matrix.column(j, column);
+    }
+    numbers
+}

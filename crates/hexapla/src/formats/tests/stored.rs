@@ -1,0 +1,363 @@
+//! Weights in int8: the same model as the floats that they come from, used where they lie.
+
+use hexapla_kernels::{Matrix, MatrixMut, Plus};
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::config::ComputeType;
+use crate::files::Folder;
+use crate::prepared::{Prepared, Value as PreparedValue};
+use crate::random::SplitMix;
+
+/// The folder `from` stored in int8.
+fn stored(from: &Path) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("int8");
+    let model = open(from).unwrap();
+    let job = ConvertModel {
+        model: &model,
+        from: &from.into(),
+        compute_type: ComputeType::Int8,
+    };
+    convert(&job, &path).unwrap();
+    (folder, path)
+}
+
+/// What every matrix of `prepared` makes of the same rows, and all vectors: bit by bit.
+fn outputs(prepared: &Prepared) -> Vec<u32> {
+    let mut random = SplitMix(7);
+    let mut all = Vec::new();
+    for (parameter, value) in prepared.parameters() {
+        let id = prepared.index().find(&parameter.name).unwrap();
+        let (rows, columns) = match value {
+            PreparedValue::Plain(numbers) => {
+                all.extend(numbers.iter().map(|v| v.to_bits()));
+                continue;
+            }
+            PreparedValue::Int8(m) => (m.rows(), m.columns()),
+            PreparedValue::Float(_) => match (parameter.kind, &parameter.shape[..]) {
+                (Kind::Table(_), [columns, rows]) | (_, [rows, columns]) => (*rows, *columns),
+                _ => panic!("{}", parameter.name),
+            },
+        };
+        let x: Vec<f32> = (0..3 * rows).map(|_| random.normal()).collect();
+        let mut y = vec![0.0; 3 * columns];
+        let to = MatrixMut::new(&mut y, 3, columns, columns);
+        prepared.multiply(id, to, Matrix::new(&x, 3, rows, rows), Plus::Nothing);
+        all.extend(y.iter().map(|v| v.to_bits()));
+    }
+    all
+}
+
+fn numbers(bits: &[u32]) -> Vec<f32> {
+    bits.iter().map(|b| f32::from_bits(*b)).collect()
+}
+
+#[test]
+fn a_stored_model_computes_what_the_floats_in_int8_compute() {
+    for name in GOLDEN {
+        let floats = open(&golden(name)).unwrap();
+        let (_folder, path) = stored(&golden(name));
+        let int8 = open(&path).unwrap();
+        assert_eq!(
+            (int8.storage, floats.storage),
+            (Storage::Int8, Storage::Float)
+        );
+        assert_eq!(int8.config, floats.config, "{name}");
+        assert_eq!(int8.generation, floats.generation, "{name}");
+        let expected = outputs(&floats.prepare(ComputeType::Int8).unwrap());
+        for compute_type in [ComputeType::Int8, ComputeType::Auto, ComputeType::Default] {
+            let found = outputs(&int8.prepare(compute_type).unwrap());
+            assert!(expected == found, "{name} {compute_type:?}");
+        }
+        // What the bytes stand for, quantized once more, are the same bytes.
+        let again = Prepared::new(&int8.weights().unwrap(), ComputeType::Float32);
+        let float32 = int8.prepare(ComputeType::Float32).unwrap();
+        assert!(outputs(&again) == outputs(&float32), "{name}");
+        let exact = numbers(&outputs(&floats.prepare(ComputeType::Float32).unwrap()));
+        let near = numbers(&outputs(&float32));
+        let largest = exact.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+        for (a, b) in exact.iter().zip(near) {
+            assert!((a - b).abs() < 0.02 * largest, "{name}: {a} {b}");
+        }
+    }
+}
+
+#[test]
+fn every_kind_of_embedding_is_stored() {
+    for norm in [Norm::Post, Norm::Pre] {
+        for (share, tie) in [(true, true), (true, false), (false, true), (false, false)] {
+            for positions in [small(norm).positions, Positions::Learned] {
+                let config = TransformerConfig {
+                    share_embeddings: share,
+                    tie_output: tie,
+                    positions,
+                    ..small(norm)
+                };
+                let weights = Weights::random(register(&config).unwrap(), 5);
+                let folder = tempfile::tempdir().unwrap();
+                save_as(
+                    folder.path(),
+                    &config,
+                    &weights,
+                    &GenerationDefaults::default(),
+                );
+                let (_folder, path) = stored(folder.path());
+                let model = open(&path).unwrap();
+                assert_eq!(model.config, config);
+                let expected = outputs(&Prepared::new(&weights, ComputeType::Int8));
+                assert!(expected == outputs(&model.prepare(ComputeType::Int8).unwrap()));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_file_holds_the_bytes_as_they_are_read_from_a_multiple_of_64_on() {
+    let (_folder, path) = stored(&golden("m2m_untied"));
+    let model = open(&path).unwrap();
+    let prepared = model.prepare(ComputeType::Int8).unwrap();
+    let bytes = fs::read(path.join(WEIGHTS_FILE)).unwrap();
+    let header = 8 + u64::from_le_bytes(*bytes.first_chunk().unwrap()) as usize;
+    assert_eq!(header % 64, 0);
+    let matrices = prepared.parameters().filter_map(|(_, value)| match value {
+        PreparedValue::Int8(m) => Some(m),
+        _ => None,
+    });
+    let mut end = header;
+    for matrix in matrices {
+        let line: Vec<u8> = matrix.stored_bytes().flatten().collect();
+        assert!(bytes[end..end + line.len()] == line[..]);
+        end += line.len();
+    }
+    assert!(end > bytes.len() / 2);
+}
+
+#[test]
+fn a_stored_model_goes_with_its_files_and_its_story() {
+    let config = small(Norm::Post);
+    let weights = Weights::random(register(&config).unwrap(), 5);
+    let folder = tempfile::tempdir().unwrap();
+    let from = folder.path().join("floats");
+    save_as(&from, &config, &weights, &GenerationDefaults::default());
+    let (_folder, path) = stored(&from);
+    let model = open(&path).unwrap();
+    let manifest = model.manifest.as_ref().unwrap();
+    assert_eq!(manifest.fields.seed, Some(3));
+    assert!(manifest.fields.notes["weights"].starts_with("int8, converted from floats of SHA-256"));
+    assert_eq!(fs::read(path.join("tokenizer.json")).unwrap(), b"{}");
+    manifest.verify(&path).unwrap();
+    // And back to floats, which are those that the bytes stand for.
+    let back = folder.path().join("back");
+    let job = |compute_type| ConvertModel {
+        model: &model,
+        from: Box::leak(Box::new(Folder::from(&path))),
+        compute_type,
+    };
+    convert(&job(ComputeType::Float32), &back).unwrap();
+    let floats = open(&back).unwrap();
+    assert_eq!(floats.storage, Storage::Float);
+    assert!(floats.weights().unwrap() == model.weights().unwrap());
+    let e = convert(&job(ComputeType::Bf16), &back)
+        .unwrap_err()
+        .to_string();
+    assert!(e.contains("int8 or float32") && e.contains("bf16"), "{e}");
+    let e = convert(&job(ComputeType::Int8), &path)
+        .unwrap_err()
+        .to_string();
+    assert!(e.contains("own folder"), "{e}");
+}
+
+/// What opening a damaged copy of an int8 folder says. Without its manifest, where `checked` is false.
+fn damaged(checked: bool, damage: impl FnOnce(&Path)) -> String {
+    let (_folder, path) = stored(&golden("marian_shared"));
+    if !checked {
+        fs::remove_file(path.join(MANIFEST_FILE)).unwrap();
+    }
+    damage(&path);
+    match open(&path).and_then(|model| model.prepare(ComputeType::Int8)) {
+        Ok(_) => "opens".into(),
+        Err(e) => e.to_string(),
+    }
+}
+
+/// Changes the header of the weights, which stays as long as it is.
+fn edit_header(path: &Path, change: impl FnOnce(String) -> String) {
+    let file = path.join(WEIGHTS_FILE);
+    let mut bytes = fs::read(&file).unwrap();
+    let size = u64::from_le_bytes(*bytes.first_chunk().unwrap()) as usize;
+    let header = String::from_utf8(bytes[8..8 + size].to_vec()).unwrap();
+    let new = change(header.trim_end().to_string());
+    assert!(new.len() <= size);
+    bytes[8..8 + size].fill(b' ');
+    bytes[8..8 + new.len()].copy_from_slice(new.as_bytes());
+    fs::write(&file, bytes).unwrap();
+}
+
+#[test]
+fn damage_is_noticed() {
+    let flip_last = |path: &Path, bits: u8| {
+        let file = path.join(WEIGHTS_FILE);
+        let mut bytes = fs::read(&file).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= bits;
+        fs::write(&file, bytes).unwrap();
+    };
+    assert_eq!(damaged(true, |_| ()), "opens");
+    let e = damaged(true, |path| flip_last(path, 1));
+    assert!(
+        e.contains("model.safetensors") && e.contains("CRC-32"),
+        "{e}"
+    );
+    // Nobody to notice: other numbers, and no more.
+    assert_eq!(damaged(false, |path| flip_last(path, 1)), "opens");
+    let e = damaged(true, |path| {
+        change(path, "config.json", |map| {
+            drop(map.insert("dropout".into(), json!(0.2)))
+        })
+    });
+    assert!(e.contains("config.json") && e.contains("SHA-256"), "{e}");
+    let e = damaged(false, |path| {
+        let file = fs::OpenOptions::new()
+            .write(true)
+            .open(path.join(WEIGHTS_FILE));
+        let file = file.unwrap();
+        file.set_len(file.metadata().unwrap().len() - 1).unwrap();
+    });
+    assert!(e.contains("damaged") && e.contains("bytes"), "{e}");
+    for (from, to, says) in [
+        (
+            "fc1.weight.scales",
+            "fc1.weight.scaled",
+            "fc1.weight.scales",
+        ),
+        ("\"I8\"", "\"U8\"", "expected: I8"),
+        ("\"I32\"", "\"U32\"", "expected: I32"),
+    ] {
+        let e = damaged(false, |path| {
+            edit_header(path, |header| header.replacen(from, to, 1))
+        });
+        assert!(e.contains(says), "{from}: {e}");
+    }
+}
+
+#[test]
+fn scales_that_are_no_numbers_are_refused() {
+    for bad in [f32::NAN, f32::INFINITY, -1.0] {
+        let e = damaged(false, |path| {
+            let file = path.join(WEIGHTS_FILE);
+            let store = TensorStore::open_file(&file).unwrap();
+            let name = "model.encoder.layers.1.fc1.weight.scales";
+            let old = store.read(name, &[40]).unwrap();
+            let find: Vec<u8> = old.iter().flat_map(|v| v.to_le_bytes()).collect();
+            let mut bytes = fs::read(&file).unwrap();
+            let place = bytes.windows(find.len()).position(|w| w == find).unwrap();
+            bytes[place + 8..place + 12].copy_from_slice(&bad.to_le_bytes());
+            fs::write(&file, bytes).unwrap();
+        });
+        assert!(
+            e.contains("fc1.weight.scales") && e.contains("finite"),
+            "{e}"
+        );
+    }
+    let folder = copy("marian_shared");
+    let path = folder.path().join(WEIGHTS_FILE);
+    let mut tensors = tensors_of(&path);
+    let tensor = tensors.iter_mut().find(|t| t.shape == [40, 24]).unwrap();
+    tensor.data[25] = f32::NAN;
+    let name = tensor.name.clone();
+    write_all(&path, &tensors);
+    let model = open(folder.path()).unwrap();
+    let job = ConvertModel {
+        model: &model,
+        from: &folder.path().into(),
+        compute_type: ComputeType::Int8,
+    };
+    let to = folder.path().join("new");
+    let e = convert(&job, &to).unwrap_err().to_string();
+    assert!(e.contains(&name) && e.contains("output 1"), "{e}");
+    assert!(!to.exists());
+}
+
+#[test]
+fn other_storages_are_refused() {
+    for (setting, says) in [
+        (
+            json!({"quant_method": "hexapla", "weights": "int8", "layout": 2}),
+            "newer hexapla",
+        ),
+        (
+            json!({"quant_method": "hexapla", "weights": "int4", "layout": 1}),
+            "newer hexapla",
+        ),
+        (json!({"quant_method": "gptq", "bits": 4}), "gptq"),
+        (json!("int8"), "int8"),
+    ] {
+        let e = damaged(false, |path| {
+            change(path, "config.json", |map| {
+                drop(map.insert("quantization_config".into(), setting))
+            })
+        });
+        assert!(e.contains("quantization_config") && e.contains(says), "{e}");
+    }
+    // Int8 bytes without the setting are not taken for numbers.
+    let e = damaged(false, |path| {
+        change(path, "config.json", |map| {
+            drop(map.remove("quantization_config"))
+        })
+    });
+    assert!(e.contains("wrong shape"), "{e}");
+    // Nor floats with it.
+    let folder = copy("marian_shared");
+    change(folder.path(), "config.json", |map| {
+        let setting = json!({"quant_method": "hexapla", "weights": "int8", "layout": 1});
+        drop(map.insert("quantization_config".into(), setting))
+    });
+    let e = refusal(folder.path());
+    assert!(
+        e.contains("wrong shape") && e.contains("model.shared.weight"),
+        "{e}"
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    /// Whatever happens to the bytes: an error, or a model that computes something, never a panic.
+    #[test]
+    fn damaged_weights_never_panic(seed: u64, cut: bool, header: bool) {
+        let folder = tempfile::tempdir().unwrap();
+        for file in fs::read_dir(shared_copy()).unwrap().flatten() {
+            fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
+        }
+        let path = folder.path().join(WEIGHTS_FILE);
+        let mut bytes = fs::read(&path).unwrap();
+        let mut random = SplitMix(seed);
+        let most = if header { 6000 } else { bytes.len() };
+        for _ in 0..=random.below(4) {
+            let place = random.below(most);
+            bytes[place] = random.next_u64() as u8;
+        }
+        if cut {
+            bytes.truncate(random.below(bytes.len()));
+        }
+        fs::write(&path, bytes).unwrap();
+        for compute_type in [ComputeType::Int8, ComputeType::Float32] {
+            if let Ok(prepared) = open(folder.path()).and_then(|m| m.prepare(compute_type)) {
+                outputs(&prepared);
+            }
+        }
+    }
+}
+
+/// An int8 folder without a manifest, made once.
+fn shared_copy() -> &'static Path {
+    static COPY: std::sync::OnceLock<(tempfile::TempDir, PathBuf)> = std::sync::OnceLock::new();
+    let (_, path) = COPY.get_or_init(|| {
+        let made = stored(&golden("marian_old"));
+        fs::remove_file(made.1.join(MANIFEST_FILE)).unwrap();
+        made
+    });
+    path
+}
