@@ -179,11 +179,11 @@ pub(super) fn measure(bench: &mut Bench) -> Result<()> {
     let model = model(&bench.python)?;
     for race in RACES {
         let (name, peer) = (race.name(), race.peer.name());
-        if !(bench.wants(&name) || bench.wants(peer)) {
+        if !bench.wants_race(&name, peer) {
             continue;
         }
         if let Err(reason) = run(bench, &model, &race) {
-            bench.add(&name, peer, Err(reason));
+            bench.add(&name, peer, Err(reason))?;
         }
     }
     Ok(())
@@ -247,11 +247,11 @@ fn run(bench: &mut Bench, model: &Path, race: &Race) -> Result<()> {
     } else {
         row
     };
-    bench.add(&name, peer, Ok(Row::Compared(row)));
+    bench.add(&name, peer, Ok(Row::Compared(row)))?;
     if (race.batch, race.beam) == (32, 1) {
         let bar = (race.compute_type == "int8").then_some(0.6);
         let row = memory(&mut a, &mut b, &name, sides, bar, &agreed);
-        bench.add(&name, peer, row);
+        bench.add(&name, peer, row)?;
     }
     Ok(())
 }
