@@ -40,6 +40,8 @@ enum What {
     Scaling,
     /// All of them.
     All,
+    /// Nothing: draws docs/benchmarks.md from what was measured.
+    Draw,
 }
 
 impl What {
@@ -52,6 +54,7 @@ impl What {
             What::Startup => "startup",
             What::Scaling => "scaling",
             What::All => "all",
+            What::Draw => "draw",
         }
     }
 
@@ -62,7 +65,7 @@ impl What {
             What::Translate => translate::measure(bench),
             What::Startup => startup::measure(bench),
             What::Scaling => scaling::measure(bench),
-            What::All => Ok(()),
+            What::All | What::Draw => Ok(()),
         }
     }
 }
@@ -112,6 +115,9 @@ struct Bench<'a> {
 }
 
 pub(crate) fn run(args: &BenchArgs) -> Result<()> {
+    if args.what == What::Draw {
+        return results::draw();
+    }
     let python = python::with(&python::BENCH)?;
     if !args.no_build {
         peers::build(&["hexapla-bench", "hexapla-cli"], false)?;

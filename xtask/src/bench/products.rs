@@ -153,6 +153,9 @@ fn summary(products: &BTreeMap<Shape<'_>, Product<'_>>) -> Vec<Vec<String>> {
     let mut lines = Vec::new();
     for ((kind, rows), group) in groups {
         let ours: Vec<&Figure> = group.iter().flat_map(|p| real(p)).collect();
+        if ours.is_empty() {
+            continue;
+        }
         let peers: Vec<&Figure> = group.iter().filter_map(|p| p.peer).collect();
         let (own, theirs) = (
             shares(ours.iter()).collect::<Vec<_>>(),

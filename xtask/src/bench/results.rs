@@ -136,8 +136,15 @@ pub(crate) fn change(name: &str, how: impl FnOnce(&mut Section)) -> Result<Secti
     let section = results.sections.entry(name.into()).or_default();
     how(section);
     let section = section.clone();
+    results.sections.retain(|_, s| !s.rows.is_empty());
     results.write(&path)?;
     Ok(section)
+}
+
+/// Draws the document anew.
+pub(crate) fn draw() -> Result<()> {
+    let path = root().join("bench/results.json");
+    Results::read(&path)?.write(&path)
 }
 
 /// The document.
@@ -182,15 +189,18 @@ Ours and a peer are two programs that live side by side and compute in turn, A B
 median over the pairs of ours divided by the peer's, with the smallest and the largest pair. Before a ratio is printed both
 sides must have computed the same thing; how that was seen stands in the last column, and where they differ there is no ratio.
 A peer runs at its best setting, found by a short run of each, and named. `of the limit` is our share of what this machine
-can do at most, measured in the same session (`crates/kernels/examples/peak.rs`).
+can do at most, measured in the same session (`crates/kernels/examples/peak.rs`). Rows are kept one by one, and one can be
+measured anew (`--only`); a row that was not measured at its section's commit says so in its last column.
 ";
 
 /// The sections in the order of the document, and what they are.
 const ABOUT: [(&str, &str); 5] = [
     (
         "gemm",
-        "Matrix products of the shapes that training and decoding use, on one thread, and the limits themselves. The share \
-         is taken of the limit on as many threads.",
+        "Matrix products of the shapes that training and decoding use, in Gop/s on one thread, and the machine's limits. \
+         Percentages are of the limit on one thread. The first table has the f32 products that have a bar; it is held \
+         against the slowest of the three layouts. The second sums up all products by arithmetic and rows, as median and \
+         range; int8 weights come from memory, not from the cache. Every single figure is in `bench/results.json`.",
     ),
     (
         "train",
@@ -199,7 +209,10 @@ const ABOUT: [(&str, &str); 5] = [
          256, 4 heads, 10,000 words, 128 pairs of 16 tokens), SMALL 3+3 of 256 (1,024, 4, 8,000, the same batch), BASE 6+6 \
          of 512 (2,048, 8, 32,000, 64 pairs of 24). Check: from the same initial weights on the same batch without dropout, \
          three steps' losses agree (f32 to 1e-3, bf16 to 2e-2). `epoch` is one of Multi30k with sentences of unequal \
-         length, in the same batches for both sides; the peer's are padded. Memory is the greatest resident size of the \
+         length, in the same batches for both sides; the peer's are padded; a run takes a third of it. burn runs on its `flex` \
+         backend with threads, SIMD and AVX-512, candle on its own processor backend with the AVX-512 of its `gemm` turned \
+         on, both compiled for this very processor; candle's MKL is fetched from outside crates.io and is not measured. \
+         Memory is the greatest resident size of the \
          process (VmHWM). All rates are in target tokens, end tokens included.",
     ),
     (
@@ -218,7 +231,14 @@ const ABOUT: [(&str, &str); 5] = [
     ),
     (
         "scaling",
-        "How rates change as work grows: longer sentences, larger batches, larger vocabularies.",
+        "How rates change as work grows, in f32 and with the checks of `train` and `translate`. Training is TINY with one \
+         thing changed at a time (PyTorch eager, fused Adam, tuned malloc): sentences of 8 to 512 tokens at 4,096 tokens a \
+         batch, where attention's share grows with the length; batches of 1 to 256 sentences, where a step's fixed costs, the \
+         optimizer's pass over all weights above all, are shared by more tokens; vocabularies of 8,000 to 64,000 words, where \
+         the output projection and its softmax come to cost more than all layers. Decoding is the model of `translate` \
+         (CTranslate2 at its best layout): longer sentences read more keys and values for every word; larger batches read the \
+         weights once for more rows, until arithmetic, no longer memory, is the bound. In the plots both axes are logarithmic \
+         and higher is faster; a flat line means that cost grows in proportion to work.",
     ),
 ];
 
