@@ -221,7 +221,9 @@ const ABOUT: [(&str, &str); 5] = [
          the model is made so that equal engines must give equal words: `xtask/bench/make_model.py`. Check of f32: at least \
          99 % of the sentences have equal ids. Engines of 8 bits round differently and are not asked to be equal: ours must \
          keep to our own f32 output, which is the one that was compared in f32, for as long as the peer does, less 5 \
-         points; both make the same number of tokens. Layouts are workers × threads.",
+         points; both make the same number of tokens. Layouts are workers × threads. \
+         Marian is not among the peers: the model would have to be written in its own format, for which neither \
+         transformers nor CTranslate2 has a converter; both only read it.",
     ),
     (
         "startup",

@@ -51,8 +51,11 @@ pub(super) struct Sentences {
     labels: Vec<Vec<u32>>,
 }
 
-/// Seconds of a run, so that the clock and the start of the threads do not count.
+/// Seconds of a run of the faster side, so that the clock and the start of the threads do not count.
 const RUN_SECONDS: f64 = 1.5;
+/// A much slower side shortens runs to this many of its seconds, but not below [`SHORT_RUN_SECONDS`] of the faster one.
+const SLOW_RUN_SECONDS: f64 = 6.0;
+const SHORT_RUN_SECONDS: f64 = 0.5;
 const CHECKED_STEPS: usize = 3;
 
 impl Shape {
@@ -177,16 +180,14 @@ impl Jobs {
         check::losses(&losses(ours)?, &losses(peer)?, tolerance)
     }
 
-    /// Both sides, warm, and the command of a run of at least [`RUN_SECONDS`] of the faster one.
+    /// Both sides, warm, and the command of a run.
     pub(super) fn start(&self, ours: &Way, peer: &Way) -> Result<(Side, Side, String)> {
         let (mut ours, mut peer) = (ours.start(&self.timed)?, peer.start(&self.timed)?);
-        let mut shortest = f64::MAX;
-        for side in [&mut ours, &mut peer] {
+        let step = |side: &mut Side| -> Result<f64> {
             side.ask("run 2")?;
-            let step = peers::number(&side.ask("run 2")?, "seconds")? / 2.0;
-            shortest = shortest.min(step);
-        }
-        let steps = (RUN_SECONDS / shortest).ceil().max(1.0);
+            Ok(peers::number(&side.ask("run 2")?, "seconds")? / 2.0)
+        };
+        let steps = steps(step(&mut ours)?, step(&mut peer)?);
         Ok((ours, peer, format!("run {steps}")))
     }
 
@@ -194,6 +195,13 @@ impl Jobs {
     pub(super) fn best<'a>(&self, ways: &'a [Way]) -> Result<&'a Way> {
         peers::best(ways, &self.timed, "run 2", "run 3")
     }
+}
+
+/// Steps of a run, by the seconds of each side's step.
+fn steps(ours: f64, peer: f64) -> usize {
+    let (fast, slow) = (ours.min(peer), ours.max(peer));
+    let long = (RUN_SECONDS / fast).min(SLOW_RUN_SECONDS / slow);
+    long.max(SHORT_RUN_SECONDS / fast).ceil().max(1.0) as usize
 }
 
 pub(super) fn ours() -> Way {
@@ -497,6 +505,14 @@ mod tests {
                 .unwrap();
             assert!(b.source.len() * longest <= 100);
         }
+    }
+
+    #[test]
+    fn runs_are_long_enough_for_the_clock_and_no_longer_than_they_must() {
+        assert_eq!(steps(0.1, 0.2), 15);
+        // A peer at 15 times the seconds.
+        assert_eq!(steps(0.1, 1.5), 5);
+        assert_eq!(steps(4.0, 9.0), 1);
     }
 
     #[test]
