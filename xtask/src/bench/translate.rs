@@ -92,11 +92,13 @@ impl Race {
     }
 
     /// Enough sentences for two workers to have several batches each, and for a run of about a second or more.
+    /// Transformers has no workers, and takes several times as long.
     fn sentences(&self) -> usize {
-        match (self.batch, self.beam) {
-            (1, 1) => 24,
-            (1, _) => 12,
-            (_, 1) => 192,
+        match (self.peer, self.batch, self.beam) {
+            (_, 1, 1) => 24,
+            (_, 1, _) => 12,
+            (Peer::Transformers, ..) => 64,
+            (_, _, 1) => 192,
             _ => 128,
         }
     }
