@@ -95,6 +95,7 @@ impl Race {
     /// Transformers has no workers, and takes several times as long.
     fn sentences(&self) -> usize {
         match (self.peer, self.batch, self.beam) {
+            (Peer::Transformers, 1, _) => 12,
             (_, 1, 1) => 24,
             (_, 1, _) => 12,
             (Peer::Transformers, ..) => 64,
