@@ -7,6 +7,7 @@ mod model;
 use std::io::{BufRead, Write};
 use std::time::Instant;
 
+use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor, Var};
 use candle_nn::{AdamW, Optimizer, ParamsAdamW};
 use model::{Batch, Model};
@@ -51,6 +52,8 @@ struct Trainer {
     batches: Vec<Batch>,
     label_smoothing: f64,
     done: usize,
+    /// Parameters that the first step gave a gradient.
+    reached: usize,
 }
 
 impl Trainer {
@@ -72,13 +75,13 @@ impl Trainer {
             batches: sentences.iter().map(batch).collect::<candle_core::Result<_>>()?,
             label_smoothing: job.label_smoothing,
             done: 0,
+            reached: 0,
         })
     }
 
-    /// One update: loss, target tokens, parameters that received a gradient.
-    fn step(&mut self) -> candle_core::Result<(f32, usize, usize)> {
+    /// One update: loss, target tokens.
+    fn step(&mut self) -> candle_core::Result<(f32, usize)> {
         let batch = &self.batches[self.done % self.batches.len()];
-        self.done += 1;
         let logits = self.model.forward(batch)?;
         let log_probs = candle_nn::ops::log_softmax(&logits, 1)?;
         // (1 − ε)·nll + ε·(mean over the vocabulary of −log p)
@@ -87,24 +90,37 @@ impl Trainer {
         let loss = ((nll * (1.0 - self.label_smoothing))? + (uniform * self.label_smoothing)?)?;
         let value = loss.to_scalar()?;
         let gradients = loss.backward()?;
-        let reached = |v: &&Var| gradients.get(v.as_tensor()).is_some();
-        let reached = self.variables.iter().filter(reached).count();
+        if self.done == 0 {
+            self.reached = reached(&self.variables, &gradients)?;
+        }
+        self.done += 1;
         self.adam.step(&gradients)?;
-        Ok((value, batch.labels.elem_count(), reached))
+        Ok((value, batch.labels.elem_count()))
     }
 
     fn run(&mut self, steps: usize) -> Result<Value> {
         let start = Instant::now();
-        let (mut losses, mut tokens, mut gradients) = (Vec::new(), 0, 0);
+        let (mut losses, mut tokens) = (Vec::new(), 0);
         for _ in 0..steps {
-            let (loss, count, reached) = self.step()?;
+            let (loss, count) = self.step()?;
             losses.push(loss);
             tokens += count;
-            gradients = reached;
         }
         Ok(json!({ "seconds": start.elapsed().as_secs_f64(), "tokens": tokens, "losses": losses,
-                   "gradients": gradients, "parameters": self.variables.len() }))
+                   "gradients": self.reached, "parameters": self.variables.len() }))
     }
+}
+
+/// The variables whose gradient is there and not zero throughout.
+fn reached(variables: &[Var], gradients: &GradStore) -> candle_core::Result<usize> {
+    let mut count = 0;
+    for variable in variables {
+        if let Some(gradient) = gradients.get(variable.as_tensor()) {
+            let size: f32 = gradient.abs()?.sum_all()?.to_scalar()?;
+            count += usize::from(size > 0.0);
+        }
+    }
+    Ok(count)
 }
 
 fn memory() -> Option<(f64, f64)> {

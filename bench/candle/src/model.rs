@@ -148,9 +148,9 @@ impl Model {
         let mut store = Store { tensors, variables: Vec::new() };
         let embedding = store.variable("embedding.weight", false)?;
         let mut stack = |side: &str| {
-            let layer = |i| {
+            let layer = |i| -> Result<Layer> {
                 let name = format!("{side}.layers.{i}");
-                let mut attention = |kind: &str| {
+                let mut attention = |kind: &str| -> Result<(Attention, Norm)> {
                     let name = format!("{name}.{kind}_attention");
                     Ok((store.attention(&name, heads, dropout)?, store.norm(&format!("{name}_norm"))?))
                 };

@@ -32,7 +32,7 @@ pub(super) fn measure(bench: &mut Bench) -> Result<()> {
             "Gop/s"
         };
         let figure = figure(format!("limit: {name}"), "peak", unit, &[giga]);
-        bench.add("limit", "", figure.map(Row::Figure));
+        bench.add("limit", "", figure.map(Row::Figure))?;
     }
     let mut shapes = Vec::new();
     for example in examples()? {
@@ -58,7 +58,7 @@ pub(super) fn measure(bench: &mut Bench) -> Result<()> {
             }
             let figure =
                 figure(work, "hexapla", "Gop/s", &giga).map(|f| of_limit(bench, f, kind, m));
-            bench.add(&example, "", figure.map(Row::Figure));
+            bench.add(&example, "", figure.map(Row::Figure))?;
         }
     }
     shapes.sort_unstable();
@@ -177,7 +177,7 @@ fn torch(bench: &mut Bench, shapes: &[[usize; 3]]) -> Result<()> {
             bar: None,
             ..of_limit(bench, f, &kind, m)
         });
-        bench.add("PyTorch", "", figure.map(Row::Figure));
+        bench.add("PyTorch", "", figure.map(Row::Figure))?;
     }
     Ok(())
 }

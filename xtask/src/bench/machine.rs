@@ -38,7 +38,16 @@ impl Machine {
         let kib: f64 = field(&read("/proc/meminfo"), "MemTotal")
             .and_then(|v| v.split(' ').next()?.parse().ok())
             .unwrap_or(0.0);
-        let changed = if said("git", &["status", "--porcelain"]).is_empty() {
+        // The results themselves are written while they are measured.
+        let others = [
+            "status",
+            "--porcelain",
+            "--",
+            ".",
+            ":!bench/results.json",
+            ":!docs/benchmarks*",
+        ];
+        let changed = if said("git", &others).is_empty() {
             ""
         } else {
             "+"

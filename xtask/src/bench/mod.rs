@@ -6,7 +6,9 @@ mod machine;
 mod pairs;
 mod peers;
 mod plot;
+mod products;
 mod report;
+mod results;
 mod scaling;
 mod startup;
 mod train;
@@ -20,7 +22,8 @@ use crate::{Result, python};
 use machine::Machine;
 use pairs::Pairs;
 use peers::Side;
-use report::{Plot, Refused, Row, Section};
+use report::{Refused, Row};
+use results::{Entry, Plot, Section};
 
 /// What to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -37,6 +40,8 @@ enum What {
     Scaling,
     /// All of them.
     All,
+    /// Nothing: draws docs/benchmarks.md from what was measured.
+    Draw,
 }
 
 impl What {
@@ -49,6 +54,7 @@ impl What {
             What::Startup => "startup",
             What::Scaling => "scaling",
             What::All => "all",
+            What::Draw => "draw",
         }
     }
 
@@ -59,7 +65,7 @@ impl What {
             What::Translate => translate::measure(bench),
             What::Startup => startup::measure(bench),
             What::Scaling => scaling::measure(bench),
-            What::All => Ok(()),
+            What::All | What::Draw => Ok(()),
         }
     }
 }
@@ -85,7 +91,7 @@ pub(crate) struct BenchArgs {
     threads: usize,
     #[arg(long, value_enum, default_value_t = Peers::Python)]
     peers: Peers,
-    /// Only rows whose name holds this, such as `tiny` or `batch 1,`. The results then are printed and not saved.
+    /// Only rows whose name or peer holds this, such as `tiny`, `batch 1,` or `burn`. Other rows stay as they are.
     #[arg(long)]
     only: Option<String>,
     /// Measure our programs as they were built last.
@@ -100,14 +106,18 @@ pub(crate) struct BenchArgs {
 #[derive(Debug)]
 struct Bench<'a> {
     args: &'a BenchArgs,
+    section: &'static str,
     python: PathBuf,
     machine: Machine,
     versions: BTreeMap<String, String>,
+    /// Those of this run.
     rows: Vec<Row>,
-    plots: Vec<Plot>,
 }
 
 pub(crate) fn run(args: &BenchArgs) -> Result<()> {
+    if args.what == What::Draw {
+        return results::draw();
+    }
     let python = python::with(&python::BENCH)?;
     if !args.no_build {
         peers::build(&["hexapla-bench", "hexapla-cli"], false)?;
@@ -127,14 +137,14 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
         println!("{name}");
         let mut bench = Bench {
             args,
+            section: name,
             python: python.clone(),
             machine: Machine::here(args.threads)?,
             versions: BTreeMap::new(),
             rows: Vec::new(),
-            plots: Vec::new(),
         };
         what.measure(&mut bench)?;
-        bench.finish(name)?;
+        bench.finish()?;
     }
     Ok(())
 }
@@ -148,8 +158,18 @@ impl Bench<'_> {
             .is_none_or(|only| name.contains(only))
     }
 
-    /// Adds a row, or why there is none, and shows it.
-    fn add(&mut self, work: &str, peer: &str, row: Result<Row>) {
+    /// Whether a row of this name against this peer was asked for.
+    fn wants_race(&self, name: &str, peer: &str) -> bool {
+        self.wants(&format!("{name}, {peer}"))
+    }
+
+    /// Whether all rows were asked for.
+    fn whole(&self) -> bool {
+        self.args.only.is_none()
+    }
+
+    /// Adds a row, or why there is none, shows it, and keeps it.
+    fn add(&mut self, work: &str, peer: &str, row: Result<Row>) -> Result<()> {
         let row = row.unwrap_or_else(|reason| {
             Row::Refused(Refused {
                 work: work.into(),
@@ -157,10 +177,50 @@ impl Bench<'_> {
                 reason,
             })
         });
-        let table = report::table(std::slice::from_ref(&row));
-        print!("{}", table.lines().nth(2).unwrap_or_default());
-        println!();
-        self.rows.push(row);
+        let table = report::table([(&row, String::new())]);
+        println!("{}", table.lines().nth(2).unwrap_or_default());
+        self.rows.push(row.clone());
+        if !self.args.dry {
+            let run = self.section(vec![row], Vec::new());
+            results::change(self.section, |s| s.take(run, self.whole()))?;
+        }
+        Ok(())
+    }
+
+    /// What is kept of this run.
+    fn section(&self, rows: Vec<Row>, plots: Vec<Plot>) -> Section {
+        let date = today();
+        let entry = |row| Entry {
+            row,
+            date: date.clone(),
+            commit: self.machine.commit.clone(),
+        };
+        Section {
+            rows: rows.into_iter().map(entry).collect(),
+            command: command(self.section, self.args),
+            machine: self.machine.clone(),
+            versions: self.versions.clone(),
+            date,
+            plots,
+        }
+    }
+
+    /// All rows of the section: this run's, and those that were kept before.
+    fn known(&self) -> Result<Vec<Row>> {
+        if self.args.dry {
+            return Ok(self.rows.clone());
+        }
+        let kept = results::change(self.section, |_| ())?;
+        Ok(kept.rows.into_iter().map(|e| e.row).collect())
+    }
+
+    /// Adds figures to the document.
+    fn plot(&self, plots: Vec<Plot>) -> Result<()> {
+        if !self.args.dry {
+            let run = self.section(Vec::new(), plots);
+            results::change(self.section, |s| s.take(run, self.whole()))?;
+        }
+        Ok(())
     }
 
     /// Remembers what versions are measured.
@@ -177,22 +237,17 @@ impl Bench<'_> {
         )
     }
 
-    fn finish(self, name: &str) -> Result<()> {
-        println!("\n{}\n{}", self.machine, report::table(&self.rows));
-        if self.args.dry || self.args.only.is_some() {
+    fn finish(self) -> Result<()> {
+        let rows = self.rows.iter().map(|row| (row, String::new()));
+        println!("\n{}\n{}", self.machine, report::table(rows));
+        if self.args.dry || !self.whole() {
             return Ok(());
         }
-        report::save(
-            name,
-            Section {
-                date: today(),
-                command: command(name, self.args),
-                machine: self.machine,
-                versions: self.versions,
-                rows: self.rows,
-                plots: self.plots,
-            },
-        )
+        let left_out = match self.args.peers {
+            Peers::Python => &["burn", "candle"][..],
+            Peers::All => &[],
+        };
+        results::change(self.section, |s| s.settle(&self.rows, left_out)).map(|_| ())
     }
 }
 

@@ -242,7 +242,7 @@ pub(crate) fn build(packages: &[&str], examples: bool) -> Result<()> {
     succeed(&mut command)
 }
 
-/// Builds a peer that is a Rust program of its own under `bench/`, and gives its binary.
+/// Builds a peer that is a Rust program of its own under `bench/`, for this very processor, and gives its binary.
 pub(crate) fn build_peer(name: &str) -> Result<PathBuf> {
     let folder = root().join("bench").join(name);
     println!("building bench/{name}, which takes minutes the first time");
@@ -250,6 +250,7 @@ pub(crate) fn build_peer(name: &str) -> Result<PathBuf> {
     succeed(
         Command::new(env!("CARGO"))
             .current_dir(&folder)
+            .env("RUSTFLAGS", "-C target-cpu=native")
             .args(["build", "--release", "--quiet", "--locked"])
             .arg("--target-dir")
             .arg(&target),

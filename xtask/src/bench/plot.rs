@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use plotters::coord::combinators::IntoLogRange;
+use plotters::coord::combinators::{BindKeyPoints, IntoLogRange};
 use plotters::prelude::*;
 
 use crate::Result;
@@ -38,6 +38,25 @@ impl Lines {
             let high = points().map(of).fold(f64::MIN_POSITIVE, f64::max);
             (low.min(high) / 1.2)..(high * 1.2)
         };
+        let (x, y) = (range(|p| p.0), range(|p| p.1));
+        // Each amount that was measured, and 1, 2, 5, 10, … of the rate.
+        let mut amounts: Vec<f64> = points().map(|p| p.0).collect();
+        amounts.sort_by(f64::total_cmp);
+        amounts.dedup();
+        let rates: Vec<f64> = (-3..9)
+            .flat_map(|power| [1.0, 2.0, 5.0].map(|n| n * 10f64.powi(power)))
+            .filter(|rate| y.contains(rate))
+            .collect();
+        let falls = self
+            .lines
+            .first()
+            .and_then(|(_, l)| Some(l.first()?.1 > l.last()?.1));
+        // Where no line is.
+        let corner = if falls.unwrap_or(false) {
+            SeriesLabelPosition::UpperRight
+        } else {
+            SeriesLabelPosition::LowerRight
+        };
         let mut svg = String::new();
         let area = SVGBackend::with_string(&mut svg, (720, 400)).into_drawing_area();
         area.fill(&WHITE)?;
@@ -46,11 +65,16 @@ impl Lines {
             .margin(12)
             .x_label_area_size(44)
             .y_label_area_size(72)
-            .build_cartesian_2d(range(|p| p.0).log_scale(), range(|p| p.1).log_scale())?;
+            .build_cartesian_2d(
+                x.log_scale().with_key_points(amounts),
+                y.log_scale().with_key_points(rates),
+            )?;
         chart
             .configure_mesh()
             .x_desc(&self.x)
             .y_desc(&self.y)
+            .x_label_formatter(&|x| number(*x))
+            .y_label_formatter(&|y| number(*y))
             .light_line_style(TRANSPARENT)
             .label_style(("sans-serif", 13))
             .draw()?;
@@ -63,6 +87,7 @@ impl Lines {
         }
         chart
             .configure_series_labels()
+            .position(corner)
             .border_style(BLACK.mix(0.3))
             .background_style(WHITE.mix(0.8))
             .label_font(("sans-serif", 13))
@@ -74,9 +99,33 @@ impl Lines {
     }
 }
 
+/// With commas between thousands.
+fn number(value: f64) -> String {
+    if value < 10.0 {
+        return format!("{value}");
+    }
+    let digits = format!("{value:.0}");
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn thousands_are_told_apart() {
+        assert_eq!(number(0.5), "0.5");
+        assert_eq!(number(512.0), "512");
+        assert_eq!(number(64_000.0), "64,000");
+        assert_eq!(number(1_234_567.0), "1,234,567");
+    }
 
     #[test]
     fn every_line_is_drawn_and_named() {

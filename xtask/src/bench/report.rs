@@ -1,48 +1,12 @@
-//! What was measured, as data: `bench/results.json` holds it, `docs/benchmarks.md` and the table on the screen are drawn
-//! from it. A section replaces its predecessor and leaves the others alone.
-
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::path::Path;
+//! Rows of what was measured, and the table that is drawn from them.
 
 use serde::{Deserialize, Serialize};
 
 use super::check::Agreed;
-use super::machine::Machine;
 use super::pairs::{Pairs, Spread};
-use crate::{Result, root};
-
-/// All sections that were ever measured.
-#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Results {
-    pub(crate) sections: BTreeMap<String, Section>,
-}
-
-/// What one command measured.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Section {
-    /// Day it ended.
-    pub(crate) date: String,
-    pub(crate) command: String,
-    pub(crate) machine: Machine,
-    /// Program and version.
-    pub(crate) versions: BTreeMap<String, String>,
-    pub(crate) rows: Vec<Row>,
-    /// SVG files beside the document.
-    #[serde(default)]
-    pub(crate) plots: Vec<Plot>,
-}
-
-/// A figure of the document.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Plot {
-    pub(crate) title: String,
-    /// Relative to docs/.
-    pub(crate) file: String,
-}
 
 /// A line of the table.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub(crate) enum Row {
     /// Ours beside a peer's; both computed the same thing.
@@ -54,7 +18,7 @@ pub(crate) enum Row {
 }
 
 /// Ours beside a peer's. Made only with [`Compared::new`], which wants to see that both agree.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Compared {
     work: String,
     unit: String,
@@ -92,7 +56,7 @@ pub(crate) enum Bar {
 }
 
 /// A figure with nothing beside it.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Figure {
     pub(crate) work: String,
     pub(crate) program: String,
@@ -103,7 +67,7 @@ pub(crate) struct Figure {
 }
 
 /// What there is no ratio for.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Refused {
     pub(crate) work: String,
     pub(crate) peer: String,
@@ -172,7 +136,7 @@ impl Compared {
 }
 
 impl Bar {
-    fn says(self, value: f64) -> String {
+    pub(crate) fn says(self, value: f64) -> String {
         let (sign, bar, met) = match self {
             Bar::AtLeast(bar) => ('≥', bar, value >= bar),
             Bar::AtMost(bar) => ('≤', bar, value <= bar),
@@ -182,6 +146,23 @@ impl Bar {
 }
 
 impl Row {
+    /// What no two rows of a section have in common: the work, and the peer or the only program.
+    pub(crate) fn key(&self) -> (&str, &str) {
+        match self {
+            Row::Compared(c) => (&c.work, &c.peer.program),
+            Row::Figure(f) => (&f.work, &f.program),
+            Row::Refused(r) => (&r.work, &r.peer),
+        }
+    }
+
+    /// The figures of both sides, where there are two.
+    pub(crate) fn medians(&self) -> Option<(f64, f64)> {
+        match self {
+            Row::Compared(c) => Some((c.ours.value.median, c.peer.value.median)),
+            _ => None,
+        }
+    }
+
     /// Work, ours, peer, ratio, share, bar, check.
     fn cells(&self) -> [String; 7] {
         match self {
@@ -239,7 +220,7 @@ fn share(share: Option<&Share>) -> String {
 }
 
 /// Three figures or more.
-fn amount(value: f64) -> String {
+pub(crate) fn amount(value: f64) -> String {
     match value.abs() {
         v if v >= 100.0 => format!("{value:.0}"),
         v if v >= 10.0 => format!("{value:.1}"),
@@ -257,130 +238,38 @@ const HEADS: [&str; 7] = [
     "both computed the same",
 ];
 
-/// The rows as a Markdown table.
-pub(crate) fn table(rows: &[Row]) -> String {
+/// The rows as a Markdown table; a note joins the last column.
+pub(crate) fn table<'a>(rows: impl IntoIterator<Item = (&'a Row, String)>) -> String {
+    let cells = rows.into_iter().map(|(row, note)| {
+        let mut cells = row.cells();
+        if !note.is_empty() {
+            let last = &mut cells[6];
+            *last = [last.as_str(), &note].join(" ").trim().to_string();
+        }
+        cells.to_vec()
+    });
+    markdown(&HEADS, cells)
+}
+
+/// A Markdown table.
+pub(crate) fn markdown(heads: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let line = |cells: &[String]| format!("| {} |\n", cells.join(" | ").replace('\n', " "));
-    let mut text = line(&HEADS.map(String::from));
-    text += &line(&HEADS.map(|_| "---".to_string()));
-    for row in rows {
-        text += &line(&row.cells().map(|cell| cell.replace('|', "\\|")));
+    let own = |words: &[&str]| words.iter().map(|w| w.to_string()).collect::<Vec<_>>();
+    let mut text = line(&own(heads));
+    text += &line(&vec!["---".to_string(); heads.len()]);
+    for cells in rows {
+        let cells: Vec<String> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();
+        text += &line(&cells);
     }
     text
-}
-
-/// The document.
-pub(crate) fn render(results: &Results) -> String {
-    let mut text = String::from(INTRODUCTION);
-    for (name, about) in ABOUT {
-        let Some(section) = results.sections.get(name) else {
-            continue;
-        };
-        let versions: Vec<String> = section
-            .versions
-            .iter()
-            .map(|(program, version)| format!("{program} {version}"))
-            .collect();
-        // Writing to a string does not fail.
-        let _ = write!(
-            text,
-            "\n## {name}\n\n{about}\n\n`{}`, {}; {}. {}\n\n{}",
-            section.command,
-            section.date,
-            versions.join(", "),
-            section.machine,
-            table(&section.rows)
-        );
-        for plot in &section.plots {
-            let _ = write!(text, "\n![{}]({})\n", plot.title, plot.file);
-        }
-    }
-    text
-}
-
-const INTRODUCTION: &str = "\
-# Benchmarks
-
-Drawn by `cargo xtask bench` from `bench/results.json`; do not edit.
-
-Ours and a peer are two programs that live side by side and compute in turn, A B A B, never at the same time. A ratio is the
-median over the pairs of ours divided by the peer's, with the smallest and the largest pair. Before a ratio is printed both
-sides must have computed the same thing; how that was seen stands in the last column, and where they differ there is no ratio.
-A peer runs at its best setting, found by a short run of each, and named. `of the limit` is our share of what this machine
-can do at most, measured in the same session (`crates/kernels/examples/peak.rs`).
-";
-
-/// The sections in the order of the document, and what they are.
-const ABOUT: [(&str, &str); 5] = [
-    (
-        "gemm",
-        "Matrix products of the shapes that training and decoding use, on one thread, and the limits themselves. The share \
-         is taken of the limit on as many threads.",
-    ),
-    (
-        "train",
-        "A whole training step: forward, backward, Adam; label smoothing 0.1, dropout 0.1 on embeddings, sublayers, \
-         attention and inside the feed-forward block; one embedding table. TINY is 4+4 layers of width 128 (feed-forward \
-         256, 4 heads, 10,000 words, 128 pairs of 16 tokens), SMALL 3+3 of 256 (1,024, 4, 8,000, the same batch), BASE 6+6 \
-         of 512 (2,048, 8, 32,000, 64 pairs of 24). Check: from the same initial weights on the same batch without dropout, \
-         three steps' losses agree (f32 to 1e-3, bf16 to 2e-2). `epoch` is one of Multi30k with sentences of unequal \
-         length, in the same batches for both sides; the peer's are padded. Memory is the greatest resident size of the \
-         process (VmHWM). All rates are in target tokens, end tokens included.",
-    ),
-    (
-        "translate",
-        "Decoding with a seeded model of the paper's base size (32,000 words), 24 source and 24 forced target tokens. How \
-         the model is made so that equal engines must give equal words: `xtask/bench/make_model.py`. Check of f32: at least \
-         99 % of the sentences have equal ids. Engines of 8 bits round differently and are not asked to be equal: ours must \
-         keep to our own f32 output, which is the one that was compared in f32, for as long as the peer does, less 5 \
-         points; both make the same number of tokens. Layouts are workers × threads.",
-    ),
-    (
-        "startup",
-        "From the start of the process to the first translated word, seconds of wall clock: the model of `translate`, one \
-         line of text, file cache warm. Check: the same word. CTranslate2's C++ client does not come with its Python package and \
-         is not measured.",
-    ),
-    (
-        "scaling",
-        "How rates change as work grows: longer sentences, larger batches, larger vocabularies.",
-    ),
-];
-
-impl Results {
-    /// Those in `path`, or none if there is no such file.
-    pub(crate) fn read(path: &Path) -> Result<Self> {
-        match std::fs::read_to_string(path) {
-            Ok(text) => serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display())),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Results::default()),
-            Err(e) => Err(format!("{}: {e}", path.display())),
-        }
-    }
-
-    /// Puts `section` in the place of its predecessor.
-    pub(crate) fn put(&mut self, name: &str, section: Section) {
-        self.sections.insert(name.into(), section);
-    }
-}
-
-/// Adds a section to the results and draws the document anew.
-pub(crate) fn save(name: &str, section: Section) -> Result<()> {
-    let path = root().join("bench/results.json");
-    let mut results = Results::read(&path)?;
-    results.put(name, section);
-    let json = serde_json::to_string_pretty(&results).map_err(|e| e.to_string())?;
-    let write = |path: &Path, text: &str| {
-        std::fs::write(path, text).map_err(|e| format!("cannot write {}: {e}", path.display()))
-    };
-    write(&path, &(json + "\n"))?;
-    write(&root().join("docs/benchmarks.md"), &render(&results))
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::bench::check;
 
-    fn compared() -> Compared {
+    pub(crate) fn compared() -> Compared {
         let work = Work {
             name: "step".into(),
             unit: "tokens/s".into(),
@@ -393,17 +282,6 @@ mod tests {
             Measured::by("PyTorch", "eager"),
         ];
         Compared::new(work, sides, &pairs, &agreed).of_limit("f32", Some(1000.0), 2.0)
-    }
-
-    fn section(rows: Vec<Row>) -> Section {
-        Section {
-            date: "2000-01-02".into(),
-            command: "cargo xtask bench train".into(),
-            machine: Machine::default(),
-            versions: [("PyTorch".to_string(), "1.0".to_string())].into(),
-            rows,
-            plots: Vec::new(),
-        }
     }
 
     #[test]
@@ -424,30 +302,11 @@ mod tests {
             peer: "PyTorch".into(),
             reason: "the losses part | here".into(),
         });
-        let text = table(&[row]);
+        let text = table([(&row, "(commit 0123456)".into())]);
         let last = text.lines().last().unwrap();
         assert_eq!(
             last,
-            "| step |  | PyTorch | none |  |  | the losses part \\| here |"
+            "| step |  | PyTorch | none |  |  | the losses part \\| here (commit 0123456) |"
         );
-    }
-
-    #[test]
-    fn a_section_replaces_only_its_own() {
-        let mut results = Results::default();
-        results.put("train", section(vec![]));
-        results.put("translate", section(vec![]));
-        results.put("train", section(vec![Row::Compared(compared())]));
-        assert_eq!(results.sections["train"].rows.len(), 1);
-        assert_eq!(results.sections["translate"].rows.len(), 0);
-        let text = serde_json::to_string(&results).unwrap();
-        let read: Results = serde_json::from_str(&text).unwrap();
-        assert_eq!(read, results);
-        let document = render(&results);
-        let train = document.find("## train").unwrap();
-        assert!(train < document.find("## translate").unwrap());
-        assert!(document.contains("| 2.50 (2.00–3.00, 3) |"));
-        assert!(document.contains("PyTorch 1.0"));
-        assert!(!document.contains("## gemm"));
     }
 }

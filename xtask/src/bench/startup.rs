@@ -19,7 +19,7 @@ pub(super) fn measure(bench: &mut Bench) -> Result<()> {
         let name = format!("base {compute_type}");
         if bench.wants(&name) {
             let row = race(bench, &model, compute_type, &name);
-            bench.add(&name, PEER, row);
+            bench.add(&name, PEER, row)?;
         }
     }
     Ok(())

@@ -51,8 +51,11 @@ pub(super) struct Sentences {
     labels: Vec<Vec<u32>>,
 }
 
-/// Seconds of a run, so that the clock and the start of the threads do not count.
+/// Seconds of a run of the faster side, so that the clock and the start of the threads do not count.
 const RUN_SECONDS: f64 = 1.5;
+/// A much slower side shortens runs to this many of its seconds, but not below [`SHORT_RUN_SECONDS`] of the faster one.
+const SLOW_RUN_SECONDS: f64 = 6.0;
+const SHORT_RUN_SECONDS: f64 = 0.5;
 const CHECKED_STEPS: usize = 3;
 
 impl Shape {
@@ -177,16 +180,14 @@ impl Jobs {
         check::losses(&losses(ours)?, &losses(peer)?, tolerance)
     }
 
-    /// Both sides, warm, and the command of a run of at least [`RUN_SECONDS`] of the faster one.
+    /// Both sides, warm, and the command of a run.
     pub(super) fn start(&self, ours: &Way, peer: &Way) -> Result<(Side, Side, String)> {
         let (mut ours, mut peer) = (ours.start(&self.timed)?, peer.start(&self.timed)?);
-        let mut shortest = f64::MAX;
-        for side in [&mut ours, &mut peer] {
+        let step = |side: &mut Side| -> Result<f64> {
             side.ask("run 2")?;
-            let step = peers::number(&side.ask("run 2")?, "seconds")? / 2.0;
-            shortest = shortest.min(step);
-        }
-        let steps = (RUN_SECONDS / shortest).ceil().max(1.0);
+            Ok(peers::number(&side.ask("run 2")?, "seconds")? / 2.0)
+        };
+        let steps = steps(step(&mut ours)?, step(&mut peer)?);
         Ok((ours, peer, format!("run {steps}")))
     }
 
@@ -196,26 +197,39 @@ impl Jobs {
     }
 }
 
+/// Steps of a run, by the seconds of each side's step.
+fn steps(ours: f64, peer: f64) -> usize {
+    let (fast, slow) = (ours.min(peer), ours.max(peer));
+    let long = (RUN_SECONDS / fast).min(SLOW_RUN_SECONDS / slow);
+    long.max(SHORT_RUN_SECONDS / fast).ceil().max(1.0) as usize
+}
+
 pub(super) fn ours() -> Way {
     Way::new(Program::ours("train"), &[])
 }
 
 /// The ways to train with PyTorch.
-pub(super) fn torch(python: &Path, compile: bool) -> Vec<Way> {
+fn torch(python: &Path, compile: bool) -> Vec<Way> {
     let torch = Program::script("PyTorch", python, "train_torch.py");
     let mut ways = vec![
         Way::new(torch.clone().called("eager"), &[]),
         Way::new(torch.clone().called("eager").keeping_memory(), &[]),
-        Way::new(
-            torch.clone().called("eager, fused Adam").keeping_memory(),
-            &["fused"],
-        ),
+        torch_eager(python),
     ];
     if compile {
         let compiled = torch.called("compiled, fused Adam").keeping_memory();
         ways.push(Way::new(compiled, &["compile", "fused"]));
     }
     ways
+}
+
+/// PyTorch's best way without compiling in all that was measured.
+pub(super) fn torch_eager(python: &Path) -> Way {
+    let torch = Program::script("PyTorch", python, "train_torch.py");
+    Way::new(
+        torch.called("eager, fused Adam").keeping_memory(),
+        &["fused"],
+    )
 }
 
 /// A framework in Rust, built on the spot.
@@ -253,7 +267,8 @@ const fn race(
     }
 }
 
-const RACES: [Race; 12] = [
+/// No base of burn and candle: a step takes them most of a minute.
+const RACES: [Race; 10] = [
     race("PyTorch", "tiny", "float32", 2.2, Some(0.5)),
     race("PyTorch", "small", "float32", 1.7, None),
     race("PyTorch", "base", "float32", 1.7, Some(0.4)),
@@ -262,26 +277,24 @@ const RACES: [Race; 12] = [
     race("PyTorch", "base", "bf16", 1.5, None),
     race("burn", "tiny", "float32", 3.5, None),
     race("burn", "small", "float32", 3.5, None),
-    race("burn", "base", "float32", 3.5, None),
     race("candle", "tiny", "float32", 3.5, None),
     race("candle", "small", "float32", 3.5, None),
-    race("candle", "base", "float32", 3.5, None),
 ];
 
 pub(super) fn measure(bench: &mut Bench) -> Result<()> {
     for race in RACES {
         let name = format!("{} {}", race.shape, race.precision);
         let asked = race.peer == "PyTorch" || bench.args.peers == Peers::All;
-        if !asked || !(bench.wants(&name) || bench.wants(race.peer)) {
+        if !asked || !bench.wants_race(&name, race.peer) {
             continue;
         }
         if let Err(reason) = run(bench, &race, &name) {
-            bench.add(&name, race.peer, Err(reason));
+            bench.add(&name, race.peer, Err(reason))?;
         }
     }
-    if bench.wants("epoch") {
+    if bench.wants_race(EPOCH, "PyTorch") {
         let row = epoch(bench);
-        bench.add("epoch of Multi30k, tiny float32", "PyTorch", row);
+        bench.add(EPOCH, "PyTorch", row)?;
     }
     Ok(())
 }
@@ -322,9 +335,9 @@ fn run(bench: &mut Bench, race: &Race, name: &str) -> Result<()> {
         &agreed,
     )
     .of_limit(kind, limit, shape.operations() / 1e9);
-    bench.add(name, race.peer, Ok(Row::Compared(rates)));
+    bench.add(name, race.peer, Ok(Row::Compared(rates)))?;
     let row = memory(&mut a, &mut b, name, sides, race.memory, &agreed);
-    bench.add(name, race.peer, row);
+    bench.add(name, race.peer, row)?;
     Ok(())
 }
 
@@ -345,6 +358,10 @@ fn memory(
     };
     Ok(Row::Compared(Compared::new(work, sides, &pairs, agreed)))
 }
+
+const EPOCH: &str = "epoch of Multi30k, tiny float32";
+/// Parts of an epoch; a run takes one, and the next run goes on with the next, so that all pairs see more than one epoch.
+const EPOCH_PARTS: usize = 3;
 
 /// Beside the repository: the data may not be given away.
 const MULTI30K: &str = "../shared/data/multi30k/bpe-wu2021";
@@ -370,11 +387,15 @@ fn epoch(bench: &mut Bench) -> Result<Row> {
     let warm = format!("run {}", steps.div_ceil(10));
     a.ask(&warm)?;
     b.ask(&warm)?;
-    let pairs = bench.in_turn(&mut a, &mut b, &format!("run {steps}"))?;
+    let pairs = bench.in_turn(
+        &mut a,
+        &mut b,
+        &format!("run {}", steps.div_ceil(EPOCH_PARTS)),
+    )?;
     bench.met("hexapla", &a);
     bench.met("PyTorch", &b);
     let work = Work {
-        name: "epoch of Multi30k, tiny float32".into(),
+        name: EPOCH.into(),
         unit: "tokens/s".into(),
         bar: Some(Bar::AtLeast(2.5)),
     };
@@ -484,6 +505,14 @@ mod tests {
                 .unwrap();
             assert!(b.source.len() * longest <= 100);
         }
+    }
+
+    #[test]
+    fn runs_are_long_enough_for_the_clock_and_no_longer_than_they_must() {
+        assert_eq!(steps(0.1, 0.2), 15);
+        // A peer at 15 times the seconds.
+        assert_eq!(steps(0.1, 1.5), 5);
+        assert_eq!(steps(4.0, 9.0), 1);
     }
 
     #[test]

@@ -92,11 +92,14 @@ impl Race {
     }
 
     /// Enough sentences for two workers to have several batches each, and for a run of about a second or more.
+    /// Transformers has no workers, and takes several times as long.
     fn sentences(&self) -> usize {
-        match (self.batch, self.beam) {
-            (1, 1) => 24,
-            (1, _) => 12,
-            (_, 1) => 192,
+        match (self.peer, self.batch, self.beam) {
+            (Peer::Transformers, 1, _) => 12,
+            (_, 1, 1) => 24,
+            (_, 1, _) => 12,
+            (Peer::Transformers, ..) => 64,
+            (_, _, 1) => 192,
             _ => 128,
         }
     }
@@ -192,11 +195,11 @@ pub(super) fn measure(bench: &mut Bench) -> Result<()> {
     let model = model(&bench.python)?;
     for race in RACES {
         let (name, peer) = (race.name(), race.peer.name());
-        if !(bench.wants(&name) || bench.wants(peer)) {
+        if !bench.wants_race(&name, peer) {
             continue;
         }
         if let Err(reason) = run(bench, &model, &race) {
-            bench.add(&name, peer, Err(reason));
+            bench.add(&name, peer, Err(reason))?;
         }
     }
     Ok(())
@@ -264,11 +267,11 @@ fn run(bench: &mut Bench, model: &Path, race: &Race) -> Result<()> {
     } else {
         row
     };
-    bench.add(&name, peer, Ok(Row::Compared(row)));
+    bench.add(&name, peer, Ok(Row::Compared(row)))?;
     if (race.batch, race.beam) == (32, 1) {
         let bar = (race.compute_type == "int8").then_some(0.6);
         let row = memory(&mut a, &mut b, &name, sides, bar, &agreed);
-        bench.add(&name, peer, row);
+        bench.add(&name, peer, row)?;
     }
     Ok(())
 }
