@@ -140,11 +140,11 @@ fn one_shape(case: Case) -> (usize, usize) {
 }
 
 /// With many shapes, the first pass over them does, but for a few buffers that were lent to smaller matrices when a matrix
-/// of their own size was asked for; these are made up for in the second.
+/// of their own size was asked for; these are made up for in the next two.
 fn many_shapes(case: Case, rounds: usize) -> (usize, usize) {
     let (mut learner, t) = case.learner();
     let batches = case.batches();
-    train(&mut learner, &t, &batches, 2);
+    train(&mut learner, &t, &batches, 3);
     count(|| train(&mut learner, &t, &batches, rounds))
 }
 

@@ -2,11 +2,14 @@
 
 mod table;
 
+use std::ops::Range;
+
 use hexapla::error::Result;
 use hexapla::generate::{
     EarlyStopping, Hypothesis, Sampling, SearchInput, SearchOptions, StepDecoder, search,
 };
 use hexapla::random::SplitMix;
+use hexapla_kernels::Buffer;
 use proptest::prelude::*;
 use table::{Histories, Logits, attention, hash, input};
 
@@ -426,16 +429,20 @@ impl StepDecoder for Broken {
         5
     }
 
-    fn step(&mut self, tokens: &[u32], logits: &mut hexapla_kernels::Buffer) -> Result<()> {
+    fn step(&mut self, tokens: &[u32]) -> Result<()> {
         self.steps += 1;
         self.rows = tokens.len();
+        Ok(())
+    }
+
+    fn logits(&mut self, rows: Range<usize>, logits: &mut Buffer) -> Result<()> {
         let extra = if self.steps == 3 { self.extra } else { 0 };
-        logits.resize(5 * tokens.len() + extra);
+        logits.resize(5 * rows.len() + extra);
         for (i, logit) in logits.iter_mut().enumerate() {
             *logit = (i % 7) as f32;
         }
         if self.steps == 3 {
-            logits[5 * tokens.len() - 1] = self.wrong;
+            logits[5 * rows.len() - 1] = self.wrong;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use crate::Isa;
 use crate::bf16::round;
 use crate::isa::{Level, multiversion};
-use crate::math::exp;
+use crate::math::exp_small;
 use crate::rows::LANES;
 use crate::sixteen::Sixteen;
 #[cfg(target_arch = "x86_64")]
@@ -371,7 +371,7 @@ multiversion! {
         let mut sums = [0.0; LANES];
         for scores in scores.iter_mut() {
             for l in 0..LANES {
-                scores[l] = exp((scores[l] - most[l]) * scale);
+                scores[l] = exp_small((scores[l] - most[l]) * scale);
                 sums[l] += scores[l];
             }
         }

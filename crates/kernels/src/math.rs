@@ -1,18 +1,39 @@
 //! Elementary functions without branches, so that the compiler can vectorize loops over them.
 
+/// Adding and subtracting 1.5·2²³ rounds to the nearest integer.
+const ROUND: f32 = 12_582_912.0;
+/// What is below has an e^x that is no normal number; it counts as 0.
+const SMALLEST: f32 = -87.336_54;
+
 /// e^x to about 1 unit in the last place; 0 below −87.3, infinity above 88.7, NaN stays NaN.
 ///
 /// x = n·ln 2 + r with |r| ≤ ln 2 / 2; e^r by its Taylor polynomial of degree 7; 2^n by the exponent's bits.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
+    let clamped = x.clamp(-87.4, 88.8);
+    let (n, r) = whole_and_remainder(clamped);
+    let p = exp_of_remainder(r);
+    // In two factors, so that n = 128 and n = −126 neither overflow nor lose bits too early.
+    let half = (n * 0.5).mul_add(1.0, ROUND) - ROUND;
+    let value = p * power_of_two(half) * power_of_two(n - half);
+    let value = if x < SMALLEST { 0.0 } else { value };
+    let value = if x > 88.722_84 { f32::INFINITY } else { value };
+    if x.is_nan() { x } else { value }
+}
+
+/// `x = n · ln 2 + r` with a whole n.
+#[inline(always)]
+fn whole_and_remainder(x: f32) -> (f32, f32) {
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
-    // Adding and subtracting 1.5·2²³ rounds to the nearest integer.
-    const ROUND: f32 = 12_582_912.0;
-    let clamped = x.clamp(-87.4, 88.8);
-    let n = clamped.mul_add(std::f32::consts::LOG2_E, ROUND) - ROUND;
-    let r = n.mul_add(-LN2_HIGH, clamped);
-    let r = n.mul_add(-LN2_LOW, r);
+    let n = x.mul_add(std::f32::consts::LOG2_E, ROUND) - ROUND;
+    let r = n.mul_add(-LN2_HIGH, x);
+    (n, n.mul_add(-LN2_LOW, r))
+}
+
+/// e^r for |r| ≤ ln 2 / 2.
+#[inline(always)]
+fn exp_of_remainder(r: f32) -> f32 {
     let mut p = 1.0 / 5040.0;
     for c in [
         1.0 / 720.0,
@@ -25,12 +46,17 @@ pub(crate) fn exp(x: f32) -> f32 {
     ] {
         p = r.mul_add(p, c);
     }
-    // In two factors, so that n = 128 and n = −126 neither overflow nor lose bits too early.
-    let half = (n * 0.5).mul_add(1.0, ROUND) - ROUND;
-    let value = p * power_of_two(half) * power_of_two(n - half);
-    let value = if x < -87.336_54 { 0.0 } else { value };
-    let value = if x > 88.722_84 { f32::INFINITY } else { value };
-    if x.is_nan() { x } else { value }
+    p
+}
+
+/// [`exp`] of a number that is at most 1, bit for bit, in two thirds of the steps.
+#[inline(always)]
+pub(crate) fn exp_small(x: f32) -> f32 {
+    // A NaN goes through.
+    let clamped = if x < -87.4 { -87.4 } else { x };
+    let (n, r) = whole_and_remainder(clamped);
+    let value = exp_of_remainder(r) * power_of_two(n);
+    if x < SMALLEST { 0.0 } else { value }
 }
 
 /// 2^n for whole n in −126..=127.
@@ -101,6 +127,16 @@ mod tests {
         assert_eq!(exp(f32::NEG_INFINITY), 0.0);
         assert_eq!(exp(1000.0), f32::INFINITY);
         assert!(exp(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn exp_small_is_exp() {
+        for i in -900_000..=10_000 {
+            let x = i as f32 * 1e-4;
+            assert_eq!(exp(x).to_bits(), exp_small(x).to_bits(), "{x}");
+        }
+        assert_eq!(exp_small(f32::NEG_INFINITY), 0.0);
+        assert!(exp_small(f32::NAN).is_nan());
     }
 
     #[test]

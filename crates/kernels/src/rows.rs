@@ -2,7 +2,7 @@
 
 use crate::dropout::Dropout;
 use crate::isa::multiversion;
-use crate::math::{erf, exp, sigmoid};
+use crate::math::{erf, exp, exp_small, sigmoid};
 
 /// Lanes of every sum. Adding in 16 lanes and then in a fixed tree gives one result on every instruction set.
 pub(crate) const LANES: usize = 16;
@@ -118,9 +118,9 @@ multiversion! {
 }
 
 multiversion! {
-    /// Σ e^(x − max).
+    /// Σ e^(x − max), where no x is above `max`.
     pub fn exp_sum(x: &[f32], max: f32) -> f32 {
-        lane_sum(x, |_, v| exp(v - max))
+        lane_sum(x, |_, v| exp_small(v - max))
     }
 }
 
@@ -146,7 +146,7 @@ multiversion! {
 fn softmax_row(x: &mut [f32], scale: f32) {
     let max = lane_max(x) * scale;
     for v in x.iter_mut() {
-        *v = exp(v.mul_add(scale, -max));
+        *v = exp_small(v.mul_add(scale, -max));
     }
     let inverse = 1.0 / lane_sum(x, |_, v| v);
     for v in x.iter_mut() {
@@ -320,7 +320,7 @@ multiversion! {
 }
 
 multiversion! {
-    /// `d = d · dropout · activation'(x)`, in place.
+    /// `d = d · dropout · activation'(x)`, in place. For a ReLU `x` may be its result, dropped out or not.
     pub fn activate_backward(d: &mut [f32], x: &[f32], activation: Activation, dropout: Dropout) -> () {
         let x = &x[..d.len()];
         if !dropout.is_none() {
@@ -436,7 +436,7 @@ multiversion! {
         let at_label = logits[options.label];
         let sum_of_logits = lane_sum(logits, |_, v| v);
         for v in logits.iter_mut() {
-            *v = exp(*v - max);
+            *v = exp_small(*v - max);
         }
         let sum = lane_sum(logits, |_, v| v);
         let log_sum = max + sum.ln();

@@ -176,6 +176,9 @@ fn render(results: &Results) -> String {
         for plot in &section.plots {
             let _ = write!(text, "\n![{}]({})\n", plot.title, plot.file);
         }
+        if let Some((_, missed)) = MISSED.iter().find(|(section, _)| *section == name) {
+            let _ = write!(text, "\n{missed}\n");
+        }
     }
     text
 }
@@ -241,6 +244,38 @@ const ABOUT: [(&str, &str); 5] = [
          (CTranslate2 at its best layout): longer sentences read more keys and values for every word; larger batches read the \
          weights once for more rows, until arithmetic, no longer memory, is the bound. In the plots both axes are logarithmic \
          and higher is faster; a flat line means that cost grows in proportion to work.",
+    ),
+];
+
+/// Of the sections with bars that were missed: where the time and the memory go, and what was tried. Profiles are those of
+/// `perf record -e cpu-clock` on the programs that were measured.
+const MISSED: [(&str, &str); 3] = [
+    (
+        "gemm",
+        "**Missed**: the shapes with a vocabulary-sized side, and the weight gradients of the narrow model. They read or write \
+         10,000 × 128 numbers for few operations each; half of the time beyond the inner loop is spent where packed numbers are \
+         read for the first time. Tried without gain: packing two panels of a transposed factor at once, asking for its lines \
+         ahead of time.",
+    ),
+    (
+        "train",
+        "**Missed**: the ratios to PyTorch. The share of the limit says what is left. In f32 a step of TINY, SMALL and BASE is \
+         31.8, 92.8 and 557 billion operations, so the machine's limit is 15,000, 5,140 and 642 tokens a second: a ratio of 1.7 \
+         to the PyTorch of this table would be 105 % of the limit for BASE, 2.2 would be 87 % for TINY. Where the time goes: in \
+         the products' inner loop 73 % (TINY) and 79 % (SMALL), in packing 9 % and 6 %, loss and its gradient 3 % and 1 %, the \
+         backward step of layer norm 2 % and 1 %, the rest in many small parts. Packing waits for numbers that another step \
+         wrote, and no way of asking for them earlier was of use. A step asks for no memory once its shapes have been seen.",
+    ),
+    (
+        "translate",
+        "**Missed**: in f32 a generated word costs 77 million operations for each hypothesis and 44 million for its share of the \
+         source, so that the machine's limit is 1,930 words a second with beam 1: 1.5 times CTranslate2 would be 84 % of it, \
+         3.5 times transformers more than all of it. 85 % of the time is the products' inner loop, 6 % attention. In int8 the \
+         inner loop has 68 %, attention 10 %, log-softmax 6 %, activation 3 %. Resident memory in int8, two batches of 32: 62 \
+         MiB are weights, used straight from the file; 40 are keys and values of 48 rows a sentence in six layers, in bf16; 8 \
+         are logits; the rest is what an encoder of 256 rows and a step need, in both threads. CTranslate2 needs about as much \
+         for the same batches. Tried and kept: keys and values in bf16 and in pages that are used again (226 to 151 MiB), \
+         attention with explicit vectors (15 % faster).",
     ),
 ];
 

@@ -163,7 +163,7 @@ fn translate_point(bench: &mut Bench, curve: &Curve, at: usize, job: &Job) -> Re
         let ways = Peer::CTranslate2.ways(&bench.python, 2, job.batch);
         let way = peers::best(&ways, &path, "run", "run")?;
         let (mut a, mut b) = (translate::ours_way().start(&path)?, way.start(&path)?);
-        let agreed = translate::agree(job, &mut a, &mut b)?;
+        let agreed = translate::agree(&mut a, &mut b)?;
         let pairs = in_turn(bench, &mut a, &mut b, "run")?;
         bench.met("hexapla", &a);
         bench.met(curve.peer, &b);

@@ -1,5 +1,7 @@
 //! What a search asks of a model.
 
+use std::ops::Range;
+
 use hexapla_kernels::Buffer;
 
 use crate::error::Result;
@@ -11,11 +13,17 @@ pub trait StepDecoder {
     /// Number of token ids that the model can produce.
     fn vocab_size(&self) -> usize;
 
-    /// Feeds one token to every live hypothesis, in order, and fills `logits` with `[hypotheses, vocab]` raw logits.
+    /// Feeds one token to every live hypothesis, in order.
+    ///
+    /// # Errors
+    /// Whatever keeps the model from it.
+    fn step(&mut self, tokens: &[u32]) -> Result<()>;
+
+    /// Fills `logits` with the raw logits of some hypotheses after the last step, `[hypotheses, vocab]`.
     ///
     /// # Errors
     /// Whatever keeps the model from computing them.
-    fn step(&mut self, tokens: &[u32], logits: &mut Buffer) -> Result<()>;
+    fn logits(&mut self, hypotheses: Range<usize>, logits: &mut Buffer) -> Result<()>;
 
     /// Keeps these of the live hypotheses, in this order; a repeated index makes copies, an absent one is forgotten.
     ///

@@ -1,7 +1,8 @@
 //! A model made ready to run: ids in, ids out, on all threads.
 
-use hexapla_kernels::{Buffer, RowLoss};
+use hexapla_kernels::{Buffer, Matrix, RowLoss};
 use rayon::prelude::*;
+use std::ops::Range;
 use std::sync::Mutex;
 
 use super::{Hypothesis, SearchInput, SearchOptions, StepDecoder, search};
@@ -156,6 +157,7 @@ impl Engine {
             let state = DecoderState::new(&self.model, &run, &source, memory, options.attention);
             let mut decoder = Decoder {
                 model: &self.model,
+                newest: run.tensor(0, self.model.config().d_model),
                 run,
                 state,
             };
@@ -374,6 +376,8 @@ struct Decoder<'a> {
     model: &'a Transformer,
     run: Run<'a>,
     state: DecoderState,
+    /// The decoder's output for the newest tokens, `[hypotheses, d_model]`.
+    newest: Tensor,
 }
 
 impl StepDecoder for Decoder<'_> {
@@ -381,12 +385,19 @@ impl StepDecoder for Decoder<'_> {
         self.model.config().target_vocab_size
     }
 
-    fn step(&mut self, tokens: &[u32], logits: &mut Buffer) -> Result<()> {
-        let x = self
+    fn step(&mut self, tokens: &[u32]) -> Result<()> {
+        self.newest = self
             .model
             .decode_step(&mut self.run, tokens, &mut self.state);
-        logits.resize(x.rows() * self.vocab_size());
-        self.model.logits_into(&mut self.run, &x, logits);
+        Ok(())
+    }
+
+    fn logits(&mut self, hypotheses: Range<usize>, logits: &mut Buffer) -> Result<()> {
+        let width = self.newest.columns();
+        let numbers = &self.newest.data()[hypotheses.start * width..hypotheses.end * width];
+        let x = Matrix::new(numbers, hypotheses.len(), width, width);
+        logits.resize(hypotheses.len() * self.vocab_size());
+        self.model.logits_into(&self.run, x, logits);
         Ok(())
     }
 

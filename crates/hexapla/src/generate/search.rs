@@ -14,6 +14,10 @@ use crate::error::{Error, Result};
 /// Logits of a step from which on its sentences are worth dividing among threads.
 const PARALLEL_FROM: usize = 1 << 17;
 
+/// Hypotheses whose logits are there at a time: enough for the product to be fast, few enough for their logits to be still in
+/// the cache when they are looked at.
+const AT_ONCE: usize = 32;
+
 /// One sentence's part of a step.
 pub(super) struct StepInput<'a> {
     /// `[open hypotheses, vocab]`, to be overwritten freely.
@@ -71,16 +75,19 @@ pub fn search(
     let (mut tokens, mut parents) = (vec![options.start_id; sentences.len()], Vec::new());
     let mut logits = Buffer::default();
     while !tokens.is_empty() {
-        decoder.step(&tokens, &mut logits)?;
-        let attention = step_attention(decoder, options, tokens.len())?;
-        advance(
-            &mut active,
-            &mut logits,
-            vocab_size,
-            tokens.len(),
-            attention,
-        )?;
+        decoder.step(&tokens)?;
         let rows = tokens.len();
+        let mut attention = step_attention(decoder, options, rows)?.into_iter();
+        let (mut rest, mut first) = (active.as_mut_slice(), 0);
+        while !rest.is_empty() {
+            let (sentences, rows) = next_sentences(rest);
+            let (next, others) = rest.split_at_mut(sentences);
+            rest = others;
+            decoder.logits(first..first + rows, &mut logits)?;
+            let attention = attention.by_ref().take(rows).collect();
+            advance(next, &mut logits, vocab_size, rows, attention)?;
+            first += rows;
+        }
         next_rows(&mut active, &mut tokens, &mut parents);
         active.retain(|active| {
             if active.rows == 0 {
@@ -129,6 +136,19 @@ fn step_attention(
         );
     }
     Ok(attention)
+}
+
+/// How many sentences come next, and their rows: about [`AT_ONCE`], and never no sentence.
+fn next_sentences(active: &[Active]) -> (usize, usize) {
+    let (mut sentences, mut rows) = (0, 0);
+    for active in active {
+        if sentences > 0 && rows + active.rows > AT_ONCE {
+            break;
+        }
+        sentences += 1;
+        rows += active.rows;
+    }
+    (sentences, rows)
 }
 
 /// Hands every sentence its rows. Sentences do not share anything, so threads cannot change a result.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hexapla_kernels::Isa;
+use hexapla_kernels::{Isa, Matrix};
 
 use crate::batch::{PairRows, Rows};
 use crate::config::{Positions, Precision, TransformerConfig};
@@ -222,7 +222,7 @@ impl Transformer {
     }
 
     /// As [`Transformer::logits`], to `out`, which holds `rows · vocab` numbers.
-    pub fn logits_into(&self, run: &mut Run, x: &Tensor, out: &mut [f32]) {
+    pub fn logits_into(&self, run: &Run, x: Matrix, out: &mut [f32]) {
         logits_into(run, self.output, x, out);
     }
 

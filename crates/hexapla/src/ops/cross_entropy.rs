@@ -63,15 +63,15 @@ pub fn logits(run: &mut Run, output: Output, x: &Tensor) -> Tensor {
     let mut logits = run
         .arena
         .tensor(x.rows(), run.parameters.shape(output.table)[0]);
-    logits_into(run, output, x, logits.data_mut());
+    logits_into(run, output, x.matrix(), logits.data_mut());
     logits
 }
 
 /// As [`logits`], to `out`.
-pub fn logits_into(run: &Run, output: Output, x: &Tensor, out: &mut [f32]) {
+pub fn logits_into(run: &Run, output: Output, x: Matrix, out: &mut [f32]) {
     let vocab = run.parameters.shape(output.table)[0];
     let out = MatrixMut::new(out, x.rows(), vocab, vocab);
-    logits_of(run, output, x.matrix(), out);
+    logits_of(run, output, x, out);
 }
 
 /// The loss of each row of `x` `[rows, d_model]` against `labels` (one for each row). While a tape records, the gradients

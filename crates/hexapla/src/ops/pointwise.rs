@@ -11,7 +11,9 @@ use crate::tensor::{Node, Tensor};
 /// What the backward step of [`activation`] needs.
 #[derive(Debug)]
 pub struct RecordedActivation {
-    x: Tensor,
+    x: Option<Node>,
+    /// `x`; of a ReLU `y`, which tells its slope as well and is kept by the next layer anyway.
+    kept: Tensor,
     kind: Activation,
     dropout: Dropout,
     y: Option<Node>,
@@ -24,7 +26,8 @@ pub fn activation(run: &mut Run, x: &Tensor, kind: Activation, dropout: f32) -> 
     activate(run.isa, y.data_mut(), x.data(), kind, dropout);
     run.record(|_| {
         Step::Activation(RecordedActivation {
-            x: x.clone(),
+            x: x.node(),
+            kept: if kind == Activation::Relu { &y } else { x }.clone(),
             kind,
             dropout,
             y: y.node(),
@@ -42,11 +45,11 @@ impl RecordedActivation {
         activate_backward(
             back.isa,
             d.data_mut(),
-            self.x.data(),
+            self.kept.data(),
             self.kind,
             self.dropout,
         );
-        back.give(self.x.node(), d);
+        back.give(self.x, d);
     }
 }
 

@@ -1,8 +1,11 @@
 //! Models for the tests of the search: their logits depend on nothing but a row's own history.
 
+use std::ops::Range;
+
 use hexapla::error::Result;
 use hexapla::generate::{SearchInput, StepDecoder};
 use hexapla::random::SplitMix;
+use hexapla_kernels::Buffer;
 
 /// Logits of the token after a history (source token, start token, output so far).
 pub(crate) trait Logits {
@@ -37,16 +40,24 @@ impl StepDecoder for Histories<'_> {
         self.logits.vocab_size()
     }
 
-    fn step(&mut self, tokens: &[u32], logits: &mut hexapla_kernels::Buffer) -> Result<()> {
+    fn step(&mut self, tokens: &[u32]) -> Result<()> {
         assert_eq!(tokens.len(), self.rows.len());
-        let vocab_size = self.vocab_size();
-        logits.resize(tokens.len() * vocab_size);
-        let rows = logits.chunks_exact_mut(vocab_size);
-        for ((history, token), row) in self.rows.iter_mut().zip(tokens).zip(rows) {
+        for (history, token) in self.rows.iter_mut().zip(tokens) {
             history.push(*token);
-            self.logits.fill(history, row);
         }
         self.steps.push(tokens.len());
+        Ok(())
+    }
+
+    fn logits(&mut self, rows: Range<usize>, logits: &mut Buffer) -> Result<()> {
+        let vocab_size = self.vocab_size();
+        logits.resize(rows.len() * vocab_size);
+        for (history, row) in self.rows[rows]
+            .iter()
+            .zip(logits.chunks_exact_mut(vocab_size))
+        {
+            self.logits.fill(history, row);
+        }
         Ok(())
     }
 
