@@ -274,7 +274,7 @@ const MISSED: [(&str, &str); 3] = [
          inner loop has 68 %, attention 10 %, log-softmax 6 %, activation 3 %. Resident memory in int8, two batches of 32: 62 \
          MiB are weights, used straight from the file; 40 are keys and values of 48 rows a sentence in six layers, in bf16; 8 \
          are logits; the rest is what an encoder of 256 rows and a step need, in both threads. CTranslate2 needs about as much \
-         for the same batches. Tried and kept: keys and values in bf16 and in pages that are used again (226 to 151 MiB), \
+         for the same batches. Tried and kept: keys and values in bf16 and in pages that are used again (226 to 148 MiB), \
          attention with explicit vectors (15 % faster).",
     ),
 ];
