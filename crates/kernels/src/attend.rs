@@ -267,7 +267,7 @@ unsafe fn score_rows<V: Sixteen, const PAIRS: bool>(
             }
         }
         for h0 in (0..group.stride).step_by(8) {
-            let one = One {
+            let slots = Slots {
                 query,
                 group,
                 h0,
@@ -276,14 +276,14 @@ unsafe fn score_rows<V: Sixteen, const PAIRS: bool>(
             // SAFETY: the caller has the instruction set, and eight scores follow the place, which lies in the slice.
             unsafe {
                 let v = [
-                    one.product::<V, PAIRS>(row_of[0], 0),
-                    one.product::<V, PAIRS>(row_of[1], 1),
-                    one.product::<V, PAIRS>(row_of[2], 2),
-                    one.product::<V, PAIRS>(row_of[3], 3),
-                    one.product::<V, PAIRS>(row_of[4], 4),
-                    one.product::<V, PAIRS>(row_of[5], 5),
-                    one.product::<V, PAIRS>(row_of[6], 6),
-                    one.product::<V, PAIRS>(row_of[7], 7),
+                    slots.product::<V, PAIRS>(row_of[0], 0),
+                    slots.product::<V, PAIRS>(row_of[1], 1),
+                    slots.product::<V, PAIRS>(row_of[2], 2),
+                    slots.product::<V, PAIRS>(row_of[3], 3),
+                    slots.product::<V, PAIRS>(row_of[4], 4),
+                    slots.product::<V, PAIRS>(row_of[5], 5),
+                    slots.product::<V, PAIRS>(row_of[6], 6),
+                    slots.product::<V, PAIRS>(row_of[7], 7),
                 ];
                 let place = part * rows_at_once * group.stride + h0;
                 let to: &mut [f32] = &mut scores[place..][..8];
@@ -296,14 +296,14 @@ unsafe fn score_rows<V: Sixteen, const PAIRS: bool>(
 
 /// The products that are summed together.
 #[derive(Clone, Copy)]
-struct One<'a> {
+struct Slots<'a> {
     query: &'a [f32],
     group: Group,
     h0: usize,
     heads_at_once: usize,
 }
 
-impl One<'_> {
+impl Slots<'_> {
     /// Query times key in lanes, for the head of the given slot; zeros where there is none.
     ///
     /// # Safety
@@ -520,16 +520,7 @@ fn prefetch(x: &[f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Isa;
-
-    fn numbers(n: usize, seed: u32) -> Vec<f32> {
-        let mut state = seed;
-        let mut next = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / (1 << 22) as f32 - 2.0
-        };
-        (0..n).map(|_| next()).collect()
-    }
+    use crate::rows::tests::numbers;
 
     /// Softmax(q·kᵀ/√d)·v in f64, head after head.
     fn by_definition(q: &[f32], k: &[f32], v: &[f32], rows: &[u32], heads: usize) -> Vec<f64> {

@@ -457,11 +457,11 @@ multiversion! {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::Isa;
 
-    fn numbers(n: usize, seed: u32) -> Vec<f32> {
+    pub(crate) fn numbers(n: usize, seed: u32) -> Vec<f32> {
         let mut state = seed;
         (0..n)
             .map(|_| {

@@ -253,8 +253,8 @@ const MISSED: [(&str, &str); 3] = [
     (
         "gemm",
         "**Missed**: the shapes with a vocabulary-sized side, and the weight gradients of the narrow model. They read or write \
-         10,000 × 128 numbers for few operations each; half of the time beyond the inner loop is spent where packed numbers are \
-         read for the first time. Tried without gain: packing two panels of a transposed factor at once, asking for its lines \
+         10,000 × 128 numbers for few operations each. Three quarters of the time of packing are two load instructions, which wait \
+         for numbers that come from a cache further out. Tried without gain: packing two panels of a transposed factor at once, asking for its lines \
          ahead of time.",
     ),
     (
@@ -263,15 +263,14 @@ const MISSED: [(&str, &str); 3] = [
          31.8, 92.8 and 557 billion operations, so the machine's limit is 15,000, 5,140 and 642 tokens a second: a ratio of 1.7 \
          to the PyTorch of this table would be 105 % of the limit for BASE, 2.2 would be 87 % for TINY. Where the time goes: in \
          the products' inner loop 73 % (TINY) and 79 % (SMALL), in packing 9 % and 6 %, loss and its gradient 3 % and 1 %, the \
-         backward step of layer norm 2 % and 1 %, the rest in many small parts. Packing waits for numbers that another step \
-         wrote, and no way of asking for them earlier was of use. A step asks for no memory once its shapes have been seen.",
+         backward step of layer norm 2 % and 1 %, the rest in many small parts. Packing waits for its numbers to come; asking for them earlier was of no use. A step asks for no memory once its shapes have been seen.",
     ),
     (
         "translate",
         "**Missed**: in f32 a generated word costs 77 million operations for each hypothesis and 44 million for its share of the \
          source, so that the machine's limit is 1,930 words a second with beam 1: 1.5 times CTranslate2 would be 84 % of it, \
          3.5 times transformers more than all of it. 85 % of the time is the products' inner loop, 6 % attention. In int8 the \
-         inner loop has 68 %, attention 10 %, log-softmax 6 %, activation 3 %. Resident memory in int8, two batches of 32: 62 \
+         inner loop has 68 %, attention 10 %, log-softmax 5 %, activation 3 %. Resident memory in int8, two batches of 32, by count: 62 \
          MiB are weights, used straight from the file; 40 are keys and values of 48 rows a sentence in six layers, in bf16; 8 \
          are logits; the rest is what an encoder of 256 rows and a step need, in both threads. CTranslate2 needs about as much \
          for the same batches. Tried and kept: keys and values in bf16 and in pages that are used again (226 to 148 MiB), \

@@ -1,6 +1,6 @@
 //! Sums of products of unsigned and signed bytes, for each instruction set.
 
-use super::pack::GROUP;
+use super::panels::GROUP;
 use crate::simd::{Plain, Simd};
 
 /// Sums of products of bytes in vectors.

@@ -22,7 +22,7 @@ use std::ops::Range;
 use crate::gemm::{Matrix, MatrixMut, Plus};
 use crate::isa::multiversion;
 use crate::rows::{Activation, value};
-use pack::{GROUP, LINES, PANEL};
+use panels::{GROUP, LINES, PANEL};
 use tile::{Shape, Tile, run_tile, words};
 
 pub use pack::{PackedInt8, StoredInt8};

@@ -1,28 +1,15 @@
 //! Weights as bytes, laid out in the order in which a product reads them.
 
-use super::panels::Panels;
+use super::panels::{GROUP, LINE, LINES, Line, PANEL, Panels};
 use super::quantize::{Scale, largest_magnitude, magnitude_bits, quantize_into, quantized};
 use super::tile::Kernel;
 use crate::gemm::Matrix;
 use crate::isa::{Isa, multiversion};
 use crate::shared::SharedBytes;
 
-/// Columns of a panel.
-pub(super) const PANEL: usize = 64;
-/// k in a group: what one instruction multiplies and sums.
-pub(super) const GROUP: usize = 4;
-/// Columns in a line.
-const LINE: usize = 16;
-/// Lines in a panel for each group of k.
-pub(super) const LINES: usize = PANEL / LINE;
 /// Rows of a weight at most: a product's sum is at most 128 · 127 · 2¹⁷ < 2³¹. Sums on the way to it, which hold the
 /// activations' offset too, may wrap: in arithmetic modulo 2³² the result is right all the same.
 const MAX_ROWS: usize = 1 << 17;
-
-/// One cache line: for each of 16 columns the 4 weights of a group of k, the first in the lowest byte.
-#[derive(Debug, Clone, Copy)]
-#[repr(C, align(64))]
-pub(super) struct Line(pub(super) [u32; LINE]);
 
 /// A weight B `[k, n]` as signed bytes with one scale for each column, packed once for many products.
 ///

@@ -1,9 +1,22 @@
-//! Where a packed weight's bytes lie.
+//! A packed weight's bytes: how they are laid out, and where they lie.
 
 use std::ops::Deref;
 
-use super::pack::Line;
 use crate::shared::SharedBytes;
+
+/// Columns of a panel.
+pub(super) const PANEL: usize = 64;
+/// k in a group: what one instruction multiplies and sums.
+pub(super) const GROUP: usize = 4;
+/// Columns in a line.
+pub(super) const LINE: usize = 16;
+/// Lines in a panel for each group of k.
+pub(super) const LINES: usize = PANEL / LINE;
+
+/// One cache line: for each of 16 columns the 4 weights of a group of k, the first in the lowest byte.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
+pub(super) struct Line(pub(super) [u32; LINE]);
 
 /// A weight's lines: its own, or those of a file that is mapped into memory.
 #[derive(Debug, Clone)]

@@ -3,7 +3,7 @@
 use super::bytes::Bytes;
 #[cfg(target_arch = "x86_64")]
 use super::bytes::Vnni;
-use super::pack::{GROUP, Line, PANEL};
+use super::panels::{GROUP, Line, PANEL};
 use crate::isa::{Isa, Level};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512};

@@ -103,15 +103,8 @@ fn our_own_settings_are_complete_and_known() {
         layer_norm_eps: 1e-6,
         ..small(Norm::Post)
     };
-    let weights = Weights::random(register(&config).unwrap(), 5);
     let damaged = |damage: fn(&mut serde_json::Map<String, Value>)| {
-        let folder = tempfile::tempdir().unwrap();
-        save_as(
-            folder.path(),
-            &config,
-            &weights,
-            &GenerationDefaults::default(),
-        );
+        let (folder, _) = saved(&config);
         fs::remove_file(folder.path().join(MANIFEST_FILE)).unwrap();
         change(folder.path(), "config.json", damage);
         refusal(folder.path())

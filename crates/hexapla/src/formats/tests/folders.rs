@@ -253,14 +253,7 @@ fn an_untied_folder_of_an_older_transformers_shares_its_sides() {
         tie_output: false,
         ..small(Norm::Pre)
     };
-    let weights = Weights::random(register(&config).unwrap(), 5);
-    let folder = tempfile::tempdir().unwrap();
-    save_as(
-        folder.path(),
-        &config,
-        &weights,
-        &GenerationDefaults::default(),
-    );
+    let (folder, weights) = saved(&config);
     fs::remove_file(folder.path().join(MANIFEST_FILE)).unwrap();
     // Before version 5 only the shared table was written.
     let path = folder.path().join(WEIGHTS_FILE);

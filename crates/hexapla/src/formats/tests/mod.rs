@@ -60,6 +60,19 @@ fn refusal(folder: &Path) -> String {
         .to_string()
 }
 
+/// A folder of random weights, and these.
+fn saved(config: &TransformerConfig) -> (tempfile::TempDir, Weights) {
+    let weights = Weights::random(register(config).unwrap(), 5);
+    let folder = tempfile::tempdir().unwrap();
+    save_as(
+        folder.path(),
+        config,
+        &weights,
+        &GenerationDefaults::default(),
+    );
+    (folder, weights)
+}
+
 fn save_as(
     folder: &Path,
     config: &TransformerConfig,

@@ -95,14 +95,7 @@ fn every_kind_of_embedding_is_stored() {
                     positions,
                     ..small(norm)
                 };
-                let weights = Weights::random(register(&config).unwrap(), 5);
-                let folder = tempfile::tempdir().unwrap();
-                save_as(
-                    folder.path(),
-                    &config,
-                    &weights,
-                    &GenerationDefaults::default(),
-                );
+                let (folder, weights) = saved(&config);
                 let (_folder, path) = stored(folder.path());
                 let model = open(&path).unwrap();
                 assert_eq!(model.config, config);
