@@ -64,6 +64,7 @@ impl TrainArgs {
             None => Recipe::default(),
         };
         if self.tsv.is_some() || self.source.is_some() {
+            recipe.data.corpora.clear();
             recipe.data.tsv.clone_from(&self.tsv);
             recipe.data.source.clone_from(&self.source);
             recipe.data.target.clone_from(&self.target);
@@ -132,6 +133,9 @@ fn tell(outcome: &Outcome, folder: &Path) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     for m in &outcome.metrics {
         writeln!(out, "{} {:.2}  {}", m.name, m.value, m.signature)?;
+    }
+    for t in &outcome.tests {
+        writeln!(out, "test {}\n{t}", t.name)?;
     }
     if let Some(saved) = &outcome.saved {
         let (family, folder) = (saved.family, folder.display());

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use hexapla::config::{Recipe, TransformerConfig};
+use hexapla::config::{Corpus, Recipe, TestSet, TransformerConfig};
+use serde::Serialize;
 use serde_json::Value;
 
 fn workspace() -> PathBuf {
@@ -35,27 +36,48 @@ fn section<'a>(text: &'a str, heading: &str) -> &'a str {
 #[test]
 fn every_key_of_a_recipe_is_documented_with_its_default() {
     let text = read("docs/training.md");
-    // Through a text: numbers stay as short as people write them.
-    let recipe = serde_json::to_string(&Recipe::default()).unwrap();
-    let recipe: BTreeMap<String, BTreeMap<String, Value>> = serde_json::from_str(&recipe).unwrap();
-    for (table, keys) in &recipe {
+    let recipe = Recipe::default();
+    for (heading, keys) in [
+        ("[model]", keys(&recipe.model)),
+        ("[data]", keys(&recipe.data)),
+        ("[[data.corpora]]", keys(&Corpus::default())),
+        ("[tokenizer]", keys(&recipe.tokenizer)),
+        ("[training]", keys(&recipe.training)),
+        ("[[test]]", keys(&TestSet::default())),
+    ] {
         let mut written: BTreeMap<String, String> = BTreeMap::new();
-        for cells in rows(section(&text, &format!("### `[{table}]`"))) {
+        let here = section(&text, &format!("### `{heading}`"));
+        for cells in rows(here) {
             written.insert(cells[0].clone(), cells[1].clone());
         }
-        for (key, default) in keys {
+        for (key, default) in &keys {
             let found = written.remove(key);
-            let found = found.unwrap_or_else(|| panic!("`{table}.{key}` is not documented"));
+            let found = found.unwrap_or_else(|| panic!("`{key}` of {heading} is not documented"));
             let same = match default {
-                Value::Null => found == "–",
+                // Nothing, or a table that must be given.
+                Value::Null | Value::Object(_) => found == "–",
                 Value::Number(n) => found.parse::<f64>().ok() == n.as_f64(),
                 Value::String(s) => found == format!("\"{s}\""),
                 other => found == format!("{other}"),
             };
-            assert!(same, "`{table}.{key}`: {default}, but documented {found}");
+            assert!(
+                same,
+                "`{key}` of {heading}: {default}, but documented {found}"
+            );
         }
-        assert!(written.is_empty(), "no such keys in [{table}]: {written:?}");
+        assert!(written.is_empty(), "no such keys in {heading}: {written:?}");
     }
+    // No table is forgotten above.
+    assert_eq!(
+        keys(&recipe).into_keys().collect::<Vec<_>>(),
+        ["data", "model", "test", "tokenizer", "training"]
+    );
+}
+
+/// The keys of a table with their defaults.
+fn keys(table: &impl Serialize) -> BTreeMap<String, Value> {
+    // Through a text: numbers stay as short as people write them.
+    serde_json::from_str(&serde_json::to_string(table).unwrap()).unwrap()
 }
 
 #[test]

@@ -255,6 +255,36 @@ fn recipes() {
             "max_steps = 1",
             "max_steps = 1\nmax_minutes = -1.0",
         ),
+        (
+            "a corpus without a file",
+            "[tokenizer]",
+            "[[data.valid_corpora]]\ntag = \">>de<<\"\n[tokenizer]",
+        ),
+        (
+            "data that is named twice",
+            "[tokenizer]",
+            "[[data.valid_corpora]]\ntsv = \"pairs.tsv\"\nsource = \"good\"\n[tokenizer]",
+        ),
+        (
+            "a corpus that no epoch visits",
+            "[tokenizer]",
+            "[[data.valid_corpora]]\ntsv = \"pairs.tsv\"\nrepeat = 0\n[tokenizer]",
+        ),
+        (
+            "a test without a file",
+            "[training]",
+            "[[test]]\nname = \"mine\"\n[training]",
+        ),
+        (
+            "a test's words that BLEU does not know",
+            "[training]",
+            "[[test]]\ntokenize = \"zhh\"\npairs = { tsv = \"pairs.tsv\" }\n[training]",
+        ),
+        (
+            "a test without a beam",
+            "[training]",
+            "[[test]]\nbeam_size = 0\npairs = { tsv = \"pairs.tsv\" }\n[training]",
+        ),
         ("no length", "max_tokens = 20", "max_tokens = 0"),
         (
             "a ratio that none passes",

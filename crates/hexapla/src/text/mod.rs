@@ -3,6 +3,7 @@
 //! Lines end at LF and nowhere else (a CR before it goes with it); U+2028 and its like are ordinary characters.
 
 pub mod corpus;
+pub mod detokenize;
 pub mod numerals;
 mod script;
 pub mod segment;

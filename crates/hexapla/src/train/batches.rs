@@ -1,16 +1,18 @@
 //! The order of the pairs in an epoch, and their batches.
 
+use std::cmp::Reverse;
+
 use crate::batch::{Pair, PairRows};
 use crate::random::{SplitMix, mix};
 
-/// The batches of one epoch: pair numbers, like lengths together, at most `batch_tokens` a batch, in random order.
-/// The same for a seed and an epoch.
+/// The batches of one epoch: pair numbers in random order, at most `batch_tokens` a batch. The same for a seed and an epoch.
+///
+/// Batches of like lengths would save padding, but there is none; and a batch whose sentences all end at one place teaches
+/// that place more than their words.
 pub fn epoch(pairs: &[Pair], batch_tokens: usize, seed: u64, epoch: u64) -> Vec<Vec<usize>> {
     let mut random = SplitMix(mix(seed ^ mix(epoch ^ 0xE90C)));
     let mut order: Vec<usize> = (0..pairs.len()).collect();
     random.shuffle(&mut order);
-    // A stable sort: pairs of one length stay in random order.
-    order.sort_by_key(|i| (pairs[*i].target.len(), pairs[*i].source.len()));
     let mut batches: Vec<Vec<usize>> = Vec::new();
     let mut room = 0;
     for i in order {
@@ -26,7 +28,6 @@ pub fn epoch(pairs: &[Pair], batch_tokens: usize, seed: u64, epoch: u64) -> Vec<
             }
         }
     }
-    random.shuffle(&mut batches);
     batches
 }
 
@@ -39,6 +40,9 @@ pub fn shard(
     eos: u32,
 ) -> Vec<PairRows> {
     let mut parts = vec![PairRows::default(); shards];
+    // Dealt out like cards, the longest first.
+    let mut batch = batch.to_vec();
+    batch.sort_by_key(|i| Reverse(pairs[*i].tokens()));
     for (n, i) in batch.iter().enumerate() {
         parts[n % shards].push(&pairs[*i].source, &pairs[*i].target, decoder_start, eos);
     }
@@ -71,16 +75,17 @@ mod tests {
 
     #[test]
     fn shards_share_the_work() {
-        let pairs = vec![
-            Pair {
-                source: vec![3, 4],
-                target: vec![5]
-            };
-            7
-        ];
+        let pairs: Vec<Pair> = (1..=7)
+            .map(|n| Pair {
+                source: vec![3],
+                target: vec![5; n],
+            })
+            .collect();
         let parts = shard(&pairs, &[0, 1, 2, 3, 4, 5, 6], 2, 1, 2);
         assert_eq!(parts[0].source.spans.len(), 4);
         assert_eq!(parts[1].source.spans.len(), 3);
-        assert_eq!(parts[0].labels[..2], [5, 2]);
+        // Lengths 7, 5, 3, 1 and 6, 4, 2, with their ends.
+        assert_eq!((parts[0].labels.len(), parts[1].labels.len()), (20, 15));
+        assert_eq!(parts[0].labels[6..9], [5, 2, 5]);
     }
 }

@@ -15,7 +15,7 @@ use crate::text::tokenizer::Tokenizers;
 pub struct Data {
     /// Cuts both sides.
     pub tokenizers: Tokenizers,
-    /// Training pairs.
+    /// Training pairs, as often as an epoch visits each.
     pub train: Vec<Pair>,
     /// Validation pairs.
     pub valid: Vec<Pair>,
@@ -37,18 +37,10 @@ impl Data {
     pub fn prepare(recipe: &Recipe, folder: &Path) -> Result<Self> {
         let train = SentencePairs::open(&recipe.data)?;
         let valid = SentencePairs::open_valid(&recipe.data)?;
-        let table = &recipe.data;
-        let paths = [
-            &table.source,
-            &table.target,
-            &table.tsv,
-            &table.valid_source,
-            &table.valid_target,
-            &table.valid_tsv,
-        ];
-        let hashes = paths
+        let hashes = recipe
+            .data
+            .files()
             .into_iter()
-            .flatten()
             .map(|path| Ok((path.display().to_string(), sha256_file(path)?)))
             .collect::<Result<_>>()?;
         Self::from_pairs(recipe, train, valid, folder, hashes)
@@ -97,13 +89,14 @@ impl Data {
         let take = |side: &mut Vec<Vec<u32>>, i: usize| {
             side.get_mut(i).map(std::mem::take).unwrap_or_default()
         };
-        let train = kept
-            .iter()
-            .map(|i| Pair {
+        let mut pairs = Vec::new();
+        for i in &kept {
+            let pair = Pair {
                 source: take(&mut source, *i),
                 target: take(&mut target, *i),
-            })
-            .collect();
+            };
+            pairs.extend(std::iter::repeat_n(pair, train.copies(*i)));
+        }
         let valid = tokenizers
             .source
             .encode_all(&valid_text.source)?
@@ -113,7 +106,7 @@ impl Data {
             .collect();
         Ok(Data {
             tokenizers,
-            train,
+            train: pairs,
             valid,
             valid_text,
             audit,

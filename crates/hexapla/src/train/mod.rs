@@ -3,6 +3,7 @@
 pub mod batches;
 pub mod checkpoint;
 pub mod data;
+mod judge;
 pub mod optimizer;
 pub mod progress;
 pub mod report;
@@ -10,4 +11,5 @@ pub mod schedule;
 pub mod session;
 pub mod shards;
 pub mod tensorboard;
+pub mod test_set;
 pub mod trainer;

@@ -3,29 +3,23 @@
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
-use crate::config::{ComputeType, Recipe, TokenizerKind, TransformerConfig};
+use crate::config::{Recipe, TransformerConfig};
 use crate::error::{Error, Result};
 use crate::files::{remove_leftovers, write_atomically, write_error};
 use crate::formats::generation::GenerationDefaults;
 use crate::formats::manifest::{ManifestFields, ManifestMetric};
 use crate::formats::{self, SaveModel, Saved};
-use crate::generate::SearchOptions;
-use crate::generate::engine::{Engine, Request};
-use crate::metrics::{Bleu, Chrf, Tokenizer as Words};
 use crate::model::transformer::Transformer;
-use crate::prepared::Prepared;
 use crate::train::data::Data;
+use crate::train::judge::{Judge, Judged, engine};
 use crate::train::progress::Validation;
 use crate::train::report::{Curve, Report, Sample, Series};
+use crate::train::test_set::{TestResult, TestSentences};
 use crate::train::trainer::{Ended, Trainer, Watcher};
 use crate::weights::Weights;
 
-/// Source tokens of a batch in validation.
-const BATCH_TOKENS: usize = 2048;
-/// Sentences for each thread that validation decodes between two looks for a signal.
-const SENTENCES: usize = 64;
 const REPORT: &str = "report.html";
 
 /// Most parameters that are trained: 32 GiB in f32, before gradients and moments.
@@ -41,6 +35,7 @@ pub struct Session {
     pub data: Data,
     /// The loop.
     pub trainer: Trainer,
+    tests: Vec<TestSentences>,
     _lock: Lock,
 }
 
@@ -53,6 +48,8 @@ pub struct Outcome {
     pub saved: Option<Saved>,
     /// Quality of what was written, and the metrics' signatures.
     pub metrics: Vec<ManifestMetric>,
+    /// What the recipe's `[[test]]` sets gave.
+    pub tests: Vec<TestResult>,
 }
 
 impl Session {
@@ -107,6 +104,12 @@ impl Session {
             Ok(_) => {}
             Err(_) => write_atomically(&place, |w| w.write_all(text.as_bytes()))?,
         }
+        // Named wrongly, they are better refused now than after hours.
+        let tests = recipe
+            .test
+            .iter()
+            .map(TestSentences::open)
+            .collect::<Result<_>>()?;
         let data = data(inner)?;
         let model = Transformer::new(data.model_config(&recipe)?)?;
         // Checked before the memory is asked for.
@@ -124,6 +127,7 @@ impl Session {
             command: command.to_string(),
             data,
             trainer,
+            tests,
             _lock: lock,
         })
     }
@@ -145,6 +149,7 @@ impl Session {
             ended,
             saved: None,
             metrics: Vec::new(),
+            tests: Vec::new(),
         };
         if matches!(ended, Ended::Signal(_)) {
             return Ok(stopped(ended));
@@ -171,14 +176,30 @@ impl Session {
         let Some(((validation, metrics, samples), weights)) = best else {
             return Err(Error::new("there is no model to save"));
         };
-        let saved = self.save(model.config(), &weights, &metrics)?;
-        let report = self.report(&validation, &metrics, samples);
+        if !self.tests.is_empty() {
+            watcher.note("decoding the test sets");
+        }
+        let finished = engine(&model, &weights);
+        let mut tests = Vec::new();
+        for set in &self.tests {
+            let Some(result) = judge.test(&finished, set)? else {
+                return Ok(stopped(Ended::Signal(signal.load(Ordering::Relaxed))));
+            };
+            tests.push(result);
+        }
+        let mut all = metrics.clone();
+        all.extend(tests.iter().flat_map(TestResult::metrics));
+        let saved = self.save(model.config(), &weights, &all)?;
+        let mut report = self.report(&validation, &metrics, samples);
+        let tested = tests.iter().map(|t| (t.name.clone(), t.to_string()));
+        report.summary.extend(tested);
         let path = self.folder.join(REPORT);
         write_atomically(&path, |w| w.write_all(report.to_html().as_bytes()))?;
         Ok(Outcome {
             ended,
             saved: Some(saved),
             metrics,
+            tests,
         })
     }
 
@@ -315,157 +336,6 @@ impl Session {
             samples,
             versions: Vec::new(),
         }
-    }
-}
-
-fn engine(model: &Transformer, weights: &Weights) -> Engine {
-    let parameters = Prepared::new(weights, ComputeType::Float32);
-    Engine::new(model.clone(), parameters)
-}
-
-/// A validation, its metrics with signatures, and samples.
-type Judged = (Validation, Vec<ManifestMetric>, Vec<Sample>);
-
-/// Decodes and scores the validation set.
-struct Judge<'a> {
-    recipe: &'a Recipe,
-    data: &'a Data,
-    words: Words,
-    signal: &'a AtomicUsize,
-}
-
-impl<'a> Judge<'a> {
-    fn new(recipe: &'a Recipe, data: &'a Data, signal: &'a AtomicUsize) -> Self {
-        let han = |c: &char| ('\u{4e00}'..='\u{9fff}').contains(c);
-        let text = || {
-            data.valid_text
-                .target
-                .iter()
-                .flat_map(|t| t.chars())
-                .filter(|c| c.is_alphabetic())
-        };
-        let words = if recipe.tokenizer.kind == TokenizerKind::Pieces {
-            Words::None
-        } else if text().filter(han).count() * 2 > text().count() {
-            Words::Chinese
-        } else {
-            Words::Mteval13a
-        };
-        Judge {
-            recipe,
-            data,
-            words,
-            signal,
-        }
-    }
-
-    /// None if a signal came before the end.
-    fn validate(&self, engine: &Engine) -> Result<Option<Judged>> {
-        let t = &self.recipe.training;
-        let c = engine.model().config();
-        let stopped = || self.signal.load(Ordering::Relaxed) != 0;
-        if stopped() {
-            return Ok(None);
-        }
-        let (smoothed, nll, tokens) = engine.loss(&self.data.valid, t.label_smoothing);
-        let n = tokens.max(1) as f64;
-        let options = SearchOptions {
-            beam_size: t.valid_beam_size,
-            ..SearchOptions::for_model(c)
-        };
-        let requests: Vec<Request> = self
-            .data
-            .valid
-            .iter()
-            .map(|p| Request {
-                source: p
-                    .source
-                    .iter()
-                    .copied()
-                    .chain([c.eos_token_id])
-                    .take(c.max_position_embeddings)
-                    .collect(),
-                prefix: Vec::new(),
-                max_length: p.source.len() * 2 + 10,
-            })
-            .collect();
-        let target = &self.data.tokenizers.target;
-        let mut hypotheses = Vec::with_capacity(requests.len());
-        for requests in requests.chunks(SENTENCES * rayon::current_num_threads()) {
-            if stopped() {
-                return Ok(None);
-            }
-            for h in engine.generate(requests, &options, BATCH_TOKENS)? {
-                hypotheses.push(match h.first() {
-                    Some(h) => target.decode(h.tokens())?,
-                    None => String::new(),
-                });
-            }
-        }
-        // References pass through the tokenizer too where the text is in pieces (`@@ ` is joined).
-        let references: Vec<String> = match self.recipe.tokenizer.kind {
-            TokenizerKind::Pieces => self
-                .data
-                .valid
-                .iter()
-                .map(|p| target.decode(&p.target))
-                .collect::<Result<_>>()?,
-            _ => self.data.valid_text.target.clone(),
-        };
-        let mut validation = Validation {
-            step: 0,
-            loss: smoothed / n,
-            perplexity: (nll / n).exp(),
-            bleu: 0.0,
-            chrf: 0.0,
-            exact_match: 0.0,
-        };
-        if references.is_empty() {
-            return Ok(Some((validation, Vec::new(), Vec::new())));
-        }
-        let bleu = Bleu {
-            tokenizer: self.words,
-            ..Bleu::default()
-        }
-        .corpus(&hypotheses, &[&references[..]])?;
-        let chrf = Chrf::default().corpus(&hypotheses, &[&references[..]])?;
-        let exact = hypotheses
-            .iter()
-            .zip(&references)
-            .filter(|(h, r)| h == r)
-            .count() as f64;
-        validation.bleu = bleu.score;
-        validation.chrf = chrf.score;
-        validation.exact_match = 100.0 * exact / hypotheses.len() as f64;
-        let metric = |name: &str, value: f64, signature: &str| ManifestMetric {
-            name: name.into(),
-            value,
-            signature: signature.into(),
-        };
-        let metrics = vec![
-            metric("BLEU", bleu.score, bleu.signature()),
-            metric(chrf.name(), chrf.score, chrf.signature()),
-            metric(
-                "exact match %",
-                validation.exact_match,
-                "whole lines, validation set",
-            ),
-        ];
-        let samples = self
-            .data
-            .valid_text
-            .source
-            .iter()
-            .zip(&references)
-            .zip(hypotheses)
-            .take(20)
-            .map(|((s, r), hypothesis)| Sample {
-                source: s.clone(),
-                reference: r.clone(),
-                hypothesis,
-            })
-            .collect();
-        Ok(Some((validation, metrics, samples)))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::lines::{Lines, open_lines};
-use crate::config::DataTable;
+use crate::config::{Corpus, DataTable};
 use crate::error::{Error, Result};
 
 /// Sentences and their translations: `source[i]` belongs to `target[i]`.
@@ -17,6 +17,8 @@ pub struct SentencePairs {
     pub byte_order_marks: usize,
     /// Lines whose CR before the LF was taken away.
     pub carriage_returns: usize,
+    /// How often an epoch of training visits each pair; once where this is empty.
+    pub copies: Vec<usize>,
 }
 
 impl SentencePairs {
@@ -81,25 +83,40 @@ impl SentencePairs {
         Ok(pairs)
     }
 
+    /// Reads one body of pairs, with its tag, its share and its copies.
+    ///
+    /// # Errors
+    /// It names no file, or both forms; or as [`SentencePairs::from_files`] and [`SentencePairs::from_tsv`].
+    pub fn from_corpus(corpus: &Corpus) -> Result<Self> {
+        let files = (corpus.source.as_deref(), corpus.target.as_deref());
+        let names = ["source", "target", "tsv"];
+        let pairs = Self::from_either(files, corpus.tsv.as_deref(), corpus.reverse, names)?;
+        let mut pairs = pairs.ok_or_else(|| not_named("`tsv`, or `source` and `target`"))?;
+        if let Some(most) = corpus.max_pairs.filter(|most| *most < pairs.len()) {
+            let n = pairs.len();
+            let spread: Vec<usize> = (0..most).map(|i| i * n / most).collect();
+            pairs = pairs.keep(&spread);
+        }
+        if let Some(tag) = &corpus.tag {
+            for source in &mut pairs.source {
+                *source = format!("{tag} {source}");
+            }
+        }
+        pairs.copies = vec![corpus.repeat; pairs.len()];
+        Ok(pairs)
+    }
+
     /// Reads the training pairs that `table` names.
     ///
     /// # Errors
-    /// `table` names none, or both forms; or as [`SentencePairs::from_files`] and [`SentencePairs::from_tsv`].
+    /// `table` names none, or more than one form; or as [`SentencePairs::from_corpus`].
     pub fn open(table: &DataTable) -> Result<Self> {
         let files = (table.source.as_deref(), table.target.as_deref());
-        Self::from_either(
-            files,
-            table.tsv.as_deref(),
-            table.reverse,
-            ["source", "target", "tsv"],
-        )?
-        .ok_or_else(|| {
-            Error::new("no training data is named")
-                .at("data")
-                .expected("`tsv`, or `source` and `target`")
-                .found("none of them")
-                .hint("name the data in the recipe, or with --tsv, or with --source and --target")
-        })
+        let names = ["source", "target", "tsv"];
+        let pairs = Self::from_either(files, table.tsv.as_deref(), table.reverse, names)?;
+        let forms = "`tsv`, or `source` and `target`, or `[[data.corpora]]`";
+        Self::or_corpora(pairs, &table.corpora, "corpora")?
+            .ok_or_else(|| not_named(forms).at("data"))
     }
 
     /// Reads the validation pairs that `table` names, if it names any.
@@ -109,7 +126,33 @@ impl SentencePairs {
     pub fn open_valid(table: &DataTable) -> Result<Option<Self>> {
         let files = (table.valid_source.as_deref(), table.valid_target.as_deref());
         let names = ["valid_source", "valid_target", "valid_tsv"];
-        Self::from_either(files, table.valid_tsv.as_deref(), table.reverse, names)
+        let pairs = Self::from_either(files, table.valid_tsv.as_deref(), table.reverse, names)?;
+        Self::or_corpora(pairs, &table.valid_corpora, "valid_corpora")
+    }
+
+    /// `pairs`, or those of `corpora` one after another. Not both.
+    fn or_corpora(pairs: Option<Self>, corpora: &[Corpus], key: &str) -> Result<Option<Self>> {
+        if corpora.is_empty() {
+            return Ok(pairs);
+        }
+        if pairs.is_some() {
+            return Err(Error::new("the data is named twice")
+                .at(format!("data.{key}"))
+                .expected(format!("`[[data.{key}]]` alone, or single files alone"))
+                .found("both")
+                .hint("leave one of them out"));
+        }
+        let mut all = SentencePairs::default();
+        for (number, corpus) in corpora.iter().enumerate() {
+            let pairs = Self::from_corpus(corpus)
+                .map_err(|e| e.within(format!("data.{key}, number {}", number + 1)))?;
+            all.source.extend(pairs.source);
+            all.target.extend(pairs.target);
+            all.copies.extend(pairs.copies);
+            all.byte_order_marks += pairs.byte_order_marks;
+            all.carriage_returns += pairs.carriage_returns;
+        }
+        Ok(Some(all))
     }
 
     fn from_either(
@@ -148,6 +191,11 @@ impl SentencePairs {
         self.carriage_returns += lines.carriage_returns();
     }
 
+    /// How often an epoch of training visits pair `number`.
+    pub fn copies(&self, number: usize) -> usize {
+        self.copies.get(number).copied().unwrap_or(1)
+    }
+
     /// Number of pairs.
     pub fn len(&self) -> usize {
         self.source.len()
@@ -177,6 +225,8 @@ impl SentencePairs {
         };
         self.source = take(&mut self.source);
         self.target = take(&mut self.target);
+        let copies = |i: &usize| self.copies.get(*i).copied();
+        self.copies = numbers.iter().filter_map(copies).collect();
         self
     }
 
@@ -186,9 +236,17 @@ impl SentencePairs {
         SentencePairs {
             source: self.source.split_off(at),
             target: self.target.split_off(at),
+            copies: self.copies.split_off(at.min(self.copies.len())),
             ..Default::default()
         }
     }
+}
+
+fn not_named(forms: &str) -> Error {
+    Error::new("no sentence pairs are named")
+        .expected(forms)
+        .found("none of them")
+        .hint("name the data in the recipe, or with --tsv, or with --source and --target")
 }
 
 fn empty(path: &Path) -> Error {
@@ -271,6 +329,55 @@ mod tests {
             ..Default::default()
         });
         assert!(e.unwrap_err().to_string().contains("data.target"));
+    }
+
+    #[test]
+    fn corpora_follow_one_another_with_their_tags_and_copies() {
+        let folder = tempfile::tempdir().unwrap();
+        let lines: String = (0..10).map(|i| format!("s{i}\tt{i}\n")).collect();
+        let tsv = Some(file(&folder, "a.tsv", lines.as_bytes()));
+        let table = DataTable {
+            corpora: vec![
+                Corpus {
+                    tsv: tsv.clone(),
+                    max_pairs: Some(3),
+                    tag: Some(">>xx<<".into()),
+                    ..Corpus::default()
+                },
+                Corpus {
+                    tsv: tsv.clone(),
+                    reverse: true,
+                    max_pairs: Some(2),
+                    repeat: 4,
+                    ..Corpus::default()
+                },
+            ],
+            ..DataTable::default()
+        };
+        let mut pairs = SentencePairs::open(&table).unwrap();
+        assert_eq!(
+            pairs.iter().collect::<Vec<_>>(),
+            [
+                (">>xx<< s0", "t0"),
+                (">>xx<< s3", "t3"),
+                (">>xx<< s6", "t6"),
+                ("t0", "s0"),
+                ("t5", "s5")
+            ]
+        );
+        assert_eq!(pairs.copies, [1, 1, 1, 4, 4]);
+        assert_eq!(pairs.split_off(1).copies(0), 4);
+        assert_eq!(pairs.keep(&[3, 1]).copies, [4, 1]);
+
+        let both = DataTable { tsv, ..table };
+        let e = SentencePairs::open(&both).unwrap_err().to_string();
+        assert!(e.contains("named twice"), "{e}");
+        let nothing = DataTable {
+            valid_corpora: vec![Corpus::default()],
+            ..DataTable::default()
+        };
+        let e = SentencePairs::open_valid(&nothing).unwrap_err().to_string();
+        assert!(e.contains("data.valid_corpora, number 1"), "{e}");
     }
 
     #[test]

@@ -1,0 +1,64 @@
+//! What numbers are rounded to.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result, unknown_name};
+
+/// Arithmetic of the large matrix products in training. Weights, activations, gradients and sums are f32 in either.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// 32-bit floats throughout.
+    Float32,
+    /// The factors of the linear layers' and the output layer's products are rounded to bf16. With AVX-512 BF16 this is
+    /// about twice as fast; elsewhere it computes the same rounding, slower.
+    Bf16,
+}
+
+impl std::str::FromStr for Precision {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "float32" => Ok(Precision::Float32),
+            "bf16" => Ok(Precision::Bf16),
+            _ => Err(unknown_name("precision", name, &["float32", "bf16"])),
+        }
+    }
+}
+
+/// Arithmetic of the matrix products of inference. Activations between them, norms and softmax are f32 in each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ComputeType {
+    /// As the folder stores its weights: int8 where it does, else 32-bit floats.
+    #[default]
+    Default,
+    /// 32-bit floats.
+    Float32,
+    /// Both factors rounded to bf16, sums in f32.
+    Bf16,
+    /// Weights in 8 bits with one scale for each output, activations in 8 bits with one scale for each row; sums are
+    /// exact. A quarter of the memory, and the fastest.
+    Int8,
+    /// The fastest: int8.
+    Auto,
+}
+
+impl std::str::FromStr for ComputeType {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "default" => Ok(ComputeType::Default),
+            "float32" => Ok(ComputeType::Float32),
+            "bf16" => Ok(ComputeType::Bf16),
+            "int8" => Ok(ComputeType::Int8),
+            "auto" => Ok(ComputeType::Auto),
+            _ => Err(unknown_name(
+                "compute type",
+                name,
+                &["default", "float32", "bf16", "int8", "auto"],
+            )),
+        }
+    }
+}

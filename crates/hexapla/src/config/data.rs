@@ -1,0 +1,110 @@
+//! The `[data]` table.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// The `[data]` table: where the sentence pairs are and which are kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DataTable {
+    /// Source sentences, one a line (with `target`).
+    pub source: Option<PathBuf>,
+    /// Target sentences, one a line (with `source`).
+    pub target: Option<PathBuf>,
+    /// Or one file: source, tab, target; further columns are ignored.
+    pub tsv: Option<PathBuf>,
+    /// Swap the two sides of `tsv`.
+    pub reverse: bool,
+    /// Validation pairs, as above.
+    pub valid_source: Option<PathBuf>,
+    /// Validation pairs, as above.
+    pub valid_target: Option<PathBuf>,
+    /// Validation pairs, as above.
+    pub valid_tsv: Option<PathBuf>,
+    /// Where no validation file is named: this many pairs are set aside from training.
+    pub valid_pairs: usize,
+    /// Longest side of a training pair, in tokens.
+    pub max_tokens: usize,
+    /// Largest ratio of the two sides' lengths in tokens (pairs of up to 10 tokens pass).
+    pub max_ratio: f32,
+    /// Remove pairs that stand in the data more than once.
+    pub remove_duplicates: bool,
+    /// Or several bodies of pairs, in place of `source`, `target` and `tsv`: `[[data.corpora]]`.
+    pub corpora: Vec<Corpus>,
+    /// Validation pairs of the same kind, in place of `valid_…`.
+    pub valid_corpora: Vec<Corpus>,
+}
+
+/// One body of sentence pairs among several.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Corpus {
+    /// Source sentences, one a line (with `target`).
+    pub source: Option<PathBuf>,
+    /// Target sentences, one a line (with `source`).
+    pub target: Option<PathBuf>,
+    /// Or one file: source, tab, target; further columns are ignored.
+    pub tsv: Option<PathBuf>,
+    /// Swap the two sides of `tsv`.
+    pub reverse: bool,
+    /// Put before each source, with a space: the target language of a multilingual model, such as `>>de<<`.
+    pub tag: Option<String>,
+    /// How often an epoch visits each pair.
+    pub repeat: usize,
+    /// At most this many pairs, taken evenly from the whole.
+    pub max_pairs: Option<usize>,
+}
+
+impl Default for Corpus {
+    fn default() -> Self {
+        Corpus {
+            source: None,
+            target: None,
+            tsv: None,
+            reverse: false,
+            tag: None,
+            repeat: 1,
+            max_pairs: None,
+        }
+    }
+}
+
+impl Default for DataTable {
+    fn default() -> Self {
+        DataTable {
+            source: None,
+            target: None,
+            tsv: None,
+            reverse: false,
+            valid_source: None,
+            valid_target: None,
+            valid_tsv: None,
+            valid_pairs: 500,
+            max_tokens: 256,
+            max_ratio: 4.0,
+            remove_duplicates: true,
+            corpora: Vec::new(),
+            valid_corpora: Vec::new(),
+        }
+    }
+}
+
+impl DataTable {
+    /// Every file that is named, once.
+    pub fn files(&self) -> BTreeSet<&Path> {
+        let single = [
+            &self.source,
+            &self.target,
+            &self.tsv,
+            &self.valid_source,
+            &self.valid_target,
+            &self.valid_tsv,
+        ];
+        let corpora = self.corpora.iter().chain(&self.valid_corpora);
+        let several = corpora.flat_map(|c| [&c.source, &c.target, &c.tsv]);
+        let named = single.into_iter().chain(several);
+        named.filter_map(|path| path.as_deref()).collect()
+    }
+}

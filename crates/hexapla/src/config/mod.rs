@@ -1,0 +1,17 @@
+//! Every setting, typed, defaulted once and validated once.
+
+mod arithmetic;
+mod data;
+mod model;
+mod recipe;
+mod tokenizer;
+mod training;
+mod transformer;
+
+pub use arithmetic::{ComputeType, Precision};
+pub use data::{Corpus, DataTable};
+pub use model::ModelTable;
+pub use recipe::{Recipe, TestSet};
+pub use tokenizer::{TokenizerKind, TokenizerTable};
+pub use training::{Metric, OptimizerKind, ScheduleKind, TrainingTable};
+pub use transformer::{Activation, Norm, Positions, TransformerConfig};

@@ -1,0 +1,319 @@
+//! The file that `hexapla train --config` reads. A key that no table knows is refused with the nearest known name.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Corpus, DataTable, ModelTable, TokenizerTable, TrainingTable};
+use crate::error::{Error, Result, unknown_name};
+use crate::files::read_limited;
+
+const MAX_RECIPE_BYTES: u64 = 1 << 20;
+const MAX_BEAM: usize = 1024;
+
+/// A whole recipe: the file given to `hexapla train --config`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Recipe {
+    /// The model.
+    pub model: ModelTable,
+    /// The data.
+    pub data: DataTable,
+    /// The tokenizer.
+    pub tokenizer: TokenizerTable,
+    /// Training.
+    pub training: TrainingTable,
+    /// What the finished model is tested on: `[[test]]`.
+    pub test: Vec<TestSet>,
+}
+
+/// Pairs that the finished model translates, and how its translations are scored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TestSet {
+    /// Its name in what is printed and kept.
+    pub name: String,
+    /// Width of the beam; 1 is greedy.
+    pub beam_size: usize,
+    /// Score of a hypothesis = log-probability / length^penalty.
+    pub length_penalty: f32,
+    /// BLEU's words: `13a`, `zh`, `char`, `intl` or `none`.
+    pub tokenize: String,
+    /// Ignore case.
+    pub lowercase: bool,
+    /// Undo a tokenization of Moses' kind in the translations: spaces before punctuation go, `&quot;` becomes `"`.
+    pub detokenize: bool,
+    /// The pairs.
+    pub pairs: Corpus,
+}
+
+impl Default for TestSet {
+    fn default() -> Self {
+        TestSet {
+            name: "test".into(),
+            beam_size: 4,
+            length_penalty: 1.0,
+            tokenize: "13a".into(),
+            lowercase: false,
+            detokenize: false,
+            pairs: Corpus::default(),
+        }
+    }
+}
+
+impl Recipe {
+    /// Reads a recipe; `place` names the file in errors.
+    ///
+    /// # Errors
+    /// Broken TOML, an unknown key (with the nearest known one), a value of the wrong type or range.
+    pub fn parse(text: &str, place: &str) -> Result<Self> {
+        let recipe: Recipe = toml::from_str(text).map_err(|e| toml_error(&e, text, place))?;
+        recipe.validate().map_err(|e| e.within(place))?;
+        Ok(recipe)
+    }
+
+    /// Reads the recipe in the file `path`.
+    ///
+    /// # Errors
+    /// As [`Recipe::parse`], or the file cannot be read.
+    pub fn open(path: &Path) -> Result<Self> {
+        let place = path.display().to_string();
+        let bytes = read_limited(path, MAX_RECIPE_BYTES)?;
+        let text = String::from_utf8(bytes).map_err(|e| {
+            Error::new("the recipe cannot be read")
+                .at(&place)
+                .expected("a text in UTF-8")
+                .found(e.to_string())
+                .hint("is this the recipe?")
+        })?;
+        Self::parse(&text, &place)
+    }
+
+    /// Checks all that can be checked before the data is read.
+    ///
+    /// # Errors
+    /// Names the first key out of range.
+    pub fn validate(&self) -> Result<()> {
+        let mut model = self.model.resolve().map_err(|e| e.within("model"))?;
+        // The tokenizer will say; here only the other sizes are looked at.
+        (model.source_vocab_size, model.target_vocab_size) = (1, 1);
+        model.validate().map_err(|e| e.within("model"))?;
+        let d = &self.data;
+        if d.max_tokens == 0 {
+            return out_of_range("data.max_tokens", "at least 1", "0".into());
+        }
+        if !(d.max_ratio >= 1.0 && d.max_ratio.is_finite()) {
+            return out_of_range(
+                "data.max_ratio",
+                "a finite number, at least 1",
+                d.max_ratio.to_string(),
+            );
+        }
+        for corpus in d.corpora.iter().chain(&d.valid_corpora) {
+            validate_corpus(corpus, "data")?;
+        }
+        for (number, set) in self.test.iter().enumerate() {
+            let place = format!("test, number {}", number + 1);
+            validate_corpus(&set.pairs, &place)?;
+            if set.beam_size == 0 || set.beam_size > MAX_BEAM {
+                let expected = format!("1 to {MAX_BEAM}");
+                let found = set.beam_size.to_string();
+                return out_of_range(&format!("{place}: beam_size"), &expected, found);
+            }
+            if !set.length_penalty.is_finite() {
+                let found = set.length_penalty.to_string();
+                return out_of_range(
+                    &format!("{place}: length_penalty"),
+                    "a finite number",
+                    found,
+                );
+            }
+        }
+        self.validate_training()
+    }
+
+    fn validate_training(&self) -> Result<()> {
+        let t = &self.training;
+        let refuse = |key: &str, expected: &str, found: String| {
+            out_of_range(&format!("training.{key}"), expected, found)
+        };
+        if let Some(minutes) = t.max_minutes.filter(|m| !(*m > 0.0 && m.is_finite())) {
+            return refuse(
+                "max_minutes",
+                "a finite number above 0",
+                minutes.to_string(),
+            );
+        }
+        for (key, value, limit) in [
+            ("valid_beam_size", t.valid_beam_size, MAX_BEAM),
+            ("accumulate", t.accumulate, 1 << 20),
+            ("batch_tokens", t.batch_tokens, 1 << 30),
+        ] {
+            if value > limit {
+                return refuse(key, &format!("at most {limit}"), value.to_string());
+            }
+        }
+        for (key, value) in [
+            ("shards", t.shards),
+            ("batch_tokens", t.batch_tokens),
+            ("accumulate", t.accumulate),
+            ("max_steps", t.max_steps),
+            ("save_every", t.save_every),
+            ("valid_every", t.valid_every),
+            ("average_checkpoints", t.average_checkpoints),
+            ("valid_beam_size", t.valid_beam_size),
+            ("max_skipped_steps", t.max_skipped_steps),
+        ] {
+            if value == 0 {
+                return refuse(key, "at least 1", value.to_string());
+            }
+        }
+        if t.shards > 256 {
+            return refuse("shards", "at most 256", t.shards.to_string());
+        }
+        for (key, value) in [
+            ("beta1", t.beta1),
+            ("beta2", t.beta2),
+            ("label_smoothing", t.label_smoothing),
+            ("ema_decay", t.ema_decay),
+        ] {
+            if !(0.0..1.0).contains(&value) {
+                return refuse(key, "at least 0 and below 1", value.to_string());
+            }
+        }
+        for (key, value) in [
+            ("learning_rate", t.learning_rate),
+            ("min_learning_rate", t.min_learning_rate),
+            ("eps", t.eps),
+            ("weight_decay", t.weight_decay),
+            ("clip_norm", t.clip_norm),
+        ] {
+            if !(value >= 0.0 && value.is_finite()) {
+                return refuse(key, "a finite number, at least 0", value.to_string());
+            }
+        }
+        for (key, value) in [("goal", t.goal), ("max_minutes", t.max_minutes)] {
+            if let Some(value) = value.filter(|v| !(*v >= 0.0 && v.is_finite())) {
+                return refuse(key, "a finite number, at least 0", value.to_string());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn validate_corpus(corpus: &Corpus, place: &str) -> Result<()> {
+    for (key, value) in [
+        ("repeat", Some(corpus.repeat)),
+        ("max_pairs", corpus.max_pairs),
+    ] {
+        if value == Some(0) {
+            return out_of_range(&format!("{place}: {key}"), "at least 1", "0".into());
+        }
+    }
+    Ok(())
+}
+
+fn out_of_range(key: &str, expected: &str, found: String) -> Result<()> {
+    Err(Error::new("a setting of the recipe is out of range")
+        .at(key)
+        .expected(expected)
+        .found(found)
+        .hint("leave the setting out for its default"))
+}
+
+/// Turns a TOML error into ours: file and line, and for an unknown key the nearest known one.
+fn toml_error(error: &toml::de::Error, text: &str, place: &str) -> Error {
+    let line = error
+        .span()
+        .map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+    let place = format!("{place}, line {line}");
+    let message = error.message();
+    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    match quoted.split_first() {
+        Some((wrong, known)) if message.starts_with("unknown field") => {
+            unknown_name("key", wrong, known).at(place)
+        }
+        Some((wrong, known)) if message.starts_with("unknown variant") => {
+            unknown_name("value", wrong, known).at(place)
+        }
+        _ => Error::new("the recipe cannot be read")
+            .at(place)
+            .expected("TOML, each value of its setting's type")
+            .found(message.to_string())
+            .hint("docs/training.md shows a recipe; texts stand in quotes, numbers do not"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Precision, TransformerConfig};
+
+    #[test]
+    fn the_base_preset_is_the_papers() {
+        let c = TransformerConfig::preset("base").unwrap();
+        assert_eq!(
+            (c.d_model, c.encoder_heads, c.encoder_feed_forward),
+            (512, 8, 2048)
+        );
+        assert_eq!((c.encoder_layers, c.decoder_layers), (6, 6));
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_with_the_nearest_name() {
+        let e = Recipe::parse("[model]\nd_modell = 3\n", "r.toml")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            e.contains("r.toml, line 2") && e.contains("`d_model`"),
+            "{e}"
+        );
+        let e = Recipe::parse("[training]\nschedule = \"cosin\"\n", "r.toml")
+            .unwrap_err()
+            .to_string();
+        assert!(e.contains("`cosine`"), "{e}");
+        let e = Recipe::parse("[model]\nd_model = \"x\"\n", "r.toml")
+            .unwrap_err()
+            .to_string();
+        assert!(e.contains("line 2"), "{e}");
+    }
+
+    #[test]
+    fn a_preset_can_be_changed_piece_by_piece() {
+        let r = Recipe::parse(
+            "[model]\npreset = \"tiny\"\nlayers = 2\ndropout = 0.3\n",
+            "r",
+        )
+        .unwrap();
+        let c = r.model.resolve().unwrap();
+        assert_eq!(
+            (c.d_model, c.encoder_layers, c.decoder_layers, c.dropout),
+            (128, 2, 2, 0.3)
+        );
+    }
+
+    #[test]
+    fn a_precision_is_named_in_a_recipe_or_alone() {
+        for (name, precision) in [("float32", Precision::Float32), ("bf16", Precision::Bf16)] {
+            let text = format!("[training]\nprecision = \"{name}\"\n");
+            let recipe = Recipe::parse(&text, "r").unwrap();
+            assert_eq!(recipe.training.precision, precision);
+            assert_eq!(name.parse(), Ok(precision));
+        }
+        let e = Recipe::parse("[training]\nprecision = \"bf61\"\n", "r").unwrap_err();
+        assert!(e.to_string().contains("`bf16`"), "{e}");
+        let e = "bf61".parse::<Precision>().unwrap_err();
+        assert!(e.to_string().contains("`bf16`"), "{e}");
+    }
+
+    #[test]
+    fn ranges_are_checked() {
+        assert!(Recipe::parse("[training]\nshards = 0\n", "r").is_err());
+        assert!(Recipe::parse("[training]\nlabel_smoothing = 1.5\n", "r").is_err());
+        let mut c = TransformerConfig::preset("tiny").unwrap();
+        (c.source_vocab_size, c.target_vocab_size) = (10, 10);
+        c.validate().unwrap();
+        c.encoder_heads = 3;
+        assert!(c.validate().unwrap_err().to_string().contains("divisor"));
+    }
+}

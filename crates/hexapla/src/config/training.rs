@@ -1,0 +1,138 @@
+//! The `[training]` table.
+
+use serde::{Deserialize, Serialize};
+
+use super::arithmetic::Precision;
+
+/// Adam's variant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OptimizerKind {
+    /// Adam (paper, section 5.3).
+    Adam,
+    /// Adam with weight decay apart from the gradient.
+    Adamw,
+}
+
+/// How the learning rate moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScheduleKind {
+    /// Linear warm-up, then proportional to 1/√step (paper, equation 3).
+    InverseSqrt,
+    /// Linear warm-up, then half a cosine down to `min_learning_rate` at `max_steps`.
+    Cosine,
+    /// Linear warm-up, then constant.
+    Constant,
+}
+
+/// What validation watches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Metric {
+    /// Label-smoothed cross-entropy; less is better.
+    Loss,
+    /// BLEU of real decoding.
+    Bleu,
+    /// chrF of real decoding.
+    Chrf,
+    /// Per cent of real decoding's lines that are the reference exactly.
+    ExactMatch,
+}
+
+/// The `[training]` table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainingTable {
+    /// Keys every random choice.
+    pub seed: u64,
+    /// Arithmetic of the large matrix products.
+    pub precision: Precision,
+    /// Parts of a batch that may run at once. The loss curve depends on it, never on the number of threads.
+    pub shards: usize,
+    /// Most tokens of one batch, counted on the longer of its two sides.
+    pub batch_tokens: usize,
+    /// Batches summed before each update.
+    pub accumulate: usize,
+    /// Updates after which training ends.
+    pub max_steps: usize,
+    /// Passes over the data after which training ends.
+    pub max_epochs: Option<usize>,
+    /// Minutes of steps and validations after which training ends.
+    pub max_minutes: Option<f64>,
+    /// Adam or AdamW.
+    pub optimizer: OptimizerKind,
+    /// Highest learning rate, reached at the end of warm-up.
+    pub learning_rate: f32,
+    /// Where the cosine ends.
+    pub min_learning_rate: f32,
+    /// Shape of the learning rate.
+    pub schedule: ScheduleKind,
+    /// Updates of linear warm-up.
+    pub warmup_steps: usize,
+    /// Adam's decay of the first moment.
+    pub beta1: f32,
+    /// Adam's decay of the second moment.
+    pub beta2: f32,
+    /// Adam's ε.
+    pub eps: f32,
+    /// AdamW's weight decay.
+    pub weight_decay: f32,
+    /// Largest norm of the gradient; 0 is no limit.
+    pub clip_norm: f32,
+    /// Share of probability spread over the whole vocabulary (paper, section 5.4).
+    pub label_smoothing: f32,
+    /// Decay of the exponential moving average of the weights; 0 is none.
+    pub ema_decay: f32,
+    /// Updates between checkpoints.
+    pub save_every: usize,
+    /// Number of last checkpoints kept, and averaged into the final model.
+    pub average_checkpoints: usize,
+    /// Updates between validations.
+    pub valid_every: usize,
+    /// What validation watches for early stopping and for the best model.
+    pub metric: Metric,
+    /// Validations without progress after which training stops; 0 is never.
+    pub patience: usize,
+    /// Value of the metric at which training stops, if any.
+    pub goal: Option<f64>,
+    /// Beam width of validation's decoding.
+    pub valid_beam_size: usize,
+    /// Updates with a gradient that is not finite, in a row, after which training stops.
+    pub max_skipped_steps: usize,
+}
+
+impl Default for TrainingTable {
+    fn default() -> Self {
+        TrainingTable {
+            seed: 1,
+            precision: Precision::Float32,
+            shards: 2,
+            batch_tokens: 4096,
+            accumulate: 1,
+            max_steps: 100_000,
+            max_epochs: None,
+            max_minutes: None,
+            optimizer: OptimizerKind::Adam,
+            learning_rate: 1e-3,
+            min_learning_rate: 0.0,
+            schedule: ScheduleKind::InverseSqrt,
+            warmup_steps: 4000,
+            beta1: 0.9,
+            beta2: 0.98,
+            eps: 1e-9,
+            weight_decay: 0.0,
+            clip_norm: 1.0,
+            label_smoothing: 0.1,
+            ema_decay: 0.0,
+            save_every: 500,
+            average_checkpoints: 5,
+            valid_every: 500,
+            metric: Metric::Bleu,
+            patience: 10,
+            goal: None,
+            valid_beam_size: 1,
+            max_skipped_steps: 20,
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! How good the weights at hand are: loss, and real decoding scored against references.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::config::{ComputeType, Recipe, TokenizerKind};
+use crate::error::Result;
+use crate::formats::manifest::ManifestMetric;
+use crate::generate::SearchOptions;
+use crate::generate::engine::{Engine, Request};
+use crate::metrics::{Bleu, Chrf, Tokenizer as Words};
+use crate::model::transformer::Transformer;
+use crate::prepared::Prepared;
+use crate::train::data::Data;
+use crate::train::progress::Validation;
+use crate::train::report::Sample;
+use crate::train::test_set::{TestResult, TestSentences};
+use crate::weights::Weights;
+
+/// Source tokens of a batch.
+const BATCH_TOKENS: usize = 2048;
+/// Sentences for each thread that are decoded between two looks for a signal.
+const SENTENCES: usize = 64;
+/// Ends a piece of text in pieces that the next one joins.
+const PIECE_GOES_ON: &str = "@@ ";
+
+/// The model made ready to decode, in f32.
+pub(super) fn engine(model: &Transformer, weights: &Weights) -> Engine {
+    let parameters = Prepared::new(weights, ComputeType::Float32);
+    Engine::new(model.clone(), parameters)
+}
+
+/// A validation, its metrics with signatures, and samples.
+pub(super) type Judged = (Validation, Vec<ManifestMetric>, Vec<Sample>);
+
+/// Decodes and scores the validation set.
+pub(super) struct Judge<'a> {
+    recipe: &'a Recipe,
+    data: &'a Data,
+    words: Words,
+    signal: &'a AtomicUsize,
+}
+
+impl<'a> Judge<'a> {
+    pub(super) fn new(recipe: &'a Recipe, data: &'a Data, signal: &'a AtomicUsize) -> Self {
+        let han = |c: &char| ('\u{4e00}'..='\u{9fff}').contains(c);
+        let text = || {
+            data.valid_text
+                .target
+                .iter()
+                .flat_map(|t| t.chars())
+                .filter(|c| c.is_alphabetic())
+        };
+        let words = if recipe.tokenizer.kind == TokenizerKind::Pieces {
+            Words::None
+        } else if text().filter(han).count() * 2 > text().count() {
+            Words::Chinese
+        } else {
+            Words::Mteval13a
+        };
+        Judge {
+            recipe,
+            data,
+            words,
+            signal,
+        }
+    }
+
+    /// None if a signal came before the end.
+    pub(super) fn validate(&self, engine: &Engine) -> Result<Option<Judged>> {
+        let t = &self.recipe.training;
+        let c = engine.model().config();
+        if self.is_stopped() {
+            return Ok(None);
+        }
+        let (smoothed, nll, tokens) = engine.loss(&self.data.valid, t.label_smoothing);
+        let n = tokens.max(1) as f64;
+        let options = SearchOptions {
+            beam_size: t.valid_beam_size,
+            ..SearchOptions::for_model(c)
+        };
+        let sources = self.data.valid.iter().map(|p| p.source.as_slice());
+        let Some(hypotheses) = self.decode(engine, sources, &options)? else {
+            return Ok(None);
+        };
+        let references = self.references(&self.data.valid_text.target);
+        let mut validation = Validation {
+            step: 0,
+            loss: smoothed / n,
+            perplexity: (nll / n).exp(),
+            bleu: 0.0,
+            chrf: 0.0,
+            exact_match: 0.0,
+        };
+        if references.is_empty() {
+            return Ok(Some((validation, Vec::new(), Vec::new())));
+        }
+        let bleu = Bleu {
+            tokenizer: self.words,
+            ..Bleu::default()
+        }
+        .corpus(&hypotheses, &[&references[..]])?;
+        let chrf = Chrf::default().corpus(&hypotheses, &[&references[..]])?;
+        let exact = hypotheses
+            .iter()
+            .zip(&references)
+            .filter(|(h, r)| h == r)
+            .count() as f64;
+        validation.bleu = bleu.score;
+        validation.chrf = chrf.score;
+        validation.exact_match = 100.0 * exact / hypotheses.len() as f64;
+        let metric = |name: &str, value: f64, signature: &str| ManifestMetric {
+            name: name.into(),
+            value,
+            signature: signature.into(),
+        };
+        let metrics = vec![
+            metric("BLEU", bleu.score, bleu.signature()),
+            metric(chrf.name(), chrf.score, chrf.signature()),
+            metric(
+                "exact match %",
+                validation.exact_match,
+                "whole lines, validation set",
+            ),
+        ];
+        let samples = self
+            .data
+            .valid_text
+            .source
+            .iter()
+            .zip(&references)
+            .zip(hypotheses)
+            .take(20)
+            .map(|((s, r), hypothesis)| Sample {
+                source: s.clone(),
+                reference: r.clone(),
+                hypothesis,
+            })
+            .collect();
+        Ok(Some((validation, metrics, samples)))
+    }
+
+    /// Translates and scores a test set. None if a signal came before the end.
+    ///
+    /// # Errors
+    /// The tokenizer refuses a text, or as the search.
+    pub(super) fn test(&self, engine: &Engine, test: &TestSentences) -> Result<Option<TestResult>> {
+        let tokenizers = &self.data.tokenizers;
+        let sources = tokenizers.source.encode_all(&test.pairs.source)?;
+        let options = SearchOptions {
+            beam_size: test.set.beam_size,
+            length_penalty: test.set.length_penalty,
+            ..SearchOptions::for_model(engine.model().config())
+        };
+        let sources = sources.iter().map(Vec::as_slice);
+        let Some(hypotheses) = self.decode(engine, sources, &options)? else {
+            return Ok(None);
+        };
+        let references = self.references(&test.pairs.target);
+        test.score(hypotheses, &references).map(Some)
+    }
+
+    /// The text of what is found for each of `sources`, token ids without their end.
+    fn decode<'s>(
+        &self,
+        engine: &Engine,
+        sources: impl Iterator<Item = &'s [u32]>,
+        options: &SearchOptions,
+    ) -> Result<Option<Vec<String>>> {
+        let c = engine.model().config();
+        let request = |source: &[u32]| Request {
+            source: source
+                .iter()
+                .copied()
+                .chain([c.eos_token_id])
+                .take(c.max_position_embeddings)
+                .collect(),
+            prefix: Vec::new(),
+            max_length: source.len() * 2 + 10,
+        };
+        let requests: Vec<Request> = sources.map(request).collect();
+        let target = &self.data.tokenizers.target;
+        let mut hypotheses = Vec::with_capacity(requests.len());
+        for requests in requests.chunks(SENTENCES * rayon::current_num_threads()) {
+            if self.is_stopped() {
+                return Ok(None);
+            }
+            for h in engine.generate(requests, options, BATCH_TOKENS)? {
+                hypotheses.push(match h.first() {
+                    Some(h) => target.decode(h.tokens())?,
+                    None => String::new(),
+                });
+            }
+        }
+        Ok(Some(hypotheses))
+    }
+
+    /// `lines` as translations are compared with them: where the text is in pieces, these are joined.
+    fn references(&self, lines: &[String]) -> Vec<String> {
+        let joined = |line: &String| line.replace(PIECE_GOES_ON, "");
+        match self.recipe.tokenizer.kind {
+            TokenizerKind::Pieces => lines.iter().map(joined).collect(),
+            _ => lines.to_vec(),
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.signal.load(Ordering::Relaxed) != 0
+    }
+}
