@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use hexapla::config::ComputeType;
 use hexapla::error::{Error, Result};
-use hexapla::metrics::{Bleu, Chrf, Tokenizer as Words};
+use hexapla::metrics::{Scores, Tokenizer as Words};
 use hexapla::text::corpus::{SentencePairs, read_lines};
 
 use crate::console::{broken, say};
@@ -71,25 +71,8 @@ pub(crate) fn run(args: EvaluateArgs) -> Result<()> {
         })?;
     }
     let streams: Vec<&[String]> = references.iter().map(Vec::as_slice).collect();
-    let bleu = Bleu {
-        tokenizer: words,
-        lowercase: args.lowercase,
-        ..Bleu::default()
-    };
-    let chrf = Chrf {
-        lowercase: args.lowercase,
-        ..Chrf::default()
-    };
-    let bleu = bleu.corpus(&hypotheses, &streams)?;
-    let chrf = chrf.corpus(&hypotheses, &streams)?;
-    let mut out = std::io::stdout().lock();
-    writeln!(
-        out,
-        "{bleu}\n  {}\n{chrf}\n  {}",
-        bleu.signature(),
-        chrf.signature()
-    )
-    .map_err(broken)
+    let scores = Scores::corpus(words, args.lowercase, &hypotheses, &streams)?;
+    writeln!(std::io::stdout().lock(), "{scores}").map_err(broken)
 }
 
 /// The references in `files`, each with one line for each of the `count` lines of `path`.

@@ -135,7 +135,7 @@ fn tell(outcome: &Outcome, folder: &Path) -> std::io::Result<()> {
         writeln!(out, "{} {:.2}  {}", m.name, m.value, m.signature)?;
     }
     for t in &outcome.tests {
-        writeln!(out, "test {}\n{t}", t.name)?;
+        writeln!(out, "test {}\n{}", t.name, t.scores)?;
     }
     if let Some(saved) = &outcome.saved {
         let (family, folder) = (saved.family, folder.display());

@@ -334,12 +334,9 @@ fn translate_ids(
                 .found(e.to_string().replace("line 1 column", "column"))
                 .hint("every line is one array, and none is left empty")
         })?;
-        let max_length = options.max_decoding_length.unwrap_or(source.len() * 3 + 10);
-        requests.push(Request {
-            source,
-            prefix: Vec::new(),
-            max_length,
-        });
+        let mut request = Request::new(source);
+        request.max_length = options.max_decoding_length.unwrap_or(request.max_length);
+        requests.push(request);
     }
     for hypotheses in model
         .engine

@@ -182,6 +182,10 @@ fn values_out_of_range() {
 #[test]
 fn recipes() {
     let mut table = Table::new();
+    table.file(
+        "long.tsv",
+        format!("short\tkurz\n{}\tlang\n", "the house ".repeat(600)),
+    );
     for (number, (why, from, to)) in [
         ("an unknown key", "d_model = 8", "d_modle = 8"),
         ("an unknown table", "[data]", "[dta]"),
@@ -269,6 +273,16 @@ fn recipes() {
             "a corpus that no epoch visits",
             "[tokenizer]",
             "[[data.valid_corpora]]\ntsv = \"pairs.tsv\"\nrepeat = 0\n[tokenizer]",
+        ),
+        (
+            "a validation that repeats",
+            "[tokenizer]",
+            "[[data.valid_corpora]]\ntsv = \"pairs.tsv\"\nrepeat = 2\n[tokenizer]",
+        ),
+        (
+            "a test sentence longer than the model takes",
+            "[training]",
+            "[[test]]\npairs = { tsv = \"long.tsv\" }\n[training]",
         ),
         (
             "a test without a file",

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Corpus, DataTable, ModelTable, TokenizerTable, TrainingTable};
+use super::{Corpus, DataTable, ModelTable, TestSet, TokenizerTable, TrainingTable};
 use crate::error::{Error, Result, unknown_name};
 use crate::files::read_limited;
 
@@ -25,40 +25,6 @@ pub struct Recipe {
     pub training: TrainingTable,
     /// What the finished model is tested on: `[[test]]`.
     pub test: Vec<TestSet>,
-}
-
-/// Pairs that the finished model translates, and how its translations are scored.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct TestSet {
-    /// Its name in what is printed and kept.
-    pub name: String,
-    /// Width of the beam; 1 is greedy.
-    pub beam_size: usize,
-    /// Score of a hypothesis = log-probability / length^penalty.
-    pub length_penalty: f32,
-    /// BLEU's words: `13a`, `zh`, `char`, `intl` or `none`.
-    pub tokenize: String,
-    /// Ignore case.
-    pub lowercase: bool,
-    /// Undo a tokenization of Moses' kind in the translations: spaces before punctuation go, `&quot;` becomes `"`.
-    pub detokenize: bool,
-    /// The pairs.
-    pub pairs: Corpus,
-}
-
-impl Default for TestSet {
-    fn default() -> Self {
-        TestSet {
-            name: "test".into(),
-            beam_size: 4,
-            length_penalty: 1.0,
-            tokenize: "13a".into(),
-            lowercase: false,
-            detokenize: false,
-            pairs: Corpus::default(),
-        }
-    }
 }
 
 impl Recipe {
@@ -109,12 +75,17 @@ impl Recipe {
                 d.max_ratio.to_string(),
             );
         }
-        for corpus in d.corpora.iter().chain(&d.valid_corpora) {
-            validate_corpus(corpus, "data")?;
+        for (number, corpus) in d.corpora.iter().enumerate() {
+            let place = format!("data.corpora, number {}", number + 1);
+            validate_corpus(corpus, &place)?;
+        }
+        for (number, corpus) in d.valid_corpora.iter().enumerate() {
+            let place = format!("data.valid_corpora, number {}", number + 1);
+            validate_unrepeated(corpus, &place)?;
         }
         for (number, set) in self.test.iter().enumerate() {
             let place = format!("test, number {}", number + 1);
-            validate_corpus(&set.pairs, &place)?;
+            validate_unrepeated(&set.pairs, &format!("{place}: pairs"))?;
             if set.beam_size == 0 || set.beam_size > MAX_BEAM {
                 let expected = format!("1 to {MAX_BEAM}");
                 let found = set.beam_size.to_string();
@@ -211,6 +182,15 @@ fn validate_corpus(corpus: &Corpus, place: &str) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Each pair counts once outside training.
+fn validate_unrepeated(corpus: &Corpus, place: &str) -> Result<()> {
+    if corpus.repeat > 1 {
+        let (expected, found) = ("1: only training repeats", corpus.repeat.to_string());
+        return out_of_range(&format!("{place}: repeat"), expected, found);
+    }
+    validate_corpus(corpus, place)
 }
 
 fn out_of_range(key: &str, expected: &str, found: String) -> Result<()> {

@@ -39,6 +39,17 @@ pub struct Request {
     pub max_length: usize,
 }
 
+impl Request {
+    /// A sentence whose translation has at most three times its tokens and ten.
+    pub fn new(source: Vec<u32>) -> Self {
+        Request {
+            max_length: source.len() * 3 + 10,
+            source,
+            prefix: Vec::new(),
+        }
+    }
+}
+
 /// Log-probabilities of a given target.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scored {

@@ -197,14 +197,11 @@ impl Translator {
                     } else {
                         format!("{tag} {}", part.text)
                     };
-                    let source = self.source_ids(&tagged)?;
-                    let max_length = options.max_decoding_length.unwrap_or(source.len() * 3 + 10);
-                    let prefix = std::mem::take(&mut prefix);
-                    requests.push(Request {
-                        max_length: max_length.max(prefix.len() + 1),
-                        source,
-                        prefix,
-                    });
+                    let mut request = Request::new(self.source_ids(&tagged)?);
+                    request.prefix = std::mem::take(&mut prefix);
+                    let max_length = options.max_decoding_length.unwrap_or(request.max_length);
+                    request.max_length = max_length.max(request.prefix.len() + 1);
+                    requests.push(request);
                     Some(requests.len() - 1)
                 });
                 result.parts.push(part);

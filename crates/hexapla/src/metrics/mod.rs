@@ -5,6 +5,7 @@
 
 pub mod bleu;
 pub mod chrf;
+mod scores;
 pub mod tokenize;
 
 use std::collections::HashMap;
@@ -12,6 +13,7 @@ use std::hash::Hash;
 
 pub use bleu::{Bleu, BleuScore, Smoothing};
 pub use chrf::{Chrf, ChrfScore};
+pub use scores::Scores;
 pub use tokenize::Tokenizer;
 
 use crate::error::{Error, Result};

@@ -5,6 +5,6 @@
 pub mod corpus;
 pub mod detokenize;
 pub mod numerals;
-mod script;
+pub(crate) mod script;
 pub mod segment;
 pub mod tokenizer;

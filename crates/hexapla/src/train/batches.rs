@@ -7,8 +7,7 @@ use crate::random::{SplitMix, mix};
 
 /// The batches of one epoch: pair numbers in random order, at most `batch_tokens` a batch. The same for a seed and an epoch.
 ///
-/// Batches of like lengths would save padding, but there is none; and a batch whose sentences all end at one place teaches
-/// that place more than their words.
+/// Batches of like lengths would save padding, but there is none, and models learned more slowly from them.
 pub fn epoch(pairs: &[Pair], batch_tokens: usize, seed: u64, epoch: u64) -> Vec<Vec<usize>> {
     let mut random = SplitMix(mix(seed ^ mix(epoch ^ 0xE90C)));
     let mut order: Vec<usize> = (0..pairs.len()).collect();

@@ -7,9 +7,11 @@ use crate::error::Result;
 use crate::formats::manifest::ManifestMetric;
 use crate::generate::SearchOptions;
 use crate::generate::engine::{Engine, Request};
-use crate::metrics::{Bleu, Chrf, Tokenizer as Words};
+use crate::metrics::{Scores, Tokenizer as Words};
 use crate::model::transformer::Transformer;
 use crate::prepared::Prepared;
+use crate::text::script::is_han;
+use crate::text::tokenizer::join_pieces;
 use crate::train::data::Data;
 use crate::train::progress::Validation;
 use crate::train::report::Sample;
@@ -20,8 +22,6 @@ use crate::weights::Weights;
 const BATCH_TOKENS: usize = 2048;
 /// Sentences for each thread that are decoded between two looks for a signal.
 const SENTENCES: usize = 64;
-/// Ends a piece of text in pieces that the next one joins.
-const PIECE_GOES_ON: &str = "@@ ";
 
 /// The model made ready to decode, in f32.
 pub(super) fn engine(model: &Transformer, weights: &Weights) -> Engine {
@@ -32,7 +32,7 @@ pub(super) fn engine(model: &Transformer, weights: &Weights) -> Engine {
 /// A validation, its metrics with signatures, and samples.
 pub(super) type Judged = (Validation, Vec<ManifestMetric>, Vec<Sample>);
 
-/// Decodes and scores the validation set.
+/// Decodes and scores the validation set, and in the end the test sets.
 pub(super) struct Judge<'a> {
     recipe: &'a Recipe,
     data: &'a Data,
@@ -42,7 +42,6 @@ pub(super) struct Judge<'a> {
 
 impl<'a> Judge<'a> {
     pub(super) fn new(recipe: &'a Recipe, data: &'a Data, signal: &'a AtomicUsize) -> Self {
-        let han = |c: &char| ('\u{4e00}'..='\u{9fff}').contains(c);
         let text = || {
             data.valid_text
                 .target
@@ -52,7 +51,7 @@ impl<'a> Judge<'a> {
         };
         let words = if recipe.tokenizer.kind == TokenizerKind::Pieces {
             Words::None
-        } else if text().filter(han).count() * 2 > text().count() {
+        } else if text().filter(|c| is_han(*c)).count() * 2 > text().count() {
             Words::Chinese
         } else {
             Words::Mteval13a
@@ -94,12 +93,8 @@ impl<'a> Judge<'a> {
         if references.is_empty() {
             return Ok(Some((validation, Vec::new(), Vec::new())));
         }
-        let bleu = Bleu {
-            tokenizer: self.words,
-            ..Bleu::default()
-        }
-        .corpus(&hypotheses, &[&references[..]])?;
-        let chrf = Chrf::default().corpus(&hypotheses, &[&references[..]])?;
+        let streams = [&references[..]];
+        let Scores { bleu, chrf } = Scores::corpus(self.words, false, &hypotheses, &streams)?;
         let exact = hypotheses
             .iter()
             .zip(&references)
@@ -144,12 +139,13 @@ impl<'a> Judge<'a> {
     /// # Errors
     /// The tokenizer refuses a text, or as the search.
     pub(super) fn test(&self, engine: &Engine, test: &TestSentences) -> Result<Option<TestResult>> {
-        let tokenizers = &self.data.tokenizers;
-        let sources = tokenizers.source.encode_all(&test.pairs.source)?;
+        let c = engine.model().config();
+        let tokenizer = &self.data.tokenizers.source;
+        let sources = test.sources(tokenizer, c.max_position_embeddings)?;
         let options = SearchOptions {
             beam_size: test.set.beam_size,
             length_penalty: test.set.length_penalty,
-            ..SearchOptions::for_model(engine.model().config())
+            ..SearchOptions::for_model(c)
         };
         let sources = sources.iter().map(Vec::as_slice);
         let Some(hypotheses) = self.decode(engine, sources, &options)? else {
@@ -166,18 +162,10 @@ impl<'a> Judge<'a> {
         sources: impl Iterator<Item = &'s [u32]>,
         options: &SearchOptions,
     ) -> Result<Option<Vec<String>>> {
-        let c = engine.model().config();
-        let request = |source: &[u32]| Request {
-            source: source
-                .iter()
-                .copied()
-                .chain([c.eos_token_id])
-                .take(c.max_position_embeddings)
-                .collect(),
-            prefix: Vec::new(),
-            max_length: source.len() * 2 + 10,
-        };
-        let requests: Vec<Request> = sources.map(request).collect();
+        let eos = engine.model().config().eos_token_id;
+        let requests: Vec<Request> = sources
+            .map(|source| Request::new(source.iter().copied().chain([eos]).collect()))
+            .collect();
         let target = &self.data.tokenizers.target;
         let mut hypotheses = Vec::with_capacity(requests.len());
         for requests in requests.chunks(SENTENCES * rayon::current_num_threads()) {
@@ -196,9 +184,8 @@ impl<'a> Judge<'a> {
 
     /// `lines` as translations are compared with them: where the text is in pieces, these are joined.
     fn references(&self, lines: &[String]) -> Vec<String> {
-        let joined = |line: &String| line.replace(PIECE_GOES_ON, "");
         match self.recipe.tokenizer.kind {
-            TokenizerKind::Pieces => lines.iter().map(joined).collect(),
+            TokenizerKind::Pieces => lines.iter().map(|line| join_pieces(line)).collect(),
             _ => lines.to_vec(),
         }
     }

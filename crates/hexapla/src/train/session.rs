@@ -105,13 +105,17 @@ impl Session {
             Err(_) => write_atomically(&place, |w| w.write_all(text.as_bytes()))?,
         }
         // Named wrongly, they are better refused now than after hours.
-        let tests = recipe
+        let tests: Vec<TestSentences> = recipe
             .test
             .iter()
             .map(TestSentences::open)
             .collect::<Result<_>>()?;
         let data = data(inner)?;
-        let model = Transformer::new(data.model_config(&recipe)?)?;
+        let config = data.model_config(&recipe)?;
+        for set in &tests {
+            set.sources(&data.tokenizers.source, config.max_position_embeddings)?;
+        }
+        let model = Transformer::new(config)?;
         // Checked before the memory is asked for.
         if model.index().len() > MAX_PARAMETERS {
             return Err(Error::new("the model is too large to train")
@@ -191,7 +195,7 @@ impl Session {
         all.extend(tests.iter().flat_map(TestResult::metrics));
         let saved = self.save(model.config(), &weights, &all)?;
         let mut report = self.report(&validation, &metrics, samples);
-        let tested = tests.iter().map(|t| (t.name.clone(), t.to_string()));
+        let tested = tests.iter().map(|t| (t.name.clone(), t.scores.to_string()));
         report.summary.extend(tested);
         let path = self.folder.join(REPORT);
         write_atomically(&path, |w| w.write_all(report.to_html().as_bytes()))?;

@@ -1,13 +1,12 @@
 //! What a recipe's `[[test]]` names, and how the finished model does on it.
 
-use std::fmt;
-
 use crate::config::TestSet;
 use crate::error::{Error, Result};
 use crate::formats::manifest::ManifestMetric;
-use crate::metrics::{Bleu, BleuScore, Chrf, ChrfScore, Tokenizer as Words};
+use crate::metrics::{Scores, Tokenizer as Words};
 use crate::text::corpus::SentencePairs;
 use crate::text::detokenize::detokenize;
+use crate::text::tokenizer::Tokenizer;
 
 /// A test set, read.
 #[derive(Debug)]
@@ -33,6 +32,25 @@ impl TestSentences {
         })
     }
 
+    /// The ids of the sources, without their ends.
+    ///
+    /// # Errors
+    /// The tokenizer refuses one, or it has no room with its end in `most` positions.
+    pub fn sources(&self, tokenizer: &Tokenizer, most: usize) -> Result<Vec<Vec<u32>>> {
+        let place = |e: Error| e.within(format!("test `{}`", self.set.name));
+        let sources = tokenizer.encode_all(&self.pairs.source).map_err(place)?;
+        match sources.iter().position(|ids| ids.len() >= most) {
+            None => Ok(sources),
+            Some(number) => Err(place(
+                Error::new("a test sentence is longer than the model takes")
+                    .at(format!("pair {}", number + 1))
+                    .expected(format!("fewer than {most} tokens"))
+                    .found(format!("{} tokens", sources[number].len()))
+                    .hint("raise model.max_position_embeddings, or cut the line into sentences"),
+            )),
+        }
+    }
+
     /// Scores `hypotheses`, one for each of `references`.
     ///
     /// # Errors
@@ -44,53 +62,34 @@ impl TestSentences {
             }
         }
         let lowercase = self.set.lowercase;
-        let bleu = Bleu {
-            tokenizer: self.words,
-            lowercase,
-            ..Bleu::default()
-        };
-        let chrf = Chrf {
-            lowercase,
-            ..Chrf::default()
-        };
         Ok(TestResult {
             name: self.set.name.clone(),
-            bleu: bleu.corpus(&hypotheses, &[references])?,
-            chrf: chrf.corpus(&hypotheses, &[references])?,
+            scores: Scores::corpus(self.words, lowercase, &hypotheses, &[references])?,
         })
     }
 }
 
-/// How the finished model did on a test set. It displays as the two scores with their signatures.
+/// How the finished model did on a test set.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TestResult {
     /// The set's name.
     pub name: String,
-    /// BLEU with precisions, brevity penalty and lengths.
-    pub bleu: BleuScore,
-    /// chrF.
-    pub chrf: ChrfScore,
+    /// BLEU and chrF.
+    pub scores: Scores,
 }
 
 impl TestResult {
     /// What the manifest keeps.
     pub fn metrics(&self) -> [ManifestMetric; 2] {
+        let Scores { bleu, chrf } = &self.scores;
         let metric = |name: &str, value: f64, signature: &str| ManifestMetric {
             name: format!("{name}, {}", self.name),
             value,
             signature: signature.into(),
         };
         [
-            metric("BLEU", self.bleu.score, self.bleu.signature()),
-            metric(self.chrf.name(), self.chrf.score, self.chrf.signature()),
+            metric("BLEU", bleu.score, bleu.signature()),
+            metric(chrf.name(), chrf.score, chrf.signature()),
         ]
-    }
-}
-
-impl fmt::Display for TestResult {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (bleu, chrf) = (&self.bleu, &self.chrf);
-        let signatures = (bleu.signature(), chrf.signature());
-        write!(f, "{bleu}\n  {}\n{chrf}\n  {}", signatures.0, signatures.1)
     }
 }

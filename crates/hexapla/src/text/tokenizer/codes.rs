@@ -12,6 +12,11 @@ pub(super) const END_OF_WORD: &str = "</w>";
 /// Ends a piece that is joined to the next, in text.
 pub(super) const JOINER: &str = "@@";
 
+/// `text` with its pieces joined: `brea@@ king` becomes `breaking`.
+pub fn join_pieces(text: &str) -> String {
+    text.replace(&format!("{JOINER} "), "")
+}
+
 /// Reads the merges of the file `path` in order; of a pair that stands there twice the first counts.
 pub(super) fn read(path: &Path) -> Result<Vec<(String, String)>> {
     let mut merges = Vec::new();

@@ -29,6 +29,7 @@ use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
+pub use codes::join_pieces;
 pub use pair::Tokenizers;
 pub use stats::{Split, TokenizerStats};
 

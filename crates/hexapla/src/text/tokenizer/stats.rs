@@ -128,7 +128,7 @@ impl TokenizerStats {
                 self.whole_words += 1;
                 continue;
             }
-            let word = word.replace(&format!("{} ", codes::JOINER), "");
+            let word = codes::join_pieces(word);
             let word = word
                 .trim_matches(|c: char| !c.is_alphanumeric())
                 .to_string();
