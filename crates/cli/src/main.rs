@@ -1,10 +1,12 @@
 //! The `hexapla` command: one file for each of its commands.
 #![forbid(unsafe_code)]
 
+mod calibration;
 mod console;
 mod convert;
 mod demo;
 mod evaluate;
+mod language;
 mod logits;
 mod model;
 mod tokenizer;

@@ -10,9 +10,9 @@ use hexapla::generate::engine::Request;
 use hexapla::generate::translator::{TranslateOptions, Translation, Translator};
 use hexapla::generate::{Sampling, SearchOptions};
 use hexapla::text::corpus::{Lines, read_lines};
-use hexapla::text::tokenizer::Tokenizer;
 
 use crate::console::{broken, input, say};
+use crate::language::LanguageFlags;
 
 /// Lines translated at a time, so that output flows while input still comes.
 const LINES: usize = 2048;
@@ -25,14 +25,13 @@ pub(crate) struct TranslateArgs {
     /// Model folder; the embedded model where absent.
     #[arg(long, short)]
     model: Option<PathBuf>,
-    /// Target language of a multilingual model: `>>to<<` is put before each line. The embedded model has de, en and zh.
-    #[arg(long)]
-    to: Option<String>,
+    #[command(flatten)]
+    language: LanguageFlags,
     /// File to translate; `-` is standard input.
     #[arg(long, short, conflicts_with = "text")]
     input: Option<PathBuf>,
     /// JSON lines, an array of token ids each; prints arrays of ids.
-    #[arg(long, conflicts_with_all = ["text", "input", "to"])]
+    #[arg(long, conflicts_with_all = ["text", "input", "from", "to"])]
     input_ids: Option<PathBuf>,
     /// File of target prefixes, a line for each input line.
     #[arg(long)]
@@ -165,15 +164,11 @@ pub(crate) fn run(args: TranslateArgs) -> Result<()> {
         .as_deref()
         .map(|path| Prefixes::read(path, &model))
         .transpose()?;
-    let tag = match (&args.to, args.model.is_none()) {
-        (Some(to), _) => Tag::Given(known_tag(&model.tokenizers.source, to)?),
-        (None, true) => Tag::Guessed,
-        (None, false) => Tag::None,
-    };
+    let direction = args.language.direction(&model)?;
     let mut done = 0;
     let mut unfinished = 0;
     let mut flush = |lines: &[String], last: bool| -> Result<()> {
-        let tagged: Vec<String> = lines.iter().map(|line| with_tag(line, &tag)).collect();
+        let tagged: Vec<String> = lines.iter().map(|line| direction.tagged(line)).collect();
         let here = match &prefixes {
             Some(prefixes) => prefixes.of(done, lines.len(), last)?,
             None => BTreeMap::new(),
@@ -249,54 +244,6 @@ impl<'a> Prefixes<'a> {
         }
         let here = self.lines.get(done..end).unwrap_or_default();
         Ok(here.iter().cloned().enumerate().collect())
-    }
-}
-
-/// What is put before each line.
-enum Tag {
-    None,
-    /// A tag such as `>>de<<`.
-    Given(String),
-    /// The embedded model needs a target: Chinese for English text, English for all other.
-    Guessed,
-}
-
-/// The tag of the language `to`, if the model has it.
-fn known_tag(tokenizer: &Tokenizer, to: &str) -> Result<String> {
-    let tag = format!(">>{to}<<");
-    let known: Vec<String> = tokenizer
-        .tokens()
-        .filter_map(|t| Some(t.strip_prefix(">>")?.strip_suffix("<<")?.to_string()))
-        .collect();
-    if known.iter().any(|name| name == to) {
-        return Ok(tag);
-    }
-    let error = Error::new("the model has no tag for this language")
-        .at("--to")
-        .found(format!("`{to}`"));
-    Err(match known.is_empty() {
-        true => error
-            .expected("no --to: this model has no language tags")
-            .hint("leave it out"),
-        false => error
-            .expected(format!("one of {}", known.join(", ")))
-            .hint("only these can be translated into"),
-    })
-}
-
-fn with_tag(line: &str, tag: &Tag) -> String {
-    if line.trim().is_empty() || line.trim_start().starts_with(">>") {
-        return line.to_string();
-    }
-    match tag {
-        Tag::None => line.to_string(),
-        Tag::Given(tag) => format!("{tag} {line}"),
-        Tag::Guessed => {
-            let foreign = line
-                .chars()
-                .any(|c| ('\u{4e00}'..='\u{9fff}').contains(&c) || "äöüßÄÖÜ".contains(c));
-            format!(">>{}<< {line}", if foreign { "en" } else { "zh" })
-        }
     }
 }
 

@@ -47,6 +47,7 @@
 #![forbid(unsafe_code)]
 
 pub mod batch;
+pub mod chart;
 pub mod config;
 pub mod error;
 pub mod files;

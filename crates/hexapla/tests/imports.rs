@@ -6,9 +6,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A module and all that it imports from its siblings. `docs/architecture.md` explains the order.
-const ROWS: [(&str, &[&str]); 17] = [
+const ROWS: [(&str, &[&str]); 18] = [
     ("error", &[]),
     ("random", &[]),
+    ("chart", &[]),
     ("files", &["error"]),
     ("config", &["error", "files"]),
     // Two side rooms, which no row up to `model` may enter: text, and its comparison with references.
@@ -48,8 +49,8 @@ const ROWS: [(&str, &[&str]); 17] = [
     (
         "train",
         &[
-            "error", "random", "files", "config", "text", "metrics", "batch", "tensor", "weights",
-            "prepared", "ops", "model", "formats", "generate",
+            "error", "random", "chart", "files", "config", "text", "metrics", "batch", "tensor",
+            "weights", "prepared", "ops", "model", "formats", "generate",
         ],
     ),
 ];

@@ -1,8 +1,9 @@
 //! A report as a whole, with made-up numbers. `HEXAPLA_REPORT=file` keeps the page, to be looked at.
 
+use hexapla::chart::{Curve, Series};
 use hexapla::random::SplitMix;
 use hexapla::text::numerals;
-use hexapla::train::report::{Curve, Report, Sample, Series};
+use hexapla::train::report::{Report, Sample};
 
 fn curve(title: &str, y_label: &str, series: &[(&str, Vec<(f64, f64)>)]) -> Curve {
     let series = series.iter().map(|(name, points)| Series {

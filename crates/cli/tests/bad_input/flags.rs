@@ -63,6 +63,18 @@ fn command_lines() {
         ),
         (
             "flags that exclude each other",
+            "evaluate --tsv pairs.tsv --reference pairs.tsv",
+        ),
+        (
+            "flags that exclude each other",
+            "evaluate --hypothesis pairs.tsv --reference pairs.tsv --calibration new.svg",
+        ),
+        (
+            "a flag without its companion",
+            "evaluate --source pairs.tsv --reference pairs.tsv --reverse",
+        ),
+        (
+            "flags that exclude each other",
             "train --tsv pairs.tsv --source pairs.tsv --target pairs.tsv --output new",
         ),
         (
@@ -90,6 +102,7 @@ fn command_lines() {
         ),
         ("no output", "train --tsv pairs.tsv"),
         ("no reference", "evaluate --hypothesis pairs.tsv"),
+        ("nothing named", "evaluate --reference pairs.tsv"),
         ("no input", "logits model"),
         ("no text", "tokenizer train --output new.json"),
     ] {
@@ -125,6 +138,8 @@ fn values_out_of_range() {
         "--to xx",
         "--to=",
         "--to DE",
+        "--from xx",
+        "--from de --to de",
     ] {
         table.refuse("out of range", &format!("translate --model model a {args}"));
     }
@@ -148,7 +163,6 @@ fn values_out_of_range() {
         "a language that the embedded model lacks",
         "translate --to fr a",
     );
-    table.refuse("nothing named", "evaluate --reference pairs.tsv");
     table.refuse("nothing named", "score");
     table.refuse(
         "an unknown name",

@@ -3,7 +3,7 @@
 use crate::harness::{Table, split};
 
 /// Every command that reads a text, with `@` for its file. Files beside it have two good lines.
-const READERS: [&str; 16] = [
+const READERS: [&str; 18] = [
     "translate --model model --input @",
     "translate --model model --input good --target-prefix @",
     "translate --model model --input-ids @",
@@ -13,6 +13,8 @@ const READERS: [&str; 16] = [
     "evaluate --hypothesis @ --reference good",
     "evaluate --hypothesis good --reference @",
     "evaluate --model model --source @ --reference good --output new",
+    "evaluate --model model --tsv @ --calibration new.svg",
+    "evaluate --model model --source good --reference good --calibration new.svg --calibration-text @",
     "tokenizer train --input @ --output new.json",
     "tokenizer train --tsv @ --output new",
     "tokenizer encode --model model @",
@@ -110,6 +112,7 @@ fn sides_that_do_not_pair_up() {
     for args in [
         "train --config recipe.toml --tsv column --output new",
         "score --model model --tsv column",
+        "evaluate --model model --tsv column",
         "tokenizer train --tsv column --output new",
     ] {
         table.refuse("a line with one column", args);

@@ -50,20 +50,6 @@ impl Request {
     }
 }
 
-/// Log-probabilities of a given target.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Scored {
-    /// ln p of each target token, the end token last.
-    pub token_log_probs: Vec<f32>,
-}
-
-impl Scored {
-    /// ln p of the whole target.
-    pub fn log_prob(&self) -> f64 {
-        self.token_log_probs.iter().map(|p| f64::from(*p)).sum()
-    }
-}
-
 impl Engine {
     /// A model with its parameters.
     ///
@@ -82,7 +68,7 @@ impl Engine {
     }
 
     /// Does `work` with an arena that nobody else uses meanwhile.
-    fn with_arena<T>(&self, work: impl FnOnce(&Arena) -> T) -> T {
+    pub(super) fn with_arena<T>(&self, work: impl FnOnce(&Arena) -> T) -> T {
         let arenas = || {
             // A panic cannot have left the list half-changed.
             self.arenas
@@ -192,62 +178,6 @@ impl Engine {
         memory
     }
 
-    /// Log-probabilities of given pairs of source (end token included) and target (end token left out), on rayon's threads.
-    ///
-    /// # Errors
-    /// An id or a length out of range.
-    pub fn score(
-        &self,
-        pairs: &[(Vec<u32>, Vec<u32>)],
-        batch_tokens: usize,
-    ) -> Result<Vec<Scored>> {
-        let c = self.model.config();
-        for (i, (source, target)) in pairs.iter().enumerate() {
-            self.check(i, "source", source, c.source_vocab_size)?;
-            self.check(i, "target", target, c.target_vocab_size)?;
-            // The decoder is fed the start token as well.
-            self.check_length(i, "target", target.len() + 1)?;
-        }
-        let batches = batches(
-            pairs.iter().map(|(s, t)| s.len().max(t.len() + 1)),
-            batch_tokens,
-        );
-        let scored: Vec<Vec<Scored>> = batches
-            .par_iter()
-            .map(|batch| self.with_arena(|arena| self.score_batch(arena, pairs, batch)))
-            .collect();
-        Ok(in_order(pairs.len(), &batches, scored))
-    }
-
-    fn score_batch(
-        &self,
-        arena: &Arena,
-        pairs: &[(Vec<u32>, Vec<u32>)],
-        batch: &[usize],
-    ) -> Vec<Scored> {
-        let c = self.model.config();
-        let mut rows = PairRows::default();
-        for i in batch {
-            let (source, target) = &pairs[*i];
-            let target = || target.iter().copied();
-            rows.source.push(source.iter().copied());
-            rows.target
-                .push([c.decoder_start_token_id].into_iter().chain(target()));
-            rows.labels.extend(target().chain([c.eos_token_id]));
-        }
-        let options = LossOptions {
-            label_smoothing: 0.0,
-            scale: 1.0,
-        };
-        let mut run = Run::inference(arena, &self.parameters);
-        let losses = self.model.loss(&mut run, &rows, options);
-        let mut log_probs = losses.iter().map(|l| -l.negative_log_likelihood);
-        let of = |span: &Span| Scored {
-            token_log_probs: log_probs.by_ref().take(span.len).collect(),
-        };
-        rows.target.spans.iter().map(of).collect()
-    }
-
     /// Sums over all target tokens of `pairs`: label-smoothed loss, −ln p, and their number. Pairs that are longer than
     /// the model's positions are left out.
     pub fn loss(&self, pairs: &[Pair], label_smoothing: f32) -> (f64, f64, usize) {
@@ -322,7 +252,7 @@ impl Engine {
     }
 
     /// Refuses ids that the model has no row for, and sentences that are empty (`source`) or longer than its positions.
-    fn check(&self, number: usize, side: &str, ids: &[u32], vocab: usize) -> Result<()> {
+    pub(super) fn check(&self, number: usize, side: &str, ids: &[u32], vocab: usize) -> Result<()> {
         let place = || format!("sentence {}, {side}", number + 1);
         if let Some(id) = ids.iter().find(|id| **id as usize >= vocab) {
             return Err(Error::new("a token id is out of range")
@@ -336,7 +266,7 @@ impl Engine {
         self.check_length(number, side, ids.len().max(usize::from(!needed)))
     }
 
-    fn check_length(&self, number: usize, side: &str, tokens: usize) -> Result<()> {
+    pub(super) fn check_length(&self, number: usize, side: &str, tokens: usize) -> Result<()> {
         if (1..=self.max_tokens()).contains(&tokens) {
             return Ok(());
         }
@@ -351,7 +281,10 @@ impl Engine {
 }
 
 /// Sentences of like length together, at most `batch_tokens` tokens a batch (a longer sentence is alone).
-fn batches(lengths: impl Iterator<Item = usize>, batch_tokens: usize) -> Vec<Vec<usize>> {
+pub(super) fn batches(
+    lengths: impl Iterator<Item = usize>,
+    batch_tokens: usize,
+) -> Vec<Vec<usize>> {
     let mut order: Vec<(usize, usize)> = lengths.enumerate().map(|(i, len)| (len, i)).collect();
     // The longest first, so that no long batch is left for one thread at the end.
     order.sort_by(|a, b| b.cmp(a));
@@ -373,7 +306,7 @@ fn batches(lengths: impl Iterator<Item = usize>, batch_tokens: usize) -> Vec<Vec
 }
 
 /// Puts the results of batches in the order of the sentences.
-fn in_order<T>(n: usize, batches: &[Vec<usize>], results: Vec<Vec<T>>) -> Vec<T> {
+pub(super) fn in_order<T>(n: usize, batches: &[Vec<usize>], results: Vec<Vec<T>>) -> Vec<T> {
     let mut all: Vec<(usize, T)> = Vec::with_capacity(n);
     for (batch, results) in batches.iter().zip(results) {
         all.extend(batch.iter().copied().zip(results));

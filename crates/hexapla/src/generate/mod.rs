@@ -17,6 +17,7 @@ mod candidates;
 mod chains;
 mod decoder;
 pub mod engine;
+pub mod forced;
 mod hypothesis;
 mod log_softmax;
 mod options;

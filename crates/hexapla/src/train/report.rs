@@ -3,9 +3,9 @@
 //! The file needs no network and runs no script (a content policy in it forbids both), follows the reader's light or
 //! dark setting, and prints. All text passes through a template that escapes it.
 
-mod chart;
-
 use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use crate::chart::{self, Curve};
 
 /// A training run, ready to be shown.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -28,28 +28,6 @@ pub struct Report {
     pub samples: Vec<Sample>,
     /// Name and version of what else took part; Hexapla's own is added.
     pub versions: Vec<(String, String)>,
-}
-
-/// One chart.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Curve {
-    /// What it shows.
-    pub title: String,
-    /// The horizontal axis.
-    pub x_label: String,
-    /// The vertical axis.
-    pub y_label: String,
-    /// One line each.
-    pub series: Vec<Series>,
-}
-
-/// One line of a chart.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Series {
-    /// Its name in the legend.
-    pub name: String,
-    /// x and y in order of x. A point that is not finite leaves a gap.
-    pub points: Vec<(f64, f64)>,
 }
 
 /// One translated sentence.
@@ -75,7 +53,7 @@ impl Report {
                     meta name="color-scheme" content="light dark";
                     meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'";
                     title { (self.title) }
-                    style { (PreEscaped(include_str!("report/style.css"))) }
+                    style { (PreEscaped(chart::STYLE)) (PreEscaped(include_str!("report/style.css"))) }
                 }
                 body {
                     header {
@@ -178,6 +156,7 @@ fn preformatted(title: &str, text: &str) -> Markup {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chart::Series;
 
     const ATTACK: &str =
         "\"'><script>alert(1)</script></style></pre>&amp;<img src=x onerror=alert(1)>";

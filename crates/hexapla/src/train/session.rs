@@ -5,6 +5,7 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
+use crate::chart::{Curve, Series};
 use crate::config::{Recipe, TransformerConfig};
 use crate::error::{Error, Result};
 use crate::files::{remove_leftovers, write_atomically, write_error};
@@ -15,7 +16,7 @@ use crate::model::transformer::Transformer;
 use crate::train::data::Data;
 use crate::train::judge::{Judge, Judged, engine};
 use crate::train::progress::Validation;
-use crate::train::report::{Curve, Report, Sample, Series};
+use crate::train::report::{Report, Sample};
 use crate::train::test_set::{TestResult, TestSentences};
 use crate::train::trainer::{Ended, Trainer, Watcher};
 use crate::weights::Weights;
