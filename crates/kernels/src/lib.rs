@@ -34,9 +34,9 @@ pub use int8::{Epilogue, PackedInt8, QuantizedRows, StoredInt8, gemm_int8, gemm_
 pub use isa::Isa;
 pub use rows::{
     Activation, CrossEntropy, LayerNormBackward, RowLoss, activate, activate_backward, add_assign,
-    bias_gradient, block_max, cross_entropy_row, dot, dropout_in_place, embed_row, exp_of, exp_sum,
-    layer_norm, layer_norm_backward, max, residual, softmax_backward_in_place, softmax_in_place,
-    subtract_both,
+    bias_gradient, block_max, cross_entropy_pair, cross_entropy_row, dot, dropout_in_place,
+    embed_row, exp_of, exp_sum, layer_norm, layer_norm_backward, max, residual,
+    softmax_backward_in_place, softmax_in_place, subtract_both,
 };
 pub use shared::SharedBytes;
 pub use update::{AdamSettings, adam, blend, squared_norm};

@@ -428,31 +428,90 @@ pub struct RowLoss {
     pub negative_log_likelihood: f32,
 }
 
+/// A row of logits made into e^(logit − max), and what its loss is made of.
+struct Exponentials {
+    /// Σ e^(logit − max).
+    sum: f32,
+    /// ln Σ e^logit.
+    log_sum: f32,
+    loss: RowLoss,
+}
+
+#[inline(always)]
+fn exponentials(logits: &mut [f32], options: CrossEntropy) -> Exponentials {
+    let max = lane_max(logits);
+    let at_label = logits[options.label];
+    let sum_of_logits = lane_sum(logits, |_, v| v);
+    for v in logits.iter_mut() {
+        *v = exp_small(*v - max);
+    }
+    let sum = lane_sum(logits, |_, v| v);
+    let log_sum = max + sum.ln();
+    let negative_log_likelihood = log_sum - at_label;
+    let mean = log_sum - sum_of_logits / logits.len() as f32;
+    Exponentials {
+        sum,
+        log_sum,
+        loss: RowLoss {
+            smoothed: (1.0 - options.label_smoothing) * negative_log_likelihood
+                + options.label_smoothing * mean,
+            negative_log_likelihood,
+        },
+    }
+}
+
 multiversion! {
     /// Loss of one row of logits, and its gradient in place of the logits: `scale · (softmax − target distribution)`.
     pub fn cross_entropy_row(logits: &mut [f32], options: CrossEntropy) -> RowLoss {
-        let n = logits.len() as f32;
-        let max = lane_max(logits);
-        let at_label = logits[options.label];
-        let sum_of_logits = lane_sum(logits, |_, v| v);
-        for v in logits.iter_mut() {
-            *v = exp_small(*v - max);
-        }
-        let sum = lane_sum(logits, |_, v| v);
-        let log_sum = max + sum.ln();
-        let even = options.label_smoothing / n;
-        let factor = options.scale / sum;
+        let row = exponentials(logits, options);
+        let even = options.label_smoothing / logits.len() as f32;
+        let factor = options.scale / row.sum;
         let offset = -options.scale * even;
         for v in logits.iter_mut() {
             *v = v.mul_add(factor, offset);
         }
         logits[options.label] -= options.scale * (1.0 - options.label_smoothing);
-        let negative_log_likelihood = log_sum - at_label;
-        let mean = log_sum - sum_of_logits / n;
-        RowLoss {
-            smoothed: (1.0 - options.label_smoothing) * negative_log_likelihood + options.label_smoothing * mean,
-            negative_log_likelihood,
+        row.loss
+    }
+}
+
+multiversion! {
+    /// Losses of two rows of logits, p and q, for one label, with R-Drop's term between them, `alpha / 2 · (KL(p‖q) +
+    /// KL(q‖p))` (Liang et al. 2021, equations 2 to 4), which is shared between the two. The gradients take the logits'
+    /// place. `difference` has room for one row.
+    pub fn cross_entropy_pair(
+        first: &mut [f32],
+        second: &mut [f32],
+        difference: &mut [f32],
+        options: CrossEntropy,
+        alpha: f32,
+    ) -> [RowLoss; 2] {
+        let second = &mut second[..first.len()];
+        let difference = &mut difference[..first.len()];
+        for ((d, a), b) in difference.iter_mut().zip(first.iter()).zip(second.iter()) {
+            *d = a - b;
         }
+        let (p, q) = (exponentials(first, options), exponentials(second, options));
+        // ln p − ln q is the difference less this.
+        let shift = p.log_sum - q.log_sum;
+        let p_to_q = lane_dot(first, difference) / p.sum - shift;
+        let q_to_p = shift - lane_dot(second, difference) / q.sum;
+        let even = options.label_smoothing / first.len() as f32;
+        let weight = options.scale * alpha / 2.0;
+        let (p_factor, q_factor) = (1.0 / p.sum, 1.0 / q.sum);
+        for ((a, b), d) in first.iter_mut().zip(second.iter_mut()).zip(difference.iter()) {
+            let (p, q, log_ratio) = (*a * p_factor, *b * q_factor, d - shift);
+            *a = options.scale * (p - even) + weight * (p * (log_ratio - p_to_q) + p - q);
+            *b = options.scale * (q - even) + weight * (q * (-log_ratio - q_to_p) + q - p);
+        }
+        let at_label = options.scale * (1.0 - options.label_smoothing);
+        first[options.label] -= at_label;
+        second[options.label] -= at_label;
+        let share = alpha / 4.0 * (p_to_q + q_to_p);
+        [p.loss, q.loss].map(|loss| RowLoss {
+            smoothed: loss.smoothed + share,
+            ..loss
+        })
     }
 }
 
@@ -553,6 +612,18 @@ pub(crate) mod tests {
                 logits
             });
             same_everywhere(|isa| {
+                let (mut a, mut b, mut room) = (x.clone(), y.clone(), vec![0.0; 3 * n]);
+                let options = CrossEntropy {
+                    label: n / 2,
+                    label_smoothing: 0.1,
+                    scale: 0.25,
+                };
+                let losses = cross_entropy_pair(isa, &mut a, &mut b, &mut room, options, 5.0);
+                a.extend(b);
+                a.extend(losses.map(|l| l.smoothed));
+                a
+            });
+            same_everywhere(|isa| {
                 let (mut out, mut statistics) = (vec![0.0; 3 * n], vec![0.0; 6]);
                 layer_norm(isa, &mut out, &mut statistics, &x, &s, &s, 1e-5);
                 let (mut dx, mut dscale, mut dshift) =
@@ -570,6 +641,49 @@ pub(crate) mod tests {
                 layer_norm_backward(isa, b);
                 [out, statistics, dx, dscale, dshift].concat()
             });
+        }
+    }
+
+    /// Softmax, and the mean of −ln p by the smoothed target, in f64.
+    fn softmax_and_loss(logits: &[f32], options: CrossEntropy) -> (Vec<f64>, f64) {
+        let max = logits.iter().copied().fold(f32::MIN, f32::max);
+        let e: Vec<f64> = logits.iter().map(|v| f64::from(v - max).exp()).collect();
+        let p: Vec<f64> = e.iter().map(|v| v / e.iter().sum::<f64>()).collect();
+        let even = f64::from(options.label_smoothing) / p.len() as f64;
+        let mut loss: f64 = p.iter().map(|p| -even * p.ln()).sum();
+        loss -= (1.0 - f64::from(options.label_smoothing)) * p[options.label].ln();
+        (p, loss)
+    }
+
+    #[test]
+    fn a_pair_of_rows_has_the_loss_of_its_definition() {
+        let (x, y) = (numbers(50, 3), numbers(50, 4));
+        let options = CrossEntropy {
+            label: 7,
+            label_smoothing: 0.1,
+            scale: 1.0,
+        };
+        let ((p, first), (q, second)) =
+            (softmax_and_loss(&x, options), softmax_and_loss(&y, options));
+        let to =
+            |p: &[f64], q: &[f64]| -> f64 { p.iter().zip(q).map(|(p, q)| p * (p / q).ln()).sum() };
+        let divergence = to(&p, &q) + to(&q, &p);
+        for alpha in [0.0f32, 5.0] {
+            let (mut a, mut b, mut room) = (x.clone(), y.clone(), vec![0.0; 50]);
+            let losses = cross_entropy_pair(Isa::best(), &mut a, &mut b, &mut room, options, alpha);
+            let share = f64::from(alpha) / 4.0 * divergence;
+            for (found, expected) in losses.iter().zip([first, second]) {
+                assert!((f64::from(found.smoothed) - expected - share).abs() < 1e-5);
+            }
+            // Without the term it is the loss of two single rows, and so are the gradients.
+            if alpha == 0.0 {
+                let (mut single, mut other) = (x.clone(), y.clone());
+                let rows = [&mut single, &mut other]
+                    .map(|row| cross_entropy_row(Isa::best(), row, options));
+                assert_eq!(rows, losses);
+                let pairs = single.iter().chain(&other).zip(a.iter().chain(&b));
+                assert!(pairs.into_iter().all(|(a, b)| (a - b).abs() < 1e-6));
+            }
         }
     }
 

@@ -158,6 +158,7 @@ impl Recipe {
             ("eps", t.eps),
             ("weight_decay", t.weight_decay),
             ("clip_norm", t.clip_norm),
+            ("r_drop", t.r_drop),
         ] {
             if !(value >= 0.0 && value.is_finite()) {
                 return refuse(key, "a finite number, at least 0", value.to_string());

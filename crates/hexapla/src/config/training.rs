@@ -82,6 +82,9 @@ pub struct TrainingTable {
     pub clip_norm: f32,
     /// Share of probability spread over the whole vocabulary (paper, section 5.4).
     pub label_smoothing: f32,
+    /// Weight α of R-Drop (Liang et al. 2021): each batch passes twice, under two choices of dropout, and the two
+    /// distributions of each token are drawn together; 0 is off.
+    pub r_drop: f32,
     /// Decay of the exponential moving average of the weights; 0 is none.
     pub ema_decay: f32,
     /// Updates between checkpoints.
@@ -124,6 +127,7 @@ impl Default for TrainingTable {
             weight_decay: 0.0,
             clip_norm: 1.0,
             label_smoothing: 0.1,
+            r_drop: 0.0,
             ema_decay: 0.0,
             save_every: 500,
             average_checkpoints: 5,
@@ -134,5 +138,12 @@ impl Default for TrainingTable {
             valid_beam_size: 1,
             max_skipped_steps: 20,
         }
+    }
+}
+
+impl TrainingTable {
+    /// How often each batch passes through the model: twice with R-Drop.
+    pub fn passes(&self) -> usize {
+        if self.r_drop > 0.0 { 2 } else { 1 }
     }
 }

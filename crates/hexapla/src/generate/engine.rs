@@ -185,6 +185,7 @@ impl Engine {
         let options = LossOptions {
             label_smoothing,
             scale: 1.0,
+            r_drop: 0.0,
         };
         let usable: Vec<&Pair> = pairs
             .iter()

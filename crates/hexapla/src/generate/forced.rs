@@ -52,6 +52,7 @@ impl Engine {
             let options = LossOptions {
                 label_smoothing: 0.0,
                 scale: 1.0,
+                r_drop: 0.0,
             };
             let mut run = Run::inference(arena, self.parameters());
             let losses = self.model().loss(&mut run, rows, options);

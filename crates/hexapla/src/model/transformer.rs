@@ -308,6 +308,7 @@ mod tests {
                 LossOptions {
                     label_smoothing: 0.1,
                     scale: 1.0,
+                    r_drop: 0.0,
                 },
             );
             run.backward();

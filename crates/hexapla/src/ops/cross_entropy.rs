@@ -2,7 +2,8 @@
 //! that the logits of a batch never exist whole.
 
 use hexapla_kernels::{
-    CrossEntropy, Matrix, MatrixMut, Plus, RowLoss, bias_gradient, cross_entropy_row,
+    CrossEntropy, Matrix, MatrixMut, Plus, RowLoss, bias_gradient, cross_entropy_pair,
+    cross_entropy_row,
 };
 
 use crate::ops::{Parameters, Run, Step};
@@ -26,6 +27,9 @@ pub struct LossOptions {
     pub label_smoothing: f32,
     /// What each token's gradient is multiplied by.
     pub scale: f32,
+    /// Weight α of R-Drop (Liang et al. 2021, equation 4). Where it is above 0, the second half of the rows are the first
+    /// half's once more, as another choice of dropout makes them, and the distributions of each two are drawn together.
+    pub r_drop: f32,
 }
 
 /// The loss of each row, in a buffer of the arena.
@@ -94,36 +98,66 @@ pub fn cross_entropy(
     let parameters = run.parameters;
     let table_range = parameters.index().get(output.table).range.clone();
     let bias_range = output.bias.map(|b| parameters.index().get(b).range.clone());
-    let mut block_logits = run.arena.tensor(block.min(x.rows()), vocab);
+    let passes = if options.r_drop > 0.0 { 2 } else { 1 };
+    debug_assert_eq!(x.rows() % passes, 0);
+    let rows_of_pass = x.rows() / passes;
+    let block = block.min(rows_of_pass.max(1));
+    let mut block_logits = run.arena.tensor(passes * block, vocab);
+    let mut difference = run.arena.tensor(passes - 1, vocab);
     let mut dx = run
         .is_recording()
         .then(|| run.arena.tensor(x.rows(), width));
     let mut losses = run.arena.tensor(x.rows(), 2);
-    for first in (0..x.rows()).step_by(block) {
-        let rows = block.min(x.rows() - first);
-        let x = Matrix::new(&x.data()[first * width..], rows, width, width);
-        let d = &mut block_logits.data_mut()[..rows * vocab];
-        logits_of(run, output, x, MatrixMut::new(d, rows, vocab, vocab));
-        let losses = losses.data_mut()[first * 2..].chunks_exact_mut(2);
-        for ((row, label), loss) in d.chunks_exact_mut(vocab).zip(&labels[first..]).zip(losses) {
-            let options = CrossEntropy {
-                label: *label as usize,
+    for first in (0..rows_of_pass).step_by(block) {
+        let rows = block.min(rows_of_pass - first);
+        let first_of = |pass: usize| pass * rows_of_pass + first;
+        let x_of = |pass| Matrix::new(&x.data()[first_of(pass) * width..], rows, width, width);
+        let (d, d_second) = block_logits.data_mut().split_at_mut(rows * vocab);
+        let mut d_passes = [d, &mut d_second[..(passes - 1) * rows * vocab]];
+        for (pass, d) in d_passes.iter_mut().take(passes).enumerate() {
+            logits_of(
+                run,
+                output,
+                x_of(pass),
+                MatrixMut::new(d, rows, vocab, vocab),
+            );
+        }
+        for row in 0..rows {
+            let options_of_row = CrossEntropy {
+                label: labels[first + row] as usize,
                 label_smoothing: options.label_smoothing,
                 scale: options.scale,
             };
-            let row = cross_entropy_row(isa, row, options);
-            loss.copy_from_slice(&[row.smoothed, row.negative_log_likelihood]);
+            let place = row * vocab..(row + 1) * vocab;
+            let [d, d_second] = &mut d_passes;
+            let d = &mut d[place.clone()];
+            let found = match d_second.get_mut(place) {
+                Some(d_second) => {
+                    let room = difference.data_mut();
+                    cross_entropy_pair(isa, d, d_second, room, options_of_row, options.r_drop)
+                }
+                None => [cross_entropy_row(isa, d, options_of_row); 2],
+            };
+            for (pass, loss) in found.iter().take(passes).enumerate() {
+                let place = 2 * (first_of(pass) + row);
+                losses.data_mut()[place..place + 2]
+                    .copy_from_slice(&[loss.smoothed, loss.negative_log_likelihood]);
+            }
         }
         if let (Some(dx), Some(gradients), Parameters::Trained(weights, _)) =
             (&mut dx, run.gradients(), parameters)
         {
-            let d_matrix = Matrix::new(d, rows, vocab, vocab);
-            let dx = MatrixMut::new(&mut dx.data_mut()[first * width..], rows, width, width);
-            product.gemm(dx, d_matrix, weights.matrix(output.table), Plus::Nothing);
-            let d_table = MatrixMut::new(&mut gradients[table_range.clone()], vocab, width, width);
-            product.gemm(d_table, d_matrix.transposed(), x, Plus::C);
-            if let Some(range) = &bias_range {
-                bias_gradient(isa, &mut gradients[range.clone()], d);
+            for (pass, d) in d_passes.iter().take(passes).enumerate() {
+                let d_matrix = Matrix::new(d, rows, vocab, vocab);
+                let dx = &mut dx.data_mut()[first_of(pass) * width..];
+                let dx = MatrixMut::new(dx, rows, width, width);
+                product.gemm(dx, d_matrix, weights.matrix(output.table), Plus::Nothing);
+                let d_table =
+                    MatrixMut::new(&mut gradients[table_range.clone()], vocab, width, width);
+                product.gemm(d_table, d_matrix.transposed(), x_of(pass), Plus::C);
+                if let Some(range) = &bias_range {
+                    bias_gradient(isa, &mut gradients[range.clone()], d);
+                }
             }
         }
     }
@@ -147,15 +181,17 @@ mod tests {
 
     #[test]
     fn gradients_are_slopes() {
-        for label_smoothing in [0.0, 0.1] {
+        for (label_smoothing, r_drop) in [(0.0, 0.0), (0.1, 0.0), (0.1, 3.0)] {
             let mut check = Check::new();
             let x = check.input(40, 6);
             let table = check.parameter(&[11, 6]);
             let bias = Some(check.parameter(&[11]));
-            let labels: Vec<u32> = (0..40).map(|i| i * 7 % 11).collect();
+            // Two halves with the same labels.
+            let labels: Vec<u32> = (0..40).map(|i| i % 20 * 7 % 11).collect();
             let options = LossOptions {
                 label_smoothing,
                 scale: 0.5,
+                r_drop,
             };
             check.run_loss(|run, inputs| {
                 let rows = cross_entropy(run, Output { table, bias }, &inputs[x], &labels, options);

@@ -30,11 +30,11 @@ pub fn epoch(pairs: &[Pair], batch_tokens: usize, seed: u64, epoch: u64) -> Vec<
     batches
 }
 
-/// Cuts a batch into `shards` parts of like work.
+/// Cuts a batch into `shards` parts of like work, each with its pairs `passes` times, one round after another.
 pub fn shard(
     pairs: &[Pair],
     batch: &[usize],
-    shards: usize,
+    (shards, passes): (usize, usize),
     decoder_start: u32,
     eos: u32,
 ) -> Vec<PairRows> {
@@ -42,8 +42,10 @@ pub fn shard(
     // Dealt out like cards, the longest first.
     let mut batch = batch.to_vec();
     batch.sort_by_key(|i| Reverse(pairs[*i].tokens()));
-    for (n, i) in batch.iter().enumerate() {
-        parts[n % shards].push(&pairs[*i].source, &pairs[*i].target, decoder_start, eos);
+    for _ in 0..passes {
+        for (n, i) in batch.iter().enumerate() {
+            parts[n % shards].push(&pairs[*i].source, &pairs[*i].target, decoder_start, eos);
+        }
     }
     parts
 }
@@ -80,11 +82,16 @@ mod tests {
                 target: vec![5; n],
             })
             .collect();
-        let parts = shard(&pairs, &[0, 1, 2, 3, 4, 5, 6], 2, 1, 2);
+        let parts = shard(&pairs, &[0, 1, 2, 3, 4, 5, 6], (2, 1), 1, 2);
         assert_eq!(parts[0].source.spans.len(), 4);
         assert_eq!(parts[1].source.spans.len(), 3);
         // Lengths 7, 5, 3, 1 and 6, 4, 2, with their ends.
         assert_eq!((parts[0].labels.len(), parts[1].labels.len()), (20, 15));
         assert_eq!(parts[0].labels[6..9], [5, 2, 5]);
+        let twice = shard(&pairs, &[0, 1, 2, 3, 4, 5, 6], (2, 2), 1, 2);
+        for (once, twice) in parts.iter().zip(&twice) {
+            assert_eq!(twice.labels, once.labels.repeat(2));
+            assert_eq!(twice.target.spans.len(), 2 * once.target.spans.len());
+        }
     }
 }

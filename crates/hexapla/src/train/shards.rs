@@ -37,7 +37,7 @@ struct Shard {
 /// What one step did.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct StepReport {
-    /// Label-smoothed cross-entropy for each target token.
+    /// What is minimised, for each target token: label-smoothed cross-entropy, with R-Drop its term too.
     pub loss: f64,
     /// −ln p for each target token.
     pub negative_log_likelihood: f64,
@@ -65,7 +65,8 @@ impl Learner {
         }
     }
 
-    /// One update. `parts` holds for each accumulated batch its shards' pairs; `number` is the step's, and keys dropout.
+    /// One update. `parts` holds for each accumulated batch its shards' pairs, [`TrainingTable::passes`] times each;
+    /// `number` is the step's, and keys dropout.
     pub fn step(
         &mut self,
         t: &TrainingTable,
@@ -74,10 +75,11 @@ impl Learner {
         parts: &[Vec<PairRows>],
     ) -> StepReport {
         let all = || parts.iter().flatten();
-        let target_tokens: usize = all().map(|p| p.labels.len()).sum();
+        let rows: usize = all().map(|p| p.labels.len()).sum();
         let options = LossOptions {
             label_smoothing: t.label_smoothing,
-            scale: 1.0 / target_tokens.max(1) as f32,
+            scale: 1.0 / rows.max(1) as f32,
+            r_drop: t.r_drop,
         };
         let Learner {
             model,
@@ -113,12 +115,12 @@ impl Learner {
             &mut self.gradients,
         );
         self.model.repack_output(&self.weights, &mut self.packed);
-        let n = target_tokens.max(1) as f64;
+        let (n, passes) = (rows.max(1) as f64, t.passes());
         StepReport {
             loss: self.shards.iter().map(|s| s.losses.0).sum::<f64>() / n,
             negative_log_likelihood: self.shards.iter().map(|s| s.losses.1).sum::<f64>() / n,
-            target_tokens,
-            source_tokens: all().map(|p| p.source.len()).sum(),
+            target_tokens: rows / passes,
+            source_tokens: all().map(|p| p.source.len()).sum::<usize>() / passes,
             gradient_norm,
         }
     }

@@ -280,7 +280,8 @@ impl Trainer {
         for _ in 0..self.settings.accumulate {
             let batch = &order[self.progress.batch];
             self.progress.add_batch(batch);
-            parts.push(shard(pairs, batch, self.settings.shards, start, eos));
+            let cut = (self.settings.shards, self.settings.passes());
+            parts.push(shard(pairs, batch, cut, start, eos));
             self.progress.batch += 1;
             if self.progress.batch == order.len() {
                 self.progress.batch = 0;
