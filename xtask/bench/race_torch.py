@@ -1,10 +1,11 @@
 """A whole training with PyTorch, beside ours from the same weights on the same pairs (`cargo xtask race`).
 
-    python race_torch.py JOB.json (lengths|drawn) (float32|bf16)
+    python race_torch.py JOB.json (lengths|drawn) (float32|bf16) (fused|plain)
 
 Batches hold as many tokens as ours, counted as ours are: `lengths` takes sentences of like length together, which saves
 padding, and is what training in PyTorch usually does; `drawn` takes them as they come, as ours do. `bf16` is PyTorch's own
-autocast. Adam is the fused one, attention PyTorch's own fused kernel, and only rows that have a label meet the output layer.
+autocast. Attention is PyTorch's fused kernel, or with `plain` separate products, which suit short sentences. Adam is the
+fused one, and only rows that have a label meet the output layer.
 
 Commands: `loss` tells the validation loss; `run SECONDS` trains for so long and tells `seconds` and `tokens`;
 `race SECONDS FILE` does so, validates now and then, writes the last weights to FILE and tells `curve`: for each validation
@@ -20,6 +21,7 @@ import time
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import protocol
 from torch_model import IGNORED, Model, batch, load, save
@@ -137,8 +139,9 @@ class Training:
 
 def main(job, options):
     torch.set_num_threads(job["threads"])
-    batches, precision = options
+    batches, precision, attention = options
     training = Training(job, {"lengths": True, "drawn": False}[batches], {"float32": False, "bf16": True}[precision])
+    kernels = {"fused": [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH], "plain": [SDPBackend.MATH]}[attention]
 
     def answer(words):
         match words:
@@ -150,10 +153,11 @@ def main(job, options):
                 return training.race(float(seconds), path)
         raise ValueError(f"unknown command: {words}")
 
-    protocol.serve(torch.__version__, answer)
+    with sdpa_kernel(kernels):
+        protocol.serve(torch.__version__, answer)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 4:
+    if len(sys.argv) != 5:
         sys.exit(__doc__)
     main(protocol.job(), sys.argv[2:])

@@ -29,8 +29,8 @@ pub(super) struct Contest {
 }
 
 /// Seconds of a try before it is measured, and while it is.
-const WARM: &str = "run 10";
-const RUN: &str = "run 20";
+const WARM: &str = "run 5";
+const RUN: &str = "run 15";
 
 /// A way to train with PyTorch that may race.
 #[derive(Debug)]
@@ -81,25 +81,36 @@ impl Contest {
     /// # Errors
     /// It does not start, or it does not compute the same.
     pub(super) fn peer(&self, batches: Batches) -> Result<Peer> {
-        let ways = ["float32", "bf16"].map(|precision| {
-            let program = Program::script("PyTorch", &self.python, "race_torch.py")
-                .called(batches.words())
-                .called(precision)
-                .called("fused Adam");
-            // Lengths change, so that a malloc which keeps its memory may also keep holes.
-            [program.clone(), program.keeping_memory()]
-                .map(|program| Way::new(program, &[batches.option(), precision]))
-        });
-        let way = peers::best(ways.as_flattened(), &self.peers_job(), WARM, RUN)?;
+        let way = peers::best(&self.ways(batches), &self.peers_job(), WARM, RUN)?.clone();
         let mut side = way.start(&self.peers_job())?;
         let loss = number(&side.ask("loss")?, "loss")?;
         same("the initial weights", self.setup.loss, loss)?;
         Ok(Peer {
-            way: way.clone(),
+            way,
             model: format!("torch-{}", batches.option()),
             version: side.version.clone(),
             loss,
         })
+    }
+
+    /// All ways of PyTorch to train on such batches.
+    fn ways(&self, batches: Batches) -> Vec<Way> {
+        let mut ways = Vec::new();
+        for precision in ["float32", "bf16"] {
+            for attention in ["fused", "plain"] {
+                let program = Program::script("PyTorch", &self.python, "race_torch.py")
+                    .called(batches.words())
+                    .called(precision)
+                    .called(&format!("{attention} attention"))
+                    .called("fused Adam");
+                // Lengths change, so that a malloc which keeps its memory may also keep holes.
+                for program in [program.clone(), program.keeping_memory()] {
+                    let options = [batches.option(), precision, attention];
+                    ways.push(Way::new(program, &options));
+                }
+            }
+        }
+        ways
     }
 
     /// Our run, with the command that everyone has.

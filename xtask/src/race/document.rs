@@ -198,9 +198,9 @@ const SAME: &str = "\
 - Batches. Ours are random draws without padding. PyTorch pads, so it has sentences of like length in a batch, as is usual
   there: sorted within pools of 16,384 pairs, the batches then shuffled. `--batches drawn` gives it random draws too: slower,
   but the nearest to ours by updates.
-- Arithmetic. Products of ours are in the recipe's precision. PyTorch may choose between f32 and its autocast to bf16: the
-  faster in a short run, warm, is raced, with the malloc that is faster. It has its fused Adam, its fused attention, and an
-  output layer on real tokens alone. It is not compiled: lengths change with every batch, and with one shape `torch.compile` was no faster
+- Arithmetic. Products of ours are in the recipe's precision. PyTorch may choose between f32 and its autocast to bf16,
+  fused attention and separate products, a plain malloc and a tuned one: the fastest in a short run, warm, is raced. Its Adam
+  is the fused one, and its output layer sees real tokens alone. It is not compiled: lengths change with every batch, and with one shape `torch.compile` was no faster
   ([benchmarks](benchmarks.md)).
 ";
 
