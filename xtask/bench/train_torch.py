@@ -7,96 +7,14 @@ PyTorch's own autocast. Batches are padded to their longest sentence, and made i
 """
 
 import json
-import math
 import sys
 import time
 
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 import protocol
-
-IGNORED = -100
-
-
-class Model(nn.Module):
-    def __init__(self, job):
-        super().__init__()
-        width = job["d_model"]
-        layer = dict(d_model=width, nhead=job["heads"], dim_feedforward=job["feed_forward"], dropout=job["dropout"],
-                     activation="relu", layer_norm_eps=1e-5, batch_first=True)
-        self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(**layer), job["layers"],
-                                             enable_nested_tensor=False)
-        self.decoder = nn.TransformerDecoder(nn.TransformerDecoderLayer(**layer), job["layers"])
-        self.embedding = nn.Embedding(job["vocabulary"], width)
-        self.output_bias = nn.Parameter(torch.zeros(job["vocabulary"]))
-        self.dropout = nn.Dropout(job["dropout"])
-        angle = torch.arange(1024)[:, None] / 10000 ** (torch.arange(width // 2) * 2 / width)
-        self.register_buffer("positions", torch.cat([angle.sin(), angle.cos()], dim=1))
-
-    def embed(self, ids):
-        x = self.embedding(ids) * math.sqrt(self.embedding.embedding_dim)
-        return self.dropout(x + self.positions[: ids.shape[1]])
-
-    def forward(self, source, decoder_input, causal, ended):
-        """`ended` is true where a source sentence has ended; None where all have one length."""
-        memory = self.encoder(self.embed(source), src_key_padding_mask=ended)
-        # What follows a target sentence's end is hidden from it by the causal mask.
-        hidden = self.decoder(self.embed(decoder_input), memory, tgt_mask=causal, tgt_is_causal=True,
-                              memory_key_padding_mask=ended)
-        return nn.functional.linear(hidden, self.embedding.weight, self.output_bias)
-
-
-def load(model, path):
-    """Copies the initial weights in; ours are [in, out], PyTorch's [out, in]."""
-    tensors = load_file(path)
-
-    def linear(module, name):
-        module.weight.copy_(tensors.pop(f"{name}.weight").T)
-        module.bias.copy_(tensors.pop(f"{name}.bias"))
-
-    def attention(module, name):
-        parts = [f"{name}.{part}" for part in ("query", "key", "value")]
-        module.in_proj_weight.copy_(torch.cat([tensors.pop(f"{part}.weight").T for part in parts]))
-        module.in_proj_bias.copy_(torch.cat([tensors.pop(f"{part}.bias") for part in parts]))
-        linear(module.out_proj, f"{name}.output")
-
-    def norm(module, name):
-        module.weight.copy_(tensors.pop(f"{name}.weight"))
-        module.bias.copy_(tensors.pop(f"{name}.bias"))
-
-    with torch.no_grad():
-        model.embedding.weight.copy_(tensors.pop("embedding.weight"))
-        model.output_bias.copy_(tensors.pop("output.bias"))
-        for side, stack in (("encoder", model.encoder), ("decoder", model.decoder)):
-            for i, layer in enumerate(stack.layers):
-                name = f"{side}.layers.{i}"
-                attention(layer.self_attn, f"{name}.self_attention")
-                norm(layer.norm1, f"{name}.self_attention_norm")
-                last = layer.norm2
-                if side == "decoder":
-                    attention(layer.multihead_attn, f"{name}.cross_attention")
-                    norm(layer.norm2, f"{name}.cross_attention_norm")
-                    last = layer.norm3
-                linear(layer.linear1, f"{name}.feed_forward.inner")
-                linear(layer.linear2, f"{name}.feed_forward.outer")
-                norm(last, f"{name}.feed_forward_norm")
-    assert not tensors, f"weights without a place: {sorted(tensors)}"
-
-
-def padded(rows, fill):
-    width = max(map(len, rows))
-    return torch.tensor([row + [fill] * (width - len(row)) for row in rows])
-
-
-def batch(sentences):
-    source, labels = padded(sentences["source"], 0), padded(sentences["labels"], IGNORED)
-    lengths = torch.tensor([len(row) for row in sentences["source"]])
-    ended = torch.arange(source.shape[1])[None, :] >= lengths[:, None]
-    causal = nn.Transformer.generate_square_subsequent_mask(labels.shape[1])
-    inputs = source, padded(sentences["decoder_input"], 0), causal, ended if ended.any() else None
-    return inputs, labels.flatten(), sum(map(len, sentences["labels"]))
+from torch_model import IGNORED, Model, batch, load
 
 
 def main(job, options):
@@ -108,7 +26,7 @@ def main(job, options):
                             fused="fused" in options)
     bf16 = {"float32": False, "bf16": True}[job["precision"]]
     with open(job["batches"]) as file:
-        batches = [batch(sentences) for sentences in json.load(file)]
+        batches = [(*batch(**sentences), sum(map(len, sentences["labels"]))) for sentences in json.load(file)]
     done = 0
 
     def loss_of(inputs, labels):

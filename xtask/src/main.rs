@@ -1,8 +1,9 @@
-//! The project's own tools: `cargo xtask test|reference|bench`.
+//! The project's own tools: `cargo xtask test|reference|bench|race`.
 #![forbid(unsafe_code)]
 
 mod bench;
 mod python;
+mod race;
 mod reference;
 mod test;
 
@@ -23,6 +24,8 @@ enum Command {
     Reference(reference::ReferenceArgs),
     /// Measure this machine, us and our peers, in turn.
     Bench(bench::BenchArgs),
+    /// Train beside PyTorch: the same model on the same data for the same time.
+    Race(race::RaceArgs),
 }
 
 fn main() -> ExitCode {
@@ -30,6 +33,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Reference(args) => reference::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Race(args) => race::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -44,6 +48,15 @@ fn main() -> ExitCode {
 fn root() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.parent().unwrap_or(here).to_path_buf()
+}
+
+/// Writes `text` to `path`, whole or not at all.
+fn write_whole(path: &Path, text: &str) -> Result<()> {
+    // Beside it first: a run that is stopped while it writes must not leave half a file.
+    let half = path.with_extension("new");
+    std::fs::write(&half, text)
+        .and_then(|()| std::fs::rename(&half, path))
+        .map_err(|e| format!("cannot write {}: {e}", path.display()))
 }
 
 /// `command`'s program and what became of it, unless it succeeded.

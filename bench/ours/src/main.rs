@@ -4,14 +4,18 @@
 //! hexapla-bench weights JOB.json      writes the initial weights of a training job, for all sides to start from
 //! hexapla-bench train JOB.json        then `run STEPS` on standard input
 //! hexapla-bench translate JOB.json    then `run` or `outputs`
+//! hexapla-bench begin JOB.json        writes what both sides of a race start from
+//! hexapla-bench end JOB.json          makes a model folder of what a side of a race ended with
 //! ```
 //!
 //! The jobs and the protocol are described in `xtask/bench/README.md`.
 #![forbid(unsafe_code)]
 
 mod protocol;
+mod race;
 mod train;
 mod translate;
+mod weights;
 
 use hexapla::error::{Error, Result};
 use serde::de::DeserializeOwned;
@@ -25,8 +29,10 @@ fn main() -> ExitCode {
         ["weights", job] => read(job).and_then(|job| train::write_weights(&job)),
         ["train", job] => read(job).and_then(|job| train::serve(&job)),
         ["translate", job] => read(job).and_then(|job| translate::serve(&job)),
+        ["begin", job] => read(job).and_then(|job| race::begin(&job)),
+        ["end", job] => read(job).and_then(|job| race::end(&job)),
         _ => Err(Error::new("unknown command")
-            .expected("weights|train|translate JOB.json")
+            .expected("weights|train|translate|begin|end JOB.json")
             .found(format!("`{}`", arguments.join(" ")))),
     };
     match result {

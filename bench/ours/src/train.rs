@@ -6,14 +6,13 @@ use std::time::Instant;
 use hexapla::batch::PairRows;
 use hexapla::config::{Precision, TrainingTable, TransformerConfig};
 use hexapla::error::{Error, Result};
-use hexapla::formats::safetensors::{NamedTensor, TensorStore, write_tensors};
 use hexapla::model::transformer::Transformer;
 use hexapla::train::shards::Learner;
 use hexapla::weights::Weights;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::protocol;
+use crate::{protocol, weights};
 
 /// What to train, the same file for every side.
 #[derive(Debug, Deserialize)]
@@ -99,17 +98,7 @@ impl Sentences {
 /// Writes random initial weights where the job says that they are.
 pub(crate) fn write_weights(job: &Job) -> Result<()> {
     let weights = Weights::random(job.model()?.index().clone(), 1);
-    let tensors = weights
-        .index
-        .iter()
-        .map(|p| NamedTensor {
-            name: p.name.clone(),
-            shape: p.shape.clone(),
-            data: &weights.data[p.range.clone()],
-            transposed: false,
-        })
-        .collect();
-    write_tensors(&job.weights, tensors)
+    weights::write(&job.weights, &weights)
 }
 
 /// `run STEPS` makes so many updates, going round the batches, and tells the time they took and each one's loss.
@@ -137,12 +126,7 @@ pub(crate) fn serve(job: &Job) -> Result<()> {
 
 fn learner(job: &Job, table: &TrainingTable) -> Result<Learner> {
     let model = job.model()?;
-    let store = TensorStore::open_file(&job.weights)?;
-    let mut weights = Weights::zeros(model.index().clone());
-    for p in model.index().iter() {
-        let values = store.read(&p.name, &p.shape)?;
-        weights.data[p.range.clone()].copy_from_slice(&values);
-    }
+    let weights = weights::read(&job.weights, model.index())?;
     Ok(Learner::new(model, weights, table))
 }
 

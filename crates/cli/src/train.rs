@@ -203,7 +203,7 @@ fn seconds_left(t: &TrainingTable, progress: &Progress) -> f64 {
     let by_steps = progress.seconds / (progress.step as f64).max(1.0) * steps;
     let by_time = t
         .max_minutes
-        .map(|m| (m * 60.0 - progress.seconds).max(0.0));
+        .map(|m| (m * 60.0 - progress.counted_seconds(t)).max(0.0));
     by_time.map_or(by_steps, |by_time| by_steps.min(by_time))
 }
 

@@ -24,8 +24,16 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// This one. Runs the program of limits, which takes some seconds.
-    pub(crate) fn here(threads: usize) -> Result<Self> {
+    /// This one and its limits. Runs the program of limits, which takes some seconds.
+    pub(crate) fn with_limits(threads: usize) -> Result<Self> {
+        Ok(Machine {
+            limits: limits(threads)?,
+            ..Machine::here()
+        })
+    }
+
+    /// This one; its limits are not measured.
+    pub(crate) fn here() -> Self {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let said = |program: &str, arguments: &[&str]| {
             Command::new(program)
@@ -45,21 +53,23 @@ impl Machine {
             "--",
             ".",
             ":!bench/results.json",
+            ":!bench/race.json",
             ":!docs/benchmarks*",
+            ":!docs/race.md",
         ];
         let changed = if said("git", &others).is_empty() {
             ""
         } else {
             "+"
         };
-        Ok(Machine {
+        Machine {
             processor: field(&read("/proc/cpuinfo"), "model name").unwrap_or_default(),
             cores: std::thread::available_parallelism().map_or(0, usize::from),
             memory_gib: (kib / 1048576.0).round(),
             rustc: said("rustc", &["--version"]),
             commit: said("git", &["rev-parse", "--short", "HEAD"]) + changed,
-            limits: limits(threads)?,
-        })
+            limits: BTreeMap::new(),
+        }
     }
 
     /// The limit of a kind of arithmetic (`f32`, `bf16`, `int8`) in Gop/s, if the machine has it.
@@ -75,6 +85,9 @@ impl fmt::Display for Machine {
             "{}, {} cores, {} GiB, {}, commit {}.",
             self.processor, self.cores, self.memory_gib, self.rustc, self.commit
         )?;
+        if self.limits.is_empty() {
+            return Ok(());
+        }
         let limits: Vec<String> = self
             .limits
             .iter()

@@ -2,12 +2,12 @@
 
 mod check;
 mod gemm;
-mod machine;
+pub(crate) mod machine;
 mod pairs;
-mod peers;
-mod plot;
+pub(crate) mod peers;
+pub(crate) mod plot;
 mod products;
-mod report;
+pub(crate) mod report;
 mod results;
 mod scaling;
 mod startup;
@@ -139,7 +139,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
             args,
             section: name,
             python: python.clone(),
-            machine: Machine::here(args.threads)?,
+            machine: Machine::with_limits(args.threads)?,
             versions: BTreeMap::new(),
             rows: Vec::new(),
         };
@@ -264,7 +264,7 @@ fn command(name: &str, args: &BenchArgs) -> String {
 }
 
 /// The date as `date` prints it: the standard library has no calendar.
-fn today() -> String {
+pub(crate) fn today() -> String {
     Command::new("date")
         .args(["-u", "+%Y-%m-%d"])
         .output()

@@ -1,20 +1,33 @@
-//! Lines over a growing amount of work, as SVG.
+//! Lines over a growing amount of work or time, as SVG.
 
 use std::path::Path;
 
+use plotters::coord::Shift;
 use plotters::coord::combinators::{BindKeyPoints, IntoLogRange};
+use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
 use plotters::prelude::*;
 
 use crate::Result;
 
-/// A plot of one or more lines, both axes logarithmic.
+/// A plot of one or more lines.
 #[derive(Debug, Default)]
-pub(super) struct Lines {
-    pub(super) title: String,
-    pub(super) x: String,
-    pub(super) y: String,
-    pub(super) lines: Vec<(String, Vec<(f64, f64)>)>,
+pub(crate) struct Lines {
+    pub(crate) title: String,
+    pub(crate) x: String,
+    pub(crate) y: String,
+    pub(crate) scale: Scale,
+    pub(crate) lines: Vec<(String, Vec<(f64, f64)>)>,
 }
+
+/// How both axes run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Scale {
+    #[default]
+    Logarithmic,
+    Linear,
+}
+
+type Drawn = std::result::Result<(), Box<dyn std::error::Error>>;
 
 /// Distinct in colour and, printed grey, in brightness.
 const COLOURS: [RGBColor; 4] = [
@@ -26,27 +39,66 @@ const COLOURS: [RGBColor; 4] = [
 
 impl Lines {
     /// Draws them into `path`.
-    pub(super) fn draw(&self, path: &Path) -> Result<()> {
+    pub(crate) fn draw(&self, path: &Path) -> Result<()> {
         let svg = self.svg().map_err(|e| format!("{}: {e}", path.display()))?;
         std::fs::write(path, svg).map_err(|e| format!("{}: {e}", path.display()))
     }
 
     fn svg(&self) -> std::result::Result<String, Box<dyn std::error::Error>> {
-        let points = || self.lines.iter().flat_map(|l| &l.1);
-        let range = |of: fn(&(f64, f64)) -> f64| {
-            let low = points().map(of).fold(f64::MAX, f64::min);
-            let high = points().map(of).fold(f64::MIN_POSITIVE, f64::max);
-            (low.min(high) / 1.2)..(high * 1.2)
-        };
-        let (x, y) = (range(|p| p.0), range(|p| p.1));
+        let mut svg = String::new();
+        let area = SVGBackend::with_string(&mut svg, (720, 400)).into_drawing_area();
+        area.fill(&WHITE)?;
+        match self.scale {
+            Scale::Logarithmic => self.logarithmic(&area)?,
+            Scale::Linear => self.linear(&area)?,
+        }
+        area.present()?;
+        drop(area);
+        Ok(svg)
+    }
+
+    fn points(&self) -> impl Iterator<Item = &(f64, f64)> {
+        self.lines.iter().flat_map(|l| &l.1)
+    }
+
+    /// The least and the greatest of what is drawn.
+    fn range(&self, of: fn(&(f64, f64)) -> f64) -> (f64, f64) {
+        let low = self.points().map(of).fold(f64::MAX, f64::min);
+        let high = self.points().map(of).fold(f64::MIN_POSITIVE, f64::max);
+        (low.min(high), high)
+    }
+
+    /// From zero to the right, and a little more than what is there in height.
+    fn linear(&self, area: &DrawingArea<SVGBackend, Shift>) -> Drawn {
+        let (_, right) = self.range(|p| p.0);
+        let (low, high) = self.range(|p| p.1);
+        let margin = 0.05 * (high - low).max(f64::MIN_POSITIVE);
+        self.chart(area, 0.0..right * 1.02, low - margin..high + margin)
+    }
+
+    fn logarithmic(&self, area: &DrawingArea<SVGBackend, Shift>) -> Drawn {
+        let range = |(low, high): (f64, f64)| (low / 1.2)..(high * 1.2);
+        let (x, y) = (range(self.range(|p| p.0)), range(self.range(|p| p.1)));
         // Each amount that was measured, and 1, 2, 5, 10, … of the rate.
-        let mut amounts: Vec<f64> = points().map(|p| p.0).collect();
+        let mut amounts: Vec<f64> = self.points().map(|p| p.0).collect();
         amounts.sort_by(f64::total_cmp);
         amounts.dedup();
         let rates: Vec<f64> = (-3..9)
             .flat_map(|power| [1.0, 2.0, 5.0].map(|n| n * 10f64.powi(power)))
             .filter(|rate| y.contains(rate))
             .collect();
+        self.chart(
+            area,
+            x.log_scale().with_key_points(amounts),
+            y.log_scale().with_key_points(rates),
+        )
+    }
+
+    fn chart<X, Y>(&self, area: &DrawingArea<SVGBackend, Shift>, x: X, y: Y) -> Drawn
+    where
+        X: AsRangedCoord<Value = f64, CoordDescType: ValueFormatter<f64>>,
+        Y: AsRangedCoord<Value = f64, CoordDescType: ValueFormatter<f64>>,
+    {
         let falls = self
             .lines
             .first()
@@ -57,18 +109,12 @@ impl Lines {
         } else {
             SeriesLabelPosition::LowerRight
         };
-        let mut svg = String::new();
-        let area = SVGBackend::with_string(&mut svg, (720, 400)).into_drawing_area();
-        area.fill(&WHITE)?;
-        let mut chart = ChartBuilder::on(&area)
+        let mut chart = ChartBuilder::on(area)
             .caption(&self.title, ("sans-serif", 18))
             .margin(12)
             .x_label_area_size(44)
             .y_label_area_size(72)
-            .build_cartesian_2d(
-                x.log_scale().with_key_points(amounts),
-                y.log_scale().with_key_points(rates),
-            )?;
+            .build_cartesian_2d(x, y)?;
         chart
             .configure_mesh()
             .x_desc(&self.x)
@@ -92,17 +138,14 @@ impl Lines {
             .background_style(WHITE.mix(0.8))
             .label_font(("sans-serif", 13))
             .draw()?;
-        area.present()?;
-        drop(chart);
-        drop(area);
-        Ok(svg)
+        Ok(())
     }
 }
 
 /// With commas between thousands.
 fn number(value: f64) -> String {
     if value < 10.0 {
-        return format!("{value}");
+        return format!("{}", (value * 1000.0).round() / 1000.0);
     }
     let digits = format!("{value:.0}");
     let mut text = String::new();
@@ -141,5 +184,11 @@ mod tests {
         assert!(svg.trim_end().ends_with("</svg>"));
         assert!(svg.contains("ours") && svg.contains("theirs") && svg.contains("words &amp; time"));
         assert!(svg.matches("<polyline").count() >= 2);
+        let linear = Lines {
+            scale: Scale::Linear,
+            ..lines
+        };
+        let linear = linear.svg().unwrap();
+        assert!(linear.contains("theirs") && linear != svg);
     }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::machine::Machine;
 use super::products;
 use super::report::{self, Row};
-use crate::{Result, root};
+use crate::{Result, root, write_whole};
 
 /// All sections that were ever measured.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -119,11 +119,7 @@ impl Results {
         let json = serde_json::to_string_pretty(self).map_err(|e| e.to_string())?;
         let document = root().join("docs/benchmarks.md");
         for (path, text) in [(path, json + "\n"), (&document, render(self))] {
-            // Beside it first: a run that is stopped while it writes must not leave half a file.
-            let half = path.with_extension("new");
-            std::fs::write(&half, text)
-                .and_then(|()| std::fs::rename(&half, path))
-                .map_err(|e| format!("cannot write {}: {e}", path.display()))?;
+            write_whole(path, &text)?;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::pairs::Pairs;
 use super::peers;
-use super::plot::Lines;
+use super::plot::{Lines, Scale};
 use super::report::{Compared, Measured, Row, Work};
 use super::results::Plot;
 use super::train::{self, Jobs, Shape};
@@ -237,6 +237,7 @@ impl Curve {
             title: self.title.into(),
             x: self.x.into(),
             y: "target tokens/s".into(),
+            scale: Scale::Logarithmic,
             lines: vec![
                 (
                     "hexapla".into(),

@@ -58,8 +58,10 @@ pub struct TrainingTable {
     pub max_steps: usize,
     /// Passes over the data after which training ends.
     pub max_epochs: Option<usize>,
-    /// Minutes of steps and validations after which training ends.
+    /// Minutes of steps (and validations, with `count_validations`) after which training ends.
     pub max_minutes: Option<f64>,
+    /// Whether `max_minutes` counts validations.
+    pub count_validations: bool,
     /// Adam or AdamW.
     pub optimizer: OptimizerKind,
     /// Highest learning rate, reached at the end of warm-up.
@@ -116,6 +118,7 @@ impl Default for TrainingTable {
             max_steps: 100_000,
             max_epochs: None,
             max_minutes: None,
+            count_validations: true,
             optimizer: OptimizerKind::Adam,
             learning_rate: 1e-3,
             min_learning_rate: 0.0,

@@ -89,6 +89,8 @@ impl<'a> Judge<'a> {
             bleu: 0.0,
             chrf: 0.0,
             exact_match: 0.0,
+            seconds: 0.0,
+            target_tokens: 0,
         };
         if references.is_empty() {
             return Ok(Some((validation, Vec::new(), Vec::new())));

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Metric;
+use crate::config::{Metric, TrainingTable};
 use crate::random::mix;
 
 /// A point of the training curve: means since the point before.
@@ -37,6 +37,12 @@ pub struct Validation {
     pub chrf: f64,
     /// Per cent of real decoding's lines that are the reference exactly.
     pub exact_match: f64,
+    /// Seconds of the steps before it, without validations.
+    #[serde(default)]
+    pub seconds: f64,
+    /// Target tokens of the steps before it.
+    #[serde(default)]
+    pub target_tokens: u64,
 }
 
 impl Validation {
@@ -70,6 +76,9 @@ pub struct Progress {
     pub order_hash: u64,
     /// Seconds spent in steps and validations.
     pub seconds: f64,
+    /// Those of validations.
+    #[serde(default)]
+    pub validation_seconds: f64,
     /// Target tokens seen.
     pub target_tokens: u64,
     /// Source tokens seen.
@@ -118,6 +127,7 @@ impl Default for Progress {
             skipped_in_a_row: 0,
             order_hash: mix(0),
             seconds: 0.0,
+            validation_seconds: 0.0,
             target_tokens: 0,
             source_tokens: 0,
             points: Vec::new(),
@@ -131,6 +141,20 @@ impl Default for Progress {
 }
 
 impl Progress {
+    /// Seconds spent in steps alone.
+    pub fn step_seconds(&self) -> f64 {
+        self.seconds - self.validation_seconds
+    }
+
+    /// The seconds that `max_minutes` counts.
+    pub fn counted_seconds(&self, t: &TrainingTable) -> f64 {
+        if t.count_validations {
+            self.seconds
+        } else {
+            self.step_seconds()
+        }
+    }
+
     /// Takes a batch into the hash of the order.
     pub fn add_batch(&mut self, batch: &[usize]) {
         for i in batch {
@@ -155,5 +179,23 @@ impl Progress {
         };
         self.points.push(point);
         Some(point)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn minutes_count_validations_where_they_are_to() {
+        let progress = Progress {
+            seconds: 60.0,
+            validation_seconds: 15.0,
+            ..Progress::default()
+        };
+        let mut t = TrainingTable::default();
+        assert_eq!(progress.counted_seconds(&t), 60.0);
+        t.count_validations = false;
+        assert_eq!(progress.counted_seconds(&t), 45.0);
     }
 }

@@ -264,7 +264,8 @@ impl Trainer {
             return Some(Ended::EarlyStop);
         }
         let epochs = t.max_epochs.is_some_and(|most| p.epoch >= most as u64);
-        let minutes = t.max_minutes.is_some_and(|most| p.seconds >= most * 60.0);
+        let seconds = p.counted_seconds(t);
+        let minutes = t.max_minutes.is_some_and(|most| seconds >= most * 60.0);
         (p.step >= t.max_steps as u64 || epochs || minutes).then_some(Ended::Complete)
     }
 
@@ -337,9 +338,13 @@ impl Trainer {
         let Some(mut validation) = validate(&self.learner.model, &self.learner.weights)? else {
             return Ok(());
         };
-        validation.step = self.progress.step;
         let p = &mut self.progress;
-        p.seconds += start.elapsed().as_secs_f64();
+        validation.step = p.step;
+        validation.seconds = p.step_seconds();
+        validation.target_tokens = p.target_tokens;
+        let seconds = start.elapsed().as_secs_f64();
+        p.seconds += seconds;
+        p.validation_seconds += seconds;
         let best = p
             .validations
             .iter()
