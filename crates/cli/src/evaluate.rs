@@ -38,7 +38,7 @@ pub(crate) struct EvaluateArgs {
     #[arg(long, conflicts_with = "reference")]
     tsv: Option<PathBuf>,
     /// Swap the two sides of --tsv.
-    #[arg(long, requires = "tsv")]
+    #[arg(long, requires = "tsv", conflicts_with_all = ["hypothesis", "source"])]
     reverse: bool,
     #[command(flatten)]
     language: LanguageFlags,

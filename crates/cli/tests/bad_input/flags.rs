@@ -70,7 +70,7 @@ fn command_lines() {
             "evaluate --hypothesis pairs.tsv --reference pairs.tsv --calibration new.svg",
         ),
         (
-            "a flag without its companion",
+            "flags that exclude each other",
             "evaluate --source pairs.tsv --reference pairs.tsv --reverse",
         ),
         (
