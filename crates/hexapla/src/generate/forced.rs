@@ -174,7 +174,9 @@ mod tests {
         for ((predicted, scored), (source, target)) in found.iter().zip(&scored).zip(&pairs) {
             let mut input = vec![c.decoder_start_token_id];
             input.extend(target);
-            let logits = engine.logits(&[source.clone()], &[input]).unwrap();
+            let logits = engine
+                .logits(std::slice::from_ref(source), &[input])
+                .unwrap();
             assert_eq!(predicted.len(), target.len() + 1);
             let labels = target.iter().chain([&c.eos_token_id]);
             for (((p, row), label), log_prob) in predicted

@@ -25,7 +25,11 @@ impl Calibration {
         let mut sums = vec![Bin::default(); bins.max(1)];
         let last = sums.len() - 1;
         for (confidence, correct) in predictions {
-            let confidence = confidence.max(0.0).min(1.0);
+            let confidence = if confidence.is_nan() {
+                0.0
+            } else {
+                confidence.clamp(0.0, 1.0)
+            };
             let bin = &mut sums[((confidence * bins as f64) as usize).min(last)];
             bin.count += 1;
             bin.confidence += confidence;
