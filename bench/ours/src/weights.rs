@@ -25,7 +25,7 @@ pub(crate) fn write(path: &Path, weights: &Weights) -> Result<()> {
     write_tensors(path, tensors)
 }
 
-/// Reads what [`write`] wrote.
+/// Reads what [`write()`] wrote.
 ///
 /// # Errors
 /// The file cannot be read, or lacks a parameter of `index` in its shape.
