@@ -43,13 +43,9 @@ impl Confidence {
         references: &[String],
         translations: &[Translation],
     ) -> Result<Self> {
-        let pairs = sources.iter().zip(references).map(|(source, target)| {
-            Ok((
-                model.source_ids(source)?,
-                model.tokenizers.target.encode(target)?,
-            ))
-        });
-        let pairs = pairs.collect::<Result<Vec<_>>>()?;
+        let pairs = sources.iter().zip(references);
+        let pairs =
+            model.pair_ids(pairs.map(|(source, target)| (source.as_str(), target.as_str())))?;
         let predicted = model.engine.predict(&pairs, BATCH_TOKENS)?;
         let predicted = predicted.iter().flatten();
         let chrf = Chrf::default();
@@ -60,7 +56,7 @@ impl Confidence {
         });
         Ok(Confidence {
             tokens: Calibration::new(
-                predicted.map(|p| (f64::from(p.probability), p.correct)),
+                predicted.map(|p| (f64::from(p.probability), f64::from(u8::from(p.correct)))),
                 BINS,
             ),
             sentences: translations.iter().map(of_translation).collect(),
@@ -77,6 +73,8 @@ impl Confidence {
 
     /// Draws it all to an SVG file.
     pub(crate) fn draw(&self, path: &Path) -> Result<()> {
+        let chrf = self.chrf.iter().map(|score| score / 100.0);
+        let sentences = self.sentences.iter().copied().zip(chrf);
         let right = Curve {
             title: "Tokens".into(),
             x_label: "confidence: probability of the likeliest token".into(),
@@ -84,7 +82,7 @@ impl Confidence {
             series: vec![
                 Series {
                     name: format!("{} tokens of the references", self.tokens.count()),
-                    points: points(&self.tokens),
+                    points: points(&self.tokens, 1.0),
                 },
                 Series {
                     name: "as often right as confident".into(),
@@ -99,7 +97,7 @@ impl Confidence {
             y_label: "mean chrF".into(),
             series: vec![Series {
                 name: format!("{} translations of the test set", self.sentences.len()),
-                points: self.quality(),
+                points: points(&Calibration::new(sentences, SENTENCE_BINS), 100.0),
             }],
         };
         let others = self.other.iter();
@@ -121,17 +119,6 @@ impl Confidence {
         write_atomically(path, |w| {
             std::io::Write::write_all(w, picture(&[right, quality, spread]).as_bytes())
         })
-    }
-
-    /// Mean confidence and mean chrF of the translations in each bin.
-    fn quality(&self) -> Vec<(f64, f64)> {
-        let mut sums = [(0.0, 0.0, 0.0); SENTENCE_BINS];
-        for (confidence, chrf) in self.sentences.iter().zip(&self.chrf) {
-            let sum = &mut sums[bin(*confidence)];
-            *sum = (sum.0 + confidence, sum.1 + chrf, sum.2 + 1.0);
-        }
-        let filled = sums.iter().filter(|sum| sum.2 > 0.0);
-        filled.map(|(x, y, n)| (x / n, y / n)).collect()
     }
 }
 
@@ -186,24 +173,18 @@ fn of_translation(translation: &Translation) -> f64 {
     }
 }
 
-fn bin(confidence: f64) -> usize {
-    ((confidence * SENTENCE_BINS as f64) as usize).min(SENTENCE_BINS - 1)
-}
-
 /// Per cent of the confidences in each bin, at the bin's middle.
 fn shares(confidences: &[f64]) -> Vec<(f64, f64)> {
-    let mut counts = [0.0; SENTENCE_BINS];
-    for confidence in confidences {
-        counts[bin(*confidence)] += 1.0;
-    }
+    let binned = Calibration::new(confidences.iter().map(|c| (*c, 0.0)), SENTENCE_BINS);
     let all = confidences.len().max(1) as f64;
     let place = |i: usize| (i as f64 + 0.5) / SENTENCE_BINS as f64;
-    let counts = counts.iter().enumerate();
-    counts.map(|(i, n)| (place(i), 100.0 * n / all)).collect()
+    let bins = binned.bins.iter().enumerate();
+    bins.map(|(i, b)| (place(i), 100.0 * b.count as f64 / all))
+        .collect()
 }
 
-/// The bins that hold anything.
-fn points(calibration: &Calibration) -> Vec<(f64, f64)> {
+/// Confidence and correctness, times `scale`, of the bins that hold anything.
+fn points(calibration: &Calibration, scale: f64) -> Vec<(f64, f64)> {
     let filled = calibration.bins.iter().filter(|b| b.count > 0);
-    filled.map(|b| (b.confidence, b.correct)).collect()
+    filled.map(|b| (b.confidence, scale * b.correct)).collect()
 }

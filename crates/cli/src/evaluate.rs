@@ -210,15 +210,7 @@ pub(crate) fn score(args: ScoreArgs) -> Result<()> {
         }
     };
     let model = crate::model::open(args.model.as_deref(), args.compute_type)?;
-    let ids = pairs
-        .iter()
-        .map(|(source, target)| {
-            Ok((
-                model.source_ids(source)?,
-                model.tokenizers.target.encode(target)?,
-            ))
-        })
-        .collect::<Result<Vec<_>>>()?;
+    let ids = model.pair_ids(pairs.iter())?;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let (mut sum, mut tokens) = (0.0, 0);
     let files = [&args.tsv, &args.source, &args.target]

@@ -101,6 +101,21 @@ impl Translator {
         Ok(ids)
     }
 
+    /// The ids of pairs as [`Engine::score`] takes them.
+    ///
+    /// # Errors
+    /// The tokenizer cannot take a text.
+    pub fn pair_ids<'a>(
+        &self,
+        pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Vec<(Vec<u32>, Vec<u32>)>> {
+        let ids = |(source, target)| {
+            let target = self.tokenizers.target.encode(target)?;
+            Ok((self.source_ids(source)?, target))
+        };
+        pairs.into_iter().map(ids).collect()
+    }
+
     /// The ids of a text that a translation is to start with.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Whether a model's confidence can be believed.
 
-/// Confidences in bins of equal width, each with how often those were right (a reliability diagram).
+/// Confidences in bins of equal width, each with how right those were (a reliability diagram).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Calibration {
     /// From 0 to 1, of equal width.
@@ -14,14 +14,14 @@ pub struct Bin {
     pub count: u64,
     /// Their mean confidence, 0 to 1.
     pub confidence: f64,
-    /// The share of them that is right, 0 to 1.
+    /// How right they are in the mean, 0 to 1.
     pub correct: f64,
 }
 
 impl Calibration {
-    /// Sorts predictions (confidence from 0 to 1, whether it was right) into `bins` bins, at least one. A confidence that
-    /// is no number counts as 0.
-    pub fn new(predictions: impl IntoIterator<Item = (f64, bool)>, bins: usize) -> Self {
+    /// Sorts predictions (confidence, and how right it was, both from 0 to 1) into `bins` bins, at least one. A confidence
+    /// that is no number counts as 0.
+    pub fn new(predictions: impl IntoIterator<Item = (f64, f64)>, bins: usize) -> Self {
         let mut sums = vec![Bin::default(); bins.max(1)];
         let last = sums.len() - 1;
         for (confidence, correct) in predictions {
@@ -33,7 +33,7 @@ impl Calibration {
             let bin = &mut sums[((confidence * bins as f64) as usize).min(last)];
             bin.count += 1;
             bin.confidence += confidence;
-            bin.correct += f64::from(u8::from(correct));
+            bin.correct += correct;
         }
         for bin in &mut sums {
             let count = bin.count.max(1) as f64;
@@ -55,7 +55,7 @@ impl Calibration {
         self.bins.iter().map(distance).sum::<f64>() / self.count().max(1) as f64
     }
 
-    /// Mean confidence and share of right predictions.
+    /// Mean confidence, and how right all are in the mean.
     pub fn means(&self) -> (f64, f64) {
         let mean = |of: fn(&Bin) -> f64| {
             let sum: f64 = self.bins.iter().map(|b| b.count as f64 * of(b)).sum();
@@ -116,11 +116,11 @@ mod tests {
     fn bins_hold_means_and_the_error_weighs_them() {
         let c = Calibration::new(
             [
-                (0.1, false),
-                (0.1, true),
-                (0.9, true),
-                (1.0, true),
-                (f64::NAN, false),
+                (0.1, 0.0),
+                (0.1, 1.0),
+                (0.9, 1.0),
+                (1.0, 1.0),
+                (f64::NAN, 0.0),
             ],
             2,
         );
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_calibrated_forecaster_has_no_error() {
-        let half = (0..1000).map(|i| (0.5, i % 2 == 0));
+        let half = (0..1000).map(|i| (0.5, f64::from(i % 2)));
         assert!(Calibration::new(half, 10).expected_error() < 1e-12);
     }
 
