@@ -13,6 +13,8 @@ Commands: `loss` tells the validation loss; `run SECONDS` trains for so long and
 target tokens, end tokens included; a validation loss is -ln p for each of these, in f32 without dropout.
 """
 
+import contextlib
+import itertools
 import json
 import math
 import random
@@ -64,7 +66,7 @@ class Pairs:
             pairs = random.sample(self.train, len(self.train))
             if like_lengths:
                 pools = (pairs[i:i + POOL] for i in range(0, len(pairs), POOL))
-                pairs = [pair for pool in pools for pair in sorted(pool, key=lambda p: (len(p[1]), len(p[0])))]
+                pairs = [pair for pool in pools for pair in sorted(pool, key=lambda p: (len(p[0]), len(p[1])))]
             batches = list(self.filled(pairs))
             if like_lengths:
                 random.shuffle(batches)
@@ -81,7 +83,9 @@ class Training:
         self.adam = torch.optim.Adam(self.model.parameters(), betas=(t["beta1"], t["beta2"]), eps=t["eps"], fused=True)
         self.bf16 = bf16
         pairs = Pairs(job)
-        self.batches = pairs.epochs(like_lengths)
+        batches = pairs.epochs(like_lengths)
+        # The first epoch is drawn before the clock starts, as ours is.
+        self.batches = itertools.chain([next(batches)], batches)
         valid = sorted(pairs.valid, key=lambda p: len(p[1]))
         self.valid = [pairs.batch(valid[i:i + VALIDATED]) for i in range(0, len(valid), VALIDATED)]
         self.updates, self.seconds, self.tokens = 0, 0.0, 0
@@ -103,10 +107,12 @@ class Training:
             loss = self.loss(inputs, labels, label_smoothing=self.settings["label_smoothing"])
         self.adam.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.settings["clip_norm"])
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings["clip_norm"])
         for group in self.adam.param_groups:
             group["lr"] = self.rate()
-        self.adam.step()
+        # As ours does: a gradient that is not finite makes no update.
+        if norm.isfinite():
+            self.adam.step()
         self.updates += 1
         self.tokens += tokens
         self.seconds += time.perf_counter() - start
@@ -131,7 +137,10 @@ class Training:
             ended = self.seconds >= seconds
             if ended or self.updates % self.settings["valid_every"] == 0:
                 point = {"update": self.updates, "seconds": self.seconds, "tokens": self.tokens, "loss": self.validate()}
-                print("update {update}: loss {loss:.4f}, {seconds:.0f} seconds".format(**point), file=sys.stderr, flush=True)
+                # Nobody may be reading any more.
+                with contextlib.suppress(OSError):
+                    print("update {update}: loss {loss:.4f}, {seconds:.0f} seconds".format(**point), file=sys.stderr,
+                          flush=True)
                 curve.append(point)
         save(self.model, path)
         return {"curve": curve}
@@ -153,6 +162,8 @@ def main(job, options):
                 return training.race(float(seconds), path)
         raise ValueError(f"unknown command: {words}")
 
+    # Without it separate products of bf16 are computed in f32.
+    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
     with sdpa_kernel(kernels):
         protocol.serve(torch.__version__, answer)
 

@@ -255,6 +255,19 @@ fn cannot_race(c: &TransformerConfig, t: &TrainingTable) -> Result<Option<&'stat
         ),
         (t.accumulate != 1, "accumulated batches"),
         (t.clip_norm <= 0.0, "gradients that are not clipped"),
+        (t.r_drop > 0.0, "R-Drop"),
+        (
+            c.attention_dropout > 0.0,
+            "dropout of attention, which its fused kernel has not",
+        ),
+        (
+            t.count_validations,
+            "a clock that counts validations (count_validations = false is wanted)",
+        ),
+        (
+            t.patience > 0 || t.goal.is_some() || t.max_epochs.is_some(),
+            "an end by patience, goal or max_epochs",
+        ),
     ];
     Ok(reasons
         .into_iter()

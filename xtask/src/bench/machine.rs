@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::process::Command;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -97,6 +98,40 @@ impl fmt::Display for Machine {
     }
 }
 
+/// Most cores that others may keep at work while something is timed.
+const MOST_BUSY: f64 = 0.25;
+
+/// Cores that others keep at work, where the system tells; refused above a quarter of one, unless `allowed`.
+pub(crate) fn idle(allowed: bool) -> Result<Option<f64>> {
+    let times = || std::fs::read_to_string("/proc/stat").ok();
+    let before = times();
+    std::thread::sleep(Duration::from_secs(2));
+    let busy = before.zip(times()).and_then(|(a, b)| busy_cores(&a, &b));
+    match busy {
+        Some(busy) if busy > MOST_BUSY && !allowed => Err(format!(
+            "something else is at work on this machine: {busy:.2} cores, and at most {MOST_BUSY} may be. Wait for its \
+             end, or measure beside it with --busy"
+        )),
+        _ => Ok(busy),
+    }
+}
+
+/// Cores at work, those that a host lent to others among them, between two readings of `/proc/stat`.
+fn busy_cores(before: &str, after: &str) -> Option<f64> {
+    // user, nice, system, idle, iowait, irq, softirq, steal; what follows is counted in them.
+    let times = |text: &str| -> Option<Vec<f64>> {
+        let line = text.lines().next()?.strip_prefix("cpu ")?;
+        let all = line.split_whitespace().take(8).map(|v| v.parse().ok());
+        all.collect::<Option<Vec<f64>>>().filter(|v| v.len() == 8)
+    };
+    let (before, after) = (times(before)?, times(after)?);
+    let spent: Vec<f64> = after.iter().zip(&before).map(|(a, b)| a - b).collect();
+    let all: f64 = spent.iter().sum();
+    let resting = spent[3] + spent[4];
+    let cores = std::thread::available_parallelism().ok()?.get() as f64;
+    (all > 0.0).then(|| (all - resting) / all * cores)
+}
+
 fn key(kind: &str, threads: usize) -> String {
     format!("{kind} × {threads}")
 }
@@ -127,6 +162,16 @@ fn field(text: &str, name: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn work_of_others_is_counted() {
+        let cores = std::thread::available_parallelism().unwrap().get() as f64;
+        let before = "cpu  100 0 50 1000 10 0 5 1 0 0\ncpu0 1 2\n";
+        let after = "cpu  120 0 60 1060 15 0 5 6 0 0\ncpu0 1 2\n";
+        assert_eq!(busy_cores(before, after), Some(0.35 * cores));
+        assert_eq!(busy_cores(before, before), None);
+        assert_eq!(busy_cores("intr 1", "cpu  1 2"), None);
+    }
 
     #[test]
     fn fields_of_proc_are_found() {

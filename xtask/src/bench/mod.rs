@@ -100,6 +100,9 @@ pub(crate) struct BenchArgs {
     /// Print the results and do not save them.
     #[arg(long)]
     dry: bool,
+    /// Measure although something else is at work on the machine.
+    #[arg(long)]
+    busy: bool,
 }
 
 /// What every section needs.
@@ -135,6 +138,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
         }
         let name = what.name();
         println!("{name}");
+        machine::idle(args.busy)?;
         let mut bench = Bench {
             args,
             section: name,

@@ -184,7 +184,10 @@ pub(crate) fn best<'a>(ways: &'a [Way], job: &Path, warm: &str, run: &str) -> Re
                     best = Some((way, rate));
                 }
             }
-            Err(e) => failure = e,
+            Err(e) => {
+                println!("  {} {}: {e}", way.program.name, way.program.setting);
+                failure = e;
+            }
         }
     }
     best.map(|(way, _)| way).ok_or(failure)

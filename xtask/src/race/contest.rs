@@ -54,7 +54,7 @@ struct Job {
 }
 
 impl Contest {
-    /// Makes `target/race` anew: initial weights, token ids of all pairs, the sides of the test.
+    /// Makes `target/race` anew (the last one's becomes `target/race-before`): initial weights, token ids of all pairs, the sides of the test.
     ///
     /// # Errors
     /// The data is not there, or a peer could not train what the recipe says.
@@ -62,7 +62,10 @@ impl Contest {
         let folder = place("");
         let fail = |e: std::io::Error| format!("{}: {e}", folder.display());
         if folder.exists() {
-            std::fs::remove_dir_all(&folder).map_err(fail)?;
+            // Half an hour of each side: gone only with the race after the next.
+            let before = folder.with_file_name("race-before");
+            let _ = std::fs::remove_dir_all(&before);
+            std::fs::rename(&folder, before).map_err(fail)?;
         }
         std::fs::create_dir_all(folder.join("hexapla/training")).map_err(fail)?;
         let mut contest = Contest {
@@ -129,6 +132,7 @@ impl Contest {
             name: "hexapla".into(),
             setting: format!("{}, {}", Batches::Drawn.words(), self.setup.precision),
             command: Some(format!("hexapla {}", words.join(" "))),
+            busy_cores: None,
             curve: Curve::from(self.setup.loss).with_ours(&end)?,
             scores: self.scores("hexapla-last")?,
         })
@@ -157,6 +161,7 @@ impl Contest {
             name: way.program.name.clone(),
             setting: way.program.setting.clone(),
             command: None,
+            busy_cores: None,
             curve,
             scores: self.scores(model)?,
         })

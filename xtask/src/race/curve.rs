@@ -89,17 +89,24 @@ impl Curve {
         self.last().tokens / self.last().seconds.max(f64::MIN_POSITIVE)
     }
 
-    /// The loss where `of` (updates or seconds) is `x`, on a straight line between the validations beside it; none behind
-    /// the end. Where the run ended a step early or late the end counts.
+    /// The loss where `of` (updates or a time) is `x`, on a straight line between the validations beside it; none behind
+    /// the end.
     pub(super) fn loss_at(&self, of: fn(&Point) -> f64, x: f64) -> Option<f64> {
-        let last = self.last();
-        if (of(&last) - x).abs() <= 0.01 * x {
-            return Some(last.loss);
-        }
         self.points.array_windows().find_map(|[a, b]| {
             let (from, to) = (of(a), of(b));
             (from <= x && x <= to).then(|| between(x, (from, a.loss), (to, b.loss)))
         })
+    }
+
+    /// [`Curve::loss_at`] for a time, where a run that ended an update early or late counts with its end.
+    pub(super) fn loss_near(&self, of: fn(&Point) -> f64, x: f64) -> Option<f64> {
+        let last = self.last();
+        let near = (of(&last) - x).abs() <= 0.01 * x;
+        if near {
+            Some(last.loss)
+        } else {
+            self.loss_at(of, x)
+        }
     }
 
     /// Seconds after which the loss is first no more than `loss`; none if it stays above.
@@ -150,9 +157,11 @@ pub(super) mod tests {
         assert_eq!(curve.loss_at(|p| p.seconds, 75.0), Some(4.0));
         assert_eq!(curve.loss_at(|p| p.update, 0.0), Some(9.0));
         // A run ends with the first update behind the time, or with the validation at hand.
-        assert_eq!(curve.loss_at(|p| p.seconds, 99.5), Some(3.0));
-        assert_eq!(curve.loss_at(|p| p.seconds, 100.4), Some(3.0));
-        assert_eq!(curve.loss_at(|p| p.seconds, 120.0), None);
+        assert_eq!(curve.loss_near(|p| p.seconds, 99.5), Some(3.0));
+        assert_eq!(curve.loss_near(|p| p.seconds, 100.4), Some(3.0));
+        assert_eq!(curve.loss_near(|p| p.seconds, 75.0), Some(4.0));
+        assert_eq!(curve.loss_near(|p| p.seconds, 120.0), None);
+        assert_eq!(curve.loss_at(|p| p.update, 201.0), None);
         assert_eq!(Curve::default().loss_at(|p| p.update, 5.0), None);
     }
 

@@ -9,7 +9,7 @@ mod record;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::bench::machine::Machine;
+use crate::bench::machine::{self, Machine};
 use crate::bench::{peers, today};
 use crate::{Result, python};
 use contest::Contest;
@@ -61,7 +61,7 @@ pub(crate) struct RaceArgs {
     threads: usize,
     /// Batches of PyTorch's: like lengths, as is usual there, or drawn as ours, which shows best what an update is worth.
     /// Each of them is a run.
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Batches::Lengths])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Batches::Lengths, Batches::Drawn])]
     batches: Vec<Batches>,
     /// Race our programs as they were built last.
     #[arg(long)]
@@ -69,6 +69,9 @@ pub(crate) struct RaceArgs {
     /// Print the result; save and draw nothing.
     #[arg(long)]
     dry: bool,
+    /// Race although something else is at work on the machine.
+    #[arg(long)]
+    busy: bool,
 }
 
 pub(crate) fn run(args: &RaceArgs) -> Result<()> {
@@ -78,21 +81,24 @@ pub(crate) fn run(args: &RaceArgs) -> Result<()> {
     if !(args.minutes > 0.0 && args.minutes.is_finite()) {
         return Err(format!("--minutes: above 0, not {}", args.minutes));
     }
-    let load = load();
     let python = python::with(&python::BENCH)?;
     if !args.no_build {
         peers::build(&["hexapla-bench", "hexapla-cli"], false)?;
     }
-    let record = race(args, load, python)?;
-    println!("\n{}", document::table(&record));
-    if args.dry {
-        return Ok(());
+    machine::idle(args.busy)?;
+    let record = race(args, python)?;
+    // Before anything is printed: nobody may be reading any more.
+    if !args.dry {
+        record.write()?;
+        document::draw(&record)?;
     }
-    record.write()?;
-    document::draw(&record)
+    println!("\n{}", document::table(&record));
+    Ok(())
 }
 
-fn race(args: &RaceArgs, load: Option<f64>, python: PathBuf) -> Result<Record> {
+fn race(args: &RaceArgs, python: PathBuf) -> Result<Record> {
+    // What is changed or committed meanwhile does not race.
+    let machine = Machine::here();
     let contest = Contest::prepare(args.minutes, args.threads, python)?;
     let ours = ("hexapla".to_string(), env!("CARGO_PKG_VERSION").to_string());
     let mut versions = BTreeMap::from([ours]);
@@ -104,21 +110,21 @@ fn race(args: &RaceArgs, load: Option<f64>, python: PathBuf) -> Result<Record> {
         versions.insert("PyTorch".into(), peer.version.clone());
         peers.push(peer);
     }
-    let mut entrants = vec![contest.ours()?];
-    for peer in &peers {
-        entrants.push(contest.peers(peer)?);
-    }
-    Ok(Record {
+    let mut record = Record {
         date: today(),
         command: command(args),
-        machine: Machine::here(),
-        load,
+        machine,
         versions,
         minutes: args.minutes,
         threads: args.threads,
-        setup: contest.setup,
-        entrants,
-    })
+        setup: contest.setup.clone(),
+        entrants: Vec::new(),
+    };
+    record.add(|| contest.ours())?;
+    for peer in &peers {
+        record.add(|| contest.peers(peer))?;
+    }
+    Ok(record)
 }
 
 /// The command that races as it was raced.
@@ -130,12 +136,6 @@ fn command(args: &RaceArgs) -> String {
         args.threads,
         batches.join(",")
     )
-}
-
-/// Processes at work, as a mean over the last minute, where the system tells.
-fn load() -> Option<f64> {
-    let text = std::fs::read_to_string("/proc/loadavg").ok()?;
-    text.split(' ').next()?.parse().ok()
 }
 
 #[cfg(test)]

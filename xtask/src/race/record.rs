@@ -1,12 +1,12 @@
 //! What a race gave, as data: `bench/race.json`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::curve::Curve;
-use crate::bench::machine::Machine;
+use crate::bench::machine::{Machine, idle};
 use crate::{Result, root, write_whole};
 
 /// A race.
@@ -15,8 +15,6 @@ pub(super) struct Record {
     pub(super) date: String,
     pub(super) command: String,
     pub(super) machine: Machine,
-    /// Processes at work on the machine before the race, as a mean over a minute, where the system tells.
-    pub(super) load: Option<f64>,
     /// Program and version.
     pub(super) versions: BTreeMap<String, String>,
     /// Of updates, for each side.
@@ -52,6 +50,8 @@ pub(super) struct Entrant {
     pub(super) setting: String,
     /// The command, where it is one.
     pub(super) command: Option<String>,
+    /// Cores that others kept at work before it or after it, whichever is more, where the system tells.
+    pub(super) busy_cores: Option<f64>,
     pub(super) curve: Curve,
     /// On the test's pairs.
     pub(super) scores: Vec<Score>,
@@ -108,13 +108,29 @@ impl Record {
         serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))
     }
 
+    /// Lets a side run. What there is then stands in `target/race-last.json`, should the race not come to its end.
+    ///
+    /// # Errors
+    /// The run fails, or the file cannot be written.
+    pub(super) fn add(&mut self, run: impl FnOnce() -> Result<Entrant>) -> Result<()> {
+        let before = idle(true)?;
+        let mut entrant = run()?;
+        entrant.busy_cores = before.zip(idle(true)?).map(|(a, b)| a.max(b));
+        self.entrants.push(entrant);
+        self.write_to(&root().join("target/race-last.json"))
+    }
+
     /// Keeps it.
     ///
     /// # Errors
     /// The file cannot be written.
     pub(super) fn write(&self) -> Result<()> {
+        self.write_to(&place())
+    }
+
+    fn write_to(&self, path: &Path) -> Result<()> {
         let json = serde_json::to_string_pretty(self).map_err(|e| e.to_string())?;
-        write_whole(&place(), &(json + "\n"))
+        write_whole(path, &(json + "\n"))
     }
 }
 
