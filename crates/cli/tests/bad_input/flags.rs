@@ -376,5 +376,9 @@ fn recipes() {
         "the folder of another recipe",
         "train --config other.toml --tsv pairs.tsv --output new",
     );
+    let pairs = table.path("pairs.tsv");
+    let more = std::fs::read_to_string(&pairs).unwrap() + "one more\teins mehr\n";
+    std::fs::write(pairs, more).unwrap();
+    table.refuse("the folder of other data", good);
     table.check("recipes");
 }

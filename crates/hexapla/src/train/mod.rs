@@ -6,6 +6,7 @@ pub mod data;
 mod judge;
 pub mod optimizer;
 pub mod progress;
+pub mod provenance;
 pub mod report;
 pub mod schedule;
 pub mod session;

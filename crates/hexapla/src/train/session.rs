@@ -16,6 +16,7 @@ use crate::model::transformer::Transformer;
 use crate::train::data::Data;
 use crate::train::judge::{Judge, Judged, engine};
 use crate::train::progress::Validation;
+use crate::train::provenance;
 use crate::train::report::{Report, Sample};
 use crate::train::test_set::{TestResult, TestSentences};
 use crate::train::trainer::{Ended, Trainer, Watcher};
@@ -57,7 +58,8 @@ impl Session {
     /// Prepares a training in `folder`, or goes on with the one that is there.
     ///
     /// # Errors
-    /// The data, the recipe or the folder cannot be used, or the folder holds a training of another recipe.
+    /// The data, the recipe or the folder cannot be used, or the folder holds a training of another recipe or of
+    /// other data.
     pub fn open(
         recipe: Recipe,
         folder: &Path,
@@ -91,20 +93,7 @@ impl Session {
         std::fs::create_dir_all(inner)
             .map_err(|e| write_error("cannot make the training folder", inner, &e))?;
         let lock = lock.map_or_else(|| Lock::take(inner), Ok)?;
-        let text = toml::to_string(&recipe)
-            .map_err(|e| Error::new("the recipe cannot be written").found(e.to_string()))?;
-        let place = inner.join("recipe.toml");
-        match std::fs::read_to_string(&place) {
-            Ok(old) if old != text => {
-                return Err(Error::new("the folder holds a training of another recipe")
-                    .at(place.display().to_string())
-                    .expected("the recipe and the flags that it was started with")
-                    .found("others")
-                    .hint("name another folder with --output, or remove this one"));
-            }
-            Ok(_) => {}
-            Err(_) => write_atomically(&place, |w| w.write_all(text.as_bytes()))?,
-        }
+        provenance::keep_recipe(inner, &recipe)?;
         // Named wrongly, they are better refused now than after hours.
         let tests: Vec<TestSentences> = recipe
             .test
@@ -112,6 +101,7 @@ impl Session {
             .map(TestSentences::open)
             .collect::<Result<_>>()?;
         let data = data(inner)?;
+        provenance::keep_data(inner, &data.hashes)?;
         let config = data.model_config(&recipe)?;
         for set in &tests {
             set.sources(&data.tokenizers.source, config.max_position_embeddings)?;
