@@ -23,7 +23,7 @@ use crate::translate::SearchFlags;
 )]
 pub(crate) struct EvaluateArgs {
     /// Translations to score, one a line.
-    #[arg(long, conflicts_with_all = ["model", "from", "to", "calibration"])]
+    #[arg(long, conflicts_with_all = ["model", "from", "to", "calibration", "output", "SearchFlags"])]
     hypothesis: Option<PathBuf>,
     /// Or a model folder that translates --source or --tsv; the embedded model where absent.
     #[arg(long, short)]
@@ -73,7 +73,9 @@ pub(crate) fn run(args: EvaluateArgs) -> Result<()> {
     } else {
         let model = crate::model::open(args.model.as_deref(), args.search.compute_type)?;
         let direction = args.language.direction(&model)?;
-        let mut options = args.search.options(&model)?;
+        let mut options = args
+            .search
+            .options(model.engine.model().config(), &model.generation)?;
         options.split_sentences = false;
         let tagged = |lines: &[String]| -> Vec<String> {
             lines.iter().map(|line| direction.tagged(line)).collect()

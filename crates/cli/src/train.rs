@@ -85,7 +85,11 @@ impl TrainArgs {
 pub(crate) fn run(args: TrainArgs) -> Result<ExitCode> {
     let recipe = args.recipe()?;
     let command = std::iter::once("hexapla".to_string())
-        .chain(std::env::args().skip(1))
+        .chain(
+            std::env::args_os()
+                .skip(1)
+                .map(|a| a.to_string_lossy().into_owned()),
+        )
         .collect::<Vec<_>>()
         .join(" ");
     let demo = args.demo;
@@ -101,6 +105,15 @@ pub(crate) fn run(args: TrainArgs) -> Result<ExitCode> {
         "{}\n{}",
         session.data.audit, session.data.filters
     ));
+    if session.data.valid_too_long > 0 {
+        say(format_args!(
+            "note: {} validation pairs are longer than max_tokens and left out",
+            session.data.valid_too_long
+        ));
+    }
+    for note in session.data.tokenizers.notes() {
+        say(format_args!("note: {note}"));
+    }
     let model = &session.trainer.learner().model;
     say(format_args!(
         "{} parameters, {} training pairs",

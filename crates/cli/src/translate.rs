@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 
-use hexapla::config::ComputeType;
+use hexapla::config::{ComputeType, TransformerConfig};
 use hexapla::error::{Error, Result};
-use hexapla::generate::engine::Request;
+use hexapla::formats;
+use hexapla::formats::generation::GenerationDefaults;
+use hexapla::generate::engine::{Engine, Request};
 use hexapla::generate::translator::{TranslateOptions, Translation, Translator};
 use hexapla::generate::{Sampling, SearchOptions};
 use hexapla::text::corpus::{Lines, read_lines};
@@ -31,7 +33,12 @@ pub(crate) struct TranslateArgs {
     #[arg(long, short, conflicts_with = "text")]
     input: Option<PathBuf>,
     /// JSON lines, an array of token ids each; prints arrays of ids.
-    #[arg(long, conflicts_with_all = ["text", "input", "from", "to"])]
+    #[arg(
+        long,
+        conflicts_with_all = [
+            "text", "input", "from", "to", "target_prefix", "scores", "token_probabilities", "alignments", "no_split"
+        ]
+    )]
     input_ids: Option<PathBuf>,
     /// File of target prefixes, a line for each input line.
     #[arg(long)]
@@ -98,7 +105,11 @@ pub(crate) struct SearchFlags {
 
 impl SearchFlags {
     /// The model's defaults with what the flags say.
-    pub(crate) fn options(&self, model: &Translator) -> Result<TranslateOptions> {
+    pub(crate) fn options(
+        &self,
+        config: &TransformerConfig,
+        folder: &GenerationDefaults,
+    ) -> Result<TranslateOptions> {
         for (flag, value) in [
             ("--batch-tokens", Some(self.batch_tokens)),
             ("--max-decoding-length", self.max_decoding_length),
@@ -111,8 +122,7 @@ impl SearchFlags {
                     .hint("leave it out for the default"));
             }
         }
-        let config = model.engine.model().config();
-        let mut search = SearchOptions::for_folder(config, &model.generation);
+        let mut search = SearchOptions::for_folder(config, folder);
         let sampled = self.sampling_temperature.is_some()
             || self.sampling_top_k.is_some()
             || self.sampling_top_p.is_some()
@@ -151,14 +161,16 @@ impl SearchFlags {
 }
 
 pub(crate) fn run(args: TranslateArgs) -> Result<()> {
-    let model = crate::model::open(args.model.as_deref(), args.search.compute_type)?;
-    let mut options = args.search.options(&model)?;
-    options.search.attention = args.alignments;
-    options.split_sentences = !args.no_split;
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     if let Some(path) = &args.input_ids {
-        return translate_ids(&model, path, &options, &mut out);
+        return translate_ids(&args, path, &mut out);
     }
+    let model = crate::model::open(args.model.as_deref(), args.search.compute_type)?;
+    let mut options = args
+        .search
+        .options(model.engine.model().config(), &model.generation)?;
+    options.search.attention = args.alignments;
+    options.split_sentences = !args.no_split;
     let prefixes = args
         .target_prefix
         .as_deref()
@@ -266,12 +278,12 @@ fn show(out: &mut dyn Write, t: &Translation, args: &TranslateArgs) -> std::io::
     writeln!(out)
 }
 
-fn translate_ids(
-    model: &Translator,
-    path: &Path,
-    options: &TranslateOptions,
-    out: &mut dyn Write,
-) -> Result<()> {
+/// Needs no tokenizer.
+fn translate_ids(args: &TranslateArgs, path: &Path, out: &mut dyn Write) -> Result<()> {
+    let opened = formats::open(crate::model::folder(args.model.as_deref()))?;
+    let options = args.search.options(&opened.config, &opened.generation)?;
+    let prepared = opened.prepare(args.search.compute_type)?;
+    let engine = Engine::new(opened.model().clone(), prepared);
     let mut requests = Vec::new();
     for (number, line) in read_lines(path)?.iter().enumerate() {
         let source: Vec<u32> = serde_json::from_str(line).map_err(|e| {
@@ -285,8 +297,7 @@ fn translate_ids(
         request.max_length = options.max_decoding_length.unwrap_or(request.max_length);
         requests.push(request);
     }
-    for hypotheses in model
-        .engine
+    for hypotheses in engine
         .generate(&requests, &options.search, options.batch_tokens)
         .map_err(|e| e.within(path.display()))?
     {

@@ -466,6 +466,10 @@ fn a_full_disk_leaves_the_checkpoint() {
         println!("skipped: nothing can be mounted here");
         return;
     }
+    let refused = place.run(&disk);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("a mount point"));
+    assert_eq!(fs::read_dir(&disk).unwrap().count(), 0);
     let (whole, output) = (place.path("whole"), disk.join("m"));
     place.finish(&whole);
     let mut child = place.start(&output);

@@ -17,11 +17,11 @@ fn flags(text: &str) -> BTreeSet<String> {
 }
 
 /// The flags that the help of `commands` lists.
-fn helped(commands: &[&str]) -> BTreeSet<String> {
+fn helped(commands: &[impl AsRef<str>]) -> BTreeSet<String> {
     let mut known = BTreeSet::new();
     for command in commands {
         let help = Command::new(env!("CARGO_BIN_EXE_hexapla"))
-            .args([command, "--help"])
+            .args(command.as_ref().split(' ').chain(["--help"]))
             .output()
             .unwrap();
         known.extend(flags(&String::from_utf8(help.stdout).unwrap()));
@@ -43,6 +43,14 @@ fn every_flag_is_documented() {
         helped(&using),
         "left: docs/translating.md; right: the program"
     );
+    assert_eq!(
+        documented("tokenizers.md"),
+        helped(&["train", "encode", "decode", "stats"].map(|c| format!("tokenizer {c}"))),
+        "left: docs/tokenizers.md; right: the program"
+    );
+    let formats = documented("formats.md");
+    let missing: Vec<_> = helped(&["convert"]).difference(&formats).cloned().collect();
+    assert_eq!(missing, ["threads"], "not in docs/formats.md");
     let documented = documented("training.md");
     let known = helped(&["train"]);
     let missing: Vec<_> = known.difference(&documented).collect();

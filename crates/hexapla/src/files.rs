@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
@@ -150,6 +150,14 @@ pub fn write_atomically(
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<()> {
     let attempt = || -> io::Result<()> {
+        // A symbolic link keeps naming its file.
+        let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+        if fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir()) {
+            // A pipe, a terminal, /dev/null: there is nothing to keep, and its name is not ours to give away.
+            let mut writer = BufWriter::new(OpenOptions::new().write(true).open(path)?);
+            write(&mut writer)?;
+            return writer.flush();
+        }
         let folder = folder_of(path);
         let temporary = builder(&hidden_name(path, PARTIAL), 0o666).tempfile_in(&folder)?;
         let mut writer = BufWriter::with_capacity(1 << 20, temporary.as_file());
@@ -218,6 +226,39 @@ pub fn write_folder_atomically(
                 &e,
             )
         })
+}
+
+/// Whether [`write_folder_atomically`] will be able to put another folder in the place of `path`, which exists.
+///
+/// # Errors
+/// It is a mount point or the folder in which the process runs, or its parent cannot be written to.
+pub fn check_replaceable(path: &Path) -> Result<()> {
+    let refused = |found: &str| {
+        Error::new("the folder cannot be replaced by the finished one")
+            .at(path.display().to_string())
+            .expected("a folder that is put in its place in one step")
+            .found(found)
+            .hint("name a folder inside of it")
+    };
+    let failed = |e: io::Error| write_error("cannot write beside the folder", path, &e);
+    let path = &fs::canonicalize(path).map_err(failed)?;
+    if std::env::current_dir().is_ok_and(|here| here.starts_with(path)) {
+        return Err(refused("the folder in which the command runs"));
+    }
+    let parent = folder_of(path);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let device = |of: &Path| fs::metadata(of).map(|m| m.dev());
+        if device(path).map_err(failed)? != device(&parent).map_err(failed)? {
+            return Err(refused("a mount point"));
+        }
+    }
+    // Tried, and gone again.
+    builder(&hidden_name(path, PARTIAL), 0o777)
+        .tempdir_in(&parent)
+        .map(|_| ())
+        .map_err(failed)
 }
 
 /// Puts right what a killed [`write_folder_atomically`] left of the folder `path`: entries of the old folder that had not
@@ -500,6 +541,28 @@ mod tests {
         );
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(entries(folder.path()), ["a"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_and_devices_stay_what_they_are() {
+        use std::os::unix::fs::{FileTypeExt, symlink};
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        write_atomically(&at("file"), |w| w.write_all(b"old")).unwrap();
+        symlink("file", at("link")).unwrap();
+        write_atomically(&at("link"), |w| w.write_all(b"new")).unwrap();
+        assert_eq!(fs::read(at("file")).unwrap(), b"new");
+        assert!(at("link").is_symlink());
+        symlink("/dev/null", at("nothing")).unwrap();
+        write_atomically(&at("nothing"), |w| w.write_all(b"gone")).unwrap();
+        assert!(
+            fs::metadata("/dev/null")
+                .unwrap()
+                .file_type()
+                .is_char_device()
+        );
+        assert_eq!(entries(folder.path()), ["file", "link", "nothing"]);
     }
 
     #[test]

@@ -124,7 +124,8 @@ impl Prepared {
     pub(crate) fn multiply(&self, id: ParameterId, mut y: MatrixMut, x: Matrix, plus: Plus) {
         let columns = y.columns();
         let threads = rayon::current_num_threads();
-        if x.rows() > FEW_ROWS || x.columns() * columns < LARGE_MATRIX || threads == 1 {
+        let few = (1..=FEW_ROWS).contains(&x.rows());
+        if !few || x.columns() * columns < LARGE_MATRIX || threads == 1 {
             return self.values[id.0].multiply(y, x, plus);
         }
         // Whole panels of every packed form.
@@ -279,6 +280,7 @@ mod tests {
                 for threads in [2, 3] {
                     assert!(alone == product(&prepared, id, 3, threads));
                 }
+                assert!(product(&prepared, id, 0, 2).is_empty());
                 // A row in the company of more rows than are divided.
                 let together = product(&prepared, id, 12, 2);
                 assert!(alone[..] == together[..alone.len()]);

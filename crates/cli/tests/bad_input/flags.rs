@@ -63,7 +63,15 @@ fn command_lines() {
         ),
         (
             "flags that exclude each other",
+            "translate --input-ids pairs.tsv --scores",
+        ),
+        (
+            "flags that exclude each other",
             "evaluate --tsv pairs.tsv --reference pairs.tsv",
+        ),
+        (
+            "flags that exclude each other",
+            "evaluate --hypothesis pairs.tsv --reference pairs.tsv --beam-size 2",
         ),
         (
             "flags that exclude each other",
@@ -343,6 +351,17 @@ fn recipes() {
             "a tokenizer that is none",
             "kind = \"bpe\"",
             "file = \"pairs.tsv\"",
+        ),
+        ("no epoch", "max_steps = 1", "max_steps = 1\nmax_epochs = 0"),
+        (
+            "an epsilon of nothing",
+            "max_steps = 1",
+            "max_steps = 1\neps = 0.0",
+        ),
+        (
+            "absurdly many visits",
+            "[tokenizer]",
+            "[[data.corpora]]\ntsv = \"pairs.tsv\"\nrepeat = 9223372036854775807\n[tokenizer]",
         ),
     ]
     .into_iter()

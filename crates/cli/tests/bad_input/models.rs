@@ -360,6 +360,12 @@ fn tokenizers() {
             table.refuse(why, &command.replace('@', &name));
         }
     }
+    table.file("source-ids", "[5, 2]\n");
+    table.accept(
+        "no tokenizer, where none is needed",
+        "translate --model model0 --input-ids source-ids",
+        1,
+    );
     table.model("more", |f| {
         edit(f, "tokenizer.json", |t| {
             let vocabulary = t["model"]["vocab"].as_object_mut().unwrap();

@@ -48,6 +48,10 @@ fn places_that_do_not_exist() {
         "train --config recipe.toml --tsv pairs.tsv --output good",
     );
     table.refuse(
+        "the folder that one stands in",
+        "train --config recipe.toml --tsv pairs.tsv --output .",
+    );
+    table.refuse(
         "a file in the way",
         "tokenizer train --input good --output good",
     );

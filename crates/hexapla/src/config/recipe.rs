@@ -10,6 +10,7 @@ use crate::files::read_limited;
 
 const MAX_RECIPE_BYTES: u64 = 1 << 20;
 const MAX_BEAM: usize = 1024;
+const MAX_REPEAT: usize = 1 << 16;
 
 /// A whole recipe: the file given to `hexapla train --config`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -164,6 +165,12 @@ impl Recipe {
                 return refuse(key, "a finite number, at least 0", value.to_string());
             }
         }
+        if t.eps <= 0.0 {
+            return refuse("eps", "above 0", t.eps.to_string());
+        }
+        if t.max_epochs == Some(0) {
+            return refuse("max_epochs", "at least 1", "0".into());
+        }
         for (key, value) in [("goal", t.goal), ("max_minutes", t.max_minutes)] {
             if let Some(value) = value.filter(|v| !(*v >= 0.0 && v.is_finite())) {
                 return refuse(key, "a finite number, at least 0", value.to_string());
@@ -181,6 +188,10 @@ fn validate_corpus(corpus: &Corpus, place: &str) -> Result<()> {
         if value == Some(0) {
             return out_of_range(&format!("{place}: {key}"), "at least 1", "0".into());
         }
+    }
+    if corpus.repeat > MAX_REPEAT {
+        let (expected, found) = (format!("at most {MAX_REPEAT}"), corpus.repeat.to_string());
+        return out_of_range(&format!("{place}: repeat"), &expected, found);
     }
     Ok(())
 }

@@ -169,8 +169,8 @@ impl TransformerConfig {
             ("d_model", self.d_model, 1 << 16),
             ("encoder_heads", self.encoder_heads, 1 << 12),
             ("decoder_heads", self.decoder_heads, 1 << 12),
-            ("encoder_feed_forward", self.encoder_feed_forward, 1 << 20),
-            ("decoder_feed_forward", self.decoder_feed_forward, 1 << 20),
+            ("encoder_feed_forward", self.encoder_feed_forward, 1 << 17),
+            ("decoder_feed_forward", self.decoder_feed_forward, 1 << 17),
             (
                 "max_position_embeddings",
                 self.max_position_embeddings,

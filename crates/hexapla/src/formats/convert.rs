@@ -9,27 +9,13 @@ use super::generation::{self, GENERATION_FILE};
 use super::manifest::{MANIFEST_FILE, Manifest, ManifestFields};
 use super::safetensors::{WEIGHTS_FILE, is_plain_name};
 use super::{
-    CONFIG_FILE, Family, ModelFolder, RESERVED, SaveModel, Saved, Storage, save, stored, strangers,
-    write_config, write_json,
+    COMPANIONS, CONFIG_FILE, Family, ModelFolder, RESERVED, SaveModel, Saved, Storage, save,
+    stored, strangers, write_config, write_json,
 };
 use crate::config::ComputeType;
 use crate::error::{Error, Result};
 use crate::files::{Folder, write_atomically, write_folder_atomically};
 
-/// Files beside the model that belong to it, whoever wrote it.
-const COMPANIONS: [&str; 11] = [
-    "merges.txt",
-    "sentencepiece.bpe.model",
-    "source.spm",
-    "source_tokenizer.json",
-    "special_tokens_map.json",
-    "target.spm",
-    "target_tokenizer.json",
-    "target_vocab.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.json",
-];
 const MAX_FILE_BYTES: u64 = 512 << 20;
 
 /// What to convert, and to what.

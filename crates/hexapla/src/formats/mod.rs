@@ -55,6 +55,20 @@ const RESERVED: [&str; 5] = [
     INDEX_FILE,
     MANIFEST_FILE,
 ];
+/// Files beside the model that belong to it, whoever wrote it.
+const COMPANIONS: [&str; 11] = [
+    "merges.txt",
+    "sentencepiece.bpe.model",
+    "source.spm",
+    "source_tokenizer.json",
+    "special_tokens_map.json",
+    "target.spm",
+    "target_tokenizer.json",
+    "target_vocab.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+];
 
 /// Whose names and conventions a folder follows: its `model_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -534,7 +548,9 @@ fn strangers(folder: &Path) -> impl Fn(&OsStr) -> bool + use<> {
     let manifest = Manifest::read(&folder.into()).ok().flatten();
     move |name| match name.to_str() {
         Some(name) => {
+            // A tokenizer that stayed would be taken for the new model's.
             !RESERVED.contains(&name)
+                && !COMPANIONS.contains(&name)
                 && !manifest
                     .as_ref()
                     .is_some_and(|m| m.files.contains_key(name))

@@ -8,6 +8,7 @@ use crate::config::ComputeType;
 use crate::error::{Error, Result};
 use crate::files::Folder;
 use crate::formats::{self, Family, generation::GenerationDefaults};
+use crate::text::direction::leading_tag;
 use crate::text::segment::{join_translated, segment, split_long};
 use crate::text::tokenizer::Tokenizers;
 
@@ -169,7 +170,12 @@ impl Translator {
         options: &TranslateOptions,
         requests: &mut Vec<Request>,
     ) -> Result<Line<'a>> {
-        let (tag, text) = leading_tag(line);
+        let source = &self.tokenizers.source;
+        let (tag, text) = leading_tag(line, |tag| source.token_to_id(tag).is_some());
+        let tagged = |text: &str| match tag {
+            "" => text.to_string(),
+            tag => format!("{tag} {text}"),
+        };
         let whole = |text| {
             vec![crate::text::segment::Segment {
                 text,
@@ -181,17 +187,16 @@ impl Translator {
         } else {
             whole(text)
         };
-        let most = self.engine.max_tokens();
-        let room = most.saturating_sub(self.source_ids(tag)?.len()).max(1);
+        // One place is the end token's.
+        let room = self.engine.max_tokens().saturating_sub(1).max(1);
         let mut result = Line {
             parts: Vec::new(),
             requests: Vec::new(),
         };
         for sentence in sentences {
             let count = |text: &str| {
-                self.tokenizers
-                    .source
-                    .encode(text)
+                source
+                    .encode(&tagged(text))
                     .map_or(usize::MAX, |ids| ids.len())
             };
             let parts = if count(sentence.text) > room {
@@ -207,12 +212,7 @@ impl Translator {
                 result.requests.push(if part.text.trim().is_empty() {
                     None
                 } else {
-                    let tagged = if tag.is_empty() {
-                        part.text.to_string()
-                    } else {
-                        format!("{tag} {}", part.text)
-                    };
-                    let mut request = Request::new(self.source_ids(&tagged)?);
+                    let mut request = Request::new(self.source_ids(&tagged(part.text))?);
                     request.prefix = std::mem::take(&mut prefix);
                     let max_length = options.max_decoding_length.unwrap_or(request.max_length);
                     request.max_length = max_length.max(request.prefix.len() + 1);
@@ -294,31 +294,5 @@ impl Translator {
         t.score /= sentences.max(1.0);
         t.text = join_translated(&line.parts, &texts).replace('\n', " ");
         Ok(t)
-    }
-}
-
-/// A tag such as `>>de<<` at the start of a line, and the rest.
-fn leading_tag(line: &str) -> (&str, &str) {
-    let trimmed = line.trim_start();
-    match trimmed.strip_prefix(">>").and_then(|rest| rest.find("<<")) {
-        Some(end) if end <= 12 && !trimmed[2..2 + end].contains(char::is_whitespace) => {
-            let (tag, rest) = trimmed.split_at(end + 4);
-            (tag, rest.trim_start())
-        }
-        _ => ("", line),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tags_are_found_only_at_the_start() {
-        assert_eq!(leading_tag(">>de<< Hello"), (">>de<<", "Hello"));
-        assert_eq!(leading_tag("  >>zh_Hans<<你好"), (">>zh_Hans<<", "你好"));
-        assert_eq!(leading_tag("a >>de<< b"), ("", "a >>de<< b"));
-        assert_eq!(leading_tag(">> no << tag"), ("", ">> no << tag"));
-        assert_eq!(leading_tag(">>open"), ("", ">>open"));
     }
 }

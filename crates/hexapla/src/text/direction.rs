@@ -56,9 +56,14 @@ impl Direction {
     pub fn tagged(&self, line: &str) -> String {
         let text = line.trim_start();
         match self.target(text) {
-            Some(to) if !text.is_empty() && !text.starts_with(">>") => format!(">>{to}<< {line}"),
+            Some(to) if !text.is_empty() && !self.has_tag(text) => format!(">>{to}<< {line}"),
             _ => line.to_string(),
         }
+    }
+
+    fn has_tag(&self, text: &str) -> bool {
+        let known = |tag: &str| self.languages.iter().any(|l| tag == format!(">>{l}<<"));
+        !leading_tag(text, known).0.is_empty()
     }
 
     /// The language that `text` is translated into.
@@ -81,6 +86,16 @@ impl Direction {
         } else {
             english
         })
+    }
+}
+
+/// A tag such as `>>de<<` at the start of a line, one that is `known`, and the rest.
+pub fn leading_tag(line: &str, known: impl Fn(&str) -> bool) -> (&str, &str) {
+    let text = line.trim_start();
+    let end = text.strip_prefix(">>").and_then(|rest| rest.find("<<"));
+    match end.map(|end| text.split_at(end + 4)) {
+        Some((tag, rest)) if known(tag) => (tag, rest.trim_start()),
+        _ => ("", line),
     }
 }
 
@@ -137,6 +152,27 @@ mod tests {
         assert_eq!(from.tagged("Tom"), ">>en<< Tom");
         let to = Direction::new(&tokenizer, None, Some("de")).unwrap();
         assert_eq!(to.tagged(" Good morning."), ">>de<<  Good morning.");
+    }
+
+    #[test]
+    fn tags_are_found_only_at_the_start_and_if_the_model_has_them() {
+        let known = |tag: &str| [">>de<<", ">>simplified-chinese<<"].contains(&tag);
+        for (line, tag, rest) in [
+            (">>de<< Hello", ">>de<<", "Hello"),
+            (
+                "  >>simplified-chinese<<你好",
+                ">>simplified-chinese<<",
+                "你好",
+            ),
+            ("a >>de<< b", "", "a >>de<< b"),
+            (">>fr<< Hello", "", ">>fr<< Hello"),
+            (">> no << tag", "", ">> no << tag"),
+            (">>open", "", ">>open"),
+        ] {
+            assert_eq!(leading_tag(line, known), (tag, rest));
+        }
+        let to = Direction::new(&tokenizer(&["en", "de"]), None, Some("de")).unwrap();
+        assert_eq!(to.tagged(">> He wrote."), ">>de<< >> He wrote.");
     }
 
     #[test]

@@ -10,6 +10,9 @@ use crate::files::sha256_file;
 use crate::text::corpus::{Audit, FilterReport, SentencePairs, TokenLengths, select};
 use crate::text::tokenizer::Tokenizers;
 
+/// Most pairs of an epoch, repeated ones included.
+const MAX_VISITS: usize = 1 << 28;
+
 /// Everything that training reads.
 #[derive(Debug)]
 pub struct Data {
@@ -21,6 +24,8 @@ pub struct Data {
     pub valid: Vec<Pair>,
     /// Validation pairs as text.
     pub valid_text: SentencePairs,
+    /// Validation pairs that were left out, as a side has more than `max_tokens`.
+    pub valid_too_long: usize,
     /// What the data looks like.
     pub audit: Audit,
     /// Which pairs were left out.
@@ -35,6 +40,16 @@ impl Data {
     /// # Errors
     /// A file is missing or broken, or no pair is left to train on.
     pub fn prepare(recipe: &Recipe, folder: &Path) -> Result<Self> {
+        for path in recipe.data.files() {
+            // It is read twice, and again where a training goes on.
+            if std::fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir()) {
+                return Err(Error::new("the data can be read but once")
+                    .at(path.display().to_string())
+                    .expected("a file")
+                    .found("a pipe or a device")
+                    .hint("write it to a file first"));
+            }
+        }
         let train = SentencePairs::open(&recipe.data)?;
         let valid = SentencePairs::open_valid(&recipe.data)?;
         let hashes = recipe
@@ -89,7 +104,17 @@ impl Data {
         let take = |side: &mut Vec<Vec<u32>>, i: usize| {
             side.get_mut(i).map(std::mem::take).unwrap_or_default()
         };
-        let mut pairs = Vec::new();
+        let visits: usize = kept.iter().map(|i| train.copies(*i)).sum();
+        if visits > MAX_VISITS {
+            return Err(Error::new("an epoch has too many pairs")
+                .at("data.corpora: repeat")
+                .expected(format!(
+                    "at most {MAX_VISITS} pairs, repeated ones included"
+                ))
+                .found(visits.to_string())
+                .hint("lower the repetitions"));
+        }
+        let mut pairs = Vec::with_capacity(visits);
         for i in &kept {
             let pair = Pair {
                 source: take(&mut source, *i),
@@ -102,13 +127,20 @@ impl Data {
             .encode_all(&valid_text.source)?
             .into_iter()
             .zip(tokenizers.target.encode_all(&valid_text.target)?)
-            .map(|(source, target)| Pair { source, target })
-            .collect();
+            .map(|(source, target)| Pair { source, target });
+        // One endless line would decide how many positions the model has, and how much memory a validation takes.
+        let most = recipe.data.max_tokens;
+        let (fitting, valid): (Vec<usize>, Vec<Pair>) = valid
+            .enumerate()
+            .filter(|(_, pair)| pair.source.len().max(pair.target.len()) <= most)
+            .unzip();
+        let too_long = valid_text.len() - fitting.len();
         Ok(Data {
             tokenizers,
             train: pairs,
             valid,
-            valid_text,
+            valid_text: valid_text.keep(&fitting),
+            valid_too_long: too_long,
             audit,
             filters,
             hashes,

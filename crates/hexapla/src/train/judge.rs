@@ -85,7 +85,8 @@ impl<'a> Judge<'a> {
         let mut validation = Validation {
             step: 0,
             loss: smoothed / n,
-            perplexity: (nll / n).exp(),
+            // A checkpoint holds no infinity.
+            perplexity: (nll / n).exp().min(f64::MAX),
             bleu: 0.0,
             chrf: 0.0,
             exact_match: 0.0,

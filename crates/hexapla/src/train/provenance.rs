@@ -1,6 +1,7 @@
 //! What a training was started with, kept in its folder: to go on with anything else would be another training.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::config::Recipe;
@@ -70,7 +71,10 @@ pub fn keep_data(folder: &Path, hashes: &BTreeMap<String, String>) -> Result<()>
 fn kept(place: &Path, text: &str) -> Result<Option<String>> {
     match std::fs::read_to_string(place) {
         Ok(old) => Ok(Some(old)),
-        Err(_) => write_atomically(place, |w| w.write_all(text.as_bytes())).map(|()| None),
+        Err(e) if e.kind() == ErrorKind::NotFound => {
+            write_atomically(place, |w| w.write_all(text.as_bytes())).map(|()| None)
+        }
+        Err(e) => Err(Error::io("cannot read the file", place, &e)),
     }
 }
 

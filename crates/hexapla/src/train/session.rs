@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use crate::chart::{Curve, Series};
 use crate::config::{Recipe, TransformerConfig};
 use crate::error::{Error, Result};
-use crate::files::{remove_leftovers, write_atomically, write_error};
+use crate::files::{check_replaceable, remove_leftovers, write_atomically, write_error};
 use crate::formats::generation::GenerationDefaults;
 use crate::formats::manifest::{ManifestFields, ManifestMetric};
 use crate::formats::{self, SaveModel, Saved};
@@ -69,11 +69,14 @@ impl Session {
         let inner = folder.join("training");
         let made = inner
             .ancestors()
-            .take_while(|path| !path.as_os_str().is_empty() && !path.exists())
+            .take_while(|path| !path.as_os_str().is_empty() && path.symlink_metadata().is_err())
             .last();
         let session = Self::prepare(recipe, folder, &inner, command, data);
-        if let (Err(_), Some(made)) = (&session, made) {
-            // What was refused leaves nothing behind that the corrected command would stumble over.
+        if let (Err(_), Some(made)) = (&session, made)
+            && Lock::take(&inner).is_ok()
+        {
+            // What was refused leaves nothing behind that the corrected command would stumble over. Where another process
+            // holds the lock, the folder is its.
             let _ = std::fs::remove_dir_all(made);
         }
         session
@@ -93,6 +96,8 @@ impl Session {
         std::fs::create_dir_all(inner)
             .map_err(|e| write_error("cannot make the training folder", inner, &e))?;
         let lock = lock.map_or_else(|| Lock::take(inner), Ok)?;
+        // Better refused now than after hours.
+        check_replaceable(folder)?;
         provenance::keep_recipe(inner, &recipe)?;
         // Named wrongly, they are better refused now than after hours.
         let tests: Vec<TestSentences> = recipe
@@ -115,7 +120,12 @@ impl Session {
                 .found(model.index().len().to_string())
                 .hint("choose smaller sizes"));
         }
-        let trainer = Trainer::open(inner, recipe.training.clone(), model)?;
+        let mut training = recipe.training.clone();
+        if data.valid.is_empty() {
+            // Without validation there is no progress to miss, and no goal to reach.
+            (training.patience, training.goal) = (0, None);
+        }
+        let trainer = Trainer::open(inner, training, model)?;
         Ok(Session {
             recipe,
             folder: folder.to_path_buf(),

@@ -5,7 +5,8 @@ use unicode_segmentation::UnicodeSegmentation;
 use super::{Segment, is_closer, push};
 
 /// Cuts a sentence of more than `max_units` into parts of at most that many, as `count` counts them: after commas and the
-/// like where possible, else at spaces, else between characters. A character that alone counts for more stays whole.
+/// like where possible, else at spaces, else between characters, and within a character only where it alone is too long (a
+/// letter under hundreds of marks).
 /// `count` should not shrink when text is added; where it does, parts may be shorter than they could be, never longer.
 pub fn split_long(text: &str, max_units: usize, count: impl Fn(&str) -> usize) -> Vec<Segment<'_>> {
     let fits = |part: &str| count(part.trim()) <= max_units;
@@ -22,14 +23,21 @@ enum Level {
     Clause,
     Space,
     Character,
+    CodePoint,
 }
 
-const LEVELS: [Level; 3] = [Level::Clause, Level::Space, Level::Character];
+const LEVELS: [Level; 4] = [
+    Level::Clause,
+    Level::Space,
+    Level::Character,
+    Level::CodePoint,
+];
 
 impl Level {
     /// The smallest parts of `text` at this level; joined they are `text`.
     fn units(self, text: &str) -> Vec<&str> {
         match self {
+            Level::CodePoint => text.split_inclusive(|_| true).collect(),
             Level::Character => text.graphemes(true).collect(),
             Level::Space => cut_after(text, |c, _| c.is_whitespace()),
             Level::Clause => cut_after(text, ends_clause),
@@ -129,6 +137,9 @@ mod tests {
         assert_eq!(split("abcdefg", 3), ["abc", "def", "g"]);
         assert_eq!(split("1,000 x", 5), ["1,000", "x"]);
         assert_eq!(split("short", 5), ["short"]);
+        let marks = format!("e{}", "\u{301}".repeat(8));
+        assert_eq!(split(&marks, 6).concat(), marks);
+        assert_eq!(split(&marks, 6).len(), 2);
     }
 
     #[test]

@@ -88,6 +88,15 @@ impl Tokenizers {
             .hint("put the model's tokenizer there, or work with ids: `hexapla translate --input-ids`"))
     }
 
+    /// What a person should be told about their training.
+    pub fn notes(&self) -> impl Iterator<Item = &String> {
+        let target = (!self.is_joint()).then_some(&self.target);
+        [&self.source]
+            .into_iter()
+            .chain(target)
+            .flat_map(|side| side.notes())
+    }
+
     /// Writes the files that [`Tokenizers::open_folder`] reads, and for a joint vocabulary the `tokenizer_config.json` of
     /// `transformers`. Returns the files' names. Files of the other form that lie there are removed.
     ///
