@@ -1,6 +1,6 @@
 //! `hexapla logits`
 
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
 use hexapla::config::ComputeType;
@@ -8,6 +8,8 @@ use hexapla::error::{Error, Result};
 use hexapla::files::read_limited;
 use hexapla::formats;
 use hexapla::generate::engine::Engine;
+
+use crate::console::broken;
 
 /// Largest input: a thousand sentences are some hundred kilobytes.
 const MAX_BYTES: u64 = 64 << 20;
@@ -45,9 +47,24 @@ pub(crate) fn run(args: LogitsArgs) -> Result<()> {
     let (source, target) = (ids("input_ids")?, ids("decoder_input_ids")?);
     let opened = formats::open(&args.model)?;
     let engine = Engine::new(opened.model().clone(), opened.prepare(args.compute_type)?);
-    let logits = engine
-        .logits(&source, &target)
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    // A sentence at a time: a thousand of them are gigabytes.
+    let mut before = "{\"logits\":[";
+    engine
+        .each_logits(&source, &target, |logits| {
+            if logits.iter().flatten().any(|x| !x.is_finite()) {
+                return Err(Error::new("the model's logits are not finite")
+                    .expected("numbers")
+                    .found("NaN or infinity")
+                    .hint("its weights are broken"));
+            }
+            out.write_all(before.as_bytes()).map_err(broken)?;
+            before = ",";
+            serde_json::to_writer(&mut out, &logits).map_err(|e| broken(e.into()))
+        })
         .map_err(|e| e.within(args.input.display()))?;
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{}", serde_json::json!({ "logits": logits })).map_err(crate::console::broken)
+    let after = if source.is_empty() { before } else { "" };
+    writeln!(out, "{after}]}}")
+        .and_then(|()| out.flush())
+        .map_err(broken)
 }

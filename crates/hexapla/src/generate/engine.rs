@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Mutex;
 
 use super::{Hypothesis, SearchInput, SearchOptions, StepDecoder, search};
-use crate::batch::{Pair, PairRows, Rows, Span};
+use crate::batch::{Pair, PairRows, Rows};
 use crate::error::{Error, Result};
 use crate::model::state::DecoderState;
 use crate::model::transformer::Transformer;
@@ -225,6 +225,25 @@ impl Engine {
     /// # Errors
     /// An id or a length out of range.
     pub fn logits(&self, source: &[Vec<u32>], target: &[Vec<u32>]) -> Result<Vec<Vec<Vec<f32>>>> {
+        let mut all = Vec::with_capacity(source.len());
+        self.each_logits(source, target, |logits| {
+            all.push(logits);
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    /// [`Engine::logits`], a sentence at a time: `each` takes `[decoder tokens][vocab]`. All sentences are checked before
+    /// the first is computed.
+    ///
+    /// # Errors
+    /// As [`Engine::logits`], or that of `each`.
+    pub fn each_logits(
+        &self,
+        source: &[Vec<u32>],
+        target: &[Vec<u32>],
+        mut each: impl FnMut(Vec<Vec<f32>>) -> Result<()>,
+    ) -> Result<()> {
         let c = self.model.config();
         if source.len() != target.len() {
             return Err(Error::new("source and target do not pair up")
@@ -237,19 +256,20 @@ impl Engine {
             self.check(i, "input_ids", source, c.source_vocab_size)?;
             self.check(i, "decoder_input_ids", target, c.target_vocab_size)?;
         }
-        let (source, target): (Rows, Rows) = (source.iter().collect(), target.iter().collect());
-        Ok(self.with_arena(|arena| {
-            let mut run = Run::inference(arena, &self.parameters);
-            let memory = self.model.encode(&mut run, &source);
-            let x = self.model.decode(&mut run, &target, &memory, &source);
-            let logits = self.model.logits(&mut run, &x);
-            let of = |s: &Span| {
-                (s.start..s.start + s.len)
-                    .map(|r| logits.row(r).to_vec())
-                    .collect()
-            };
-            target.spans.iter().map(of).collect()
-        }))
+        for (source, target) in source.iter().zip(target) {
+            let (source, target): (Rows, Rows) = (
+                [source].into_iter().collect(),
+                [target].into_iter().collect(),
+            );
+            each(self.with_arena(|arena| {
+                let mut run = Run::inference(arena, &self.parameters);
+                let memory = self.model.encode(&mut run, &source);
+                let x = self.model.decode(&mut run, &target, &memory, &source);
+                let logits = self.model.logits(&mut run, &x);
+                (0..target.len()).map(|r| logits.row(r).to_vec()).collect()
+            }))?;
+        }
+        Ok(())
     }
 
     /// Refuses ids that the model has no row for, and sentences that are empty (`source`) or longer than its positions.
