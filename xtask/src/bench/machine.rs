@@ -101,23 +101,27 @@ impl fmt::Display for Machine {
 /// Most cores that others may keep at work while something is timed.
 const MOST_BUSY: f64 = 0.25;
 
-/// Cores that others keep at work, where the system tells; refused above a quarter of one, unless `allowed`.
-pub(crate) fn idle(allowed: bool) -> Result<Option<f64>> {
-    let times = || std::fs::read_to_string("/proc/stat").ok();
-    let before = times();
-    std::thread::sleep(Duration::from_secs(2));
-    let busy = before.zip(times()).and_then(|(a, b)| busy_cores(&a, &b));
-    match busy {
-        Some(busy) if busy > MOST_BUSY && !allowed => Err(format!(
+/// Refuses a machine on which others are at work.
+pub(crate) fn check_idle() -> Result<()> {
+    match busy_cores() {
+        Some(busy) if busy > MOST_BUSY => Err(format!(
             "something else is at work on this machine: {busy:.2} cores, and at most {MOST_BUSY} may be. Wait for its \
              end, or measure beside it with --busy"
         )),
-        _ => Ok(busy),
+        _ => Ok(()),
     }
 }
 
+/// Cores that others keep at work, over two seconds, where the system tells.
+pub(crate) fn busy_cores() -> Option<f64> {
+    let times = || std::fs::read_to_string("/proc/stat").ok();
+    let before = times()?;
+    std::thread::sleep(Duration::from_secs(2));
+    cores_between(&before, &times()?)
+}
+
 /// Cores at work, those that a host lent to others among them, between two readings of `/proc/stat`.
-fn busy_cores(before: &str, after: &str) -> Option<f64> {
+fn cores_between(before: &str, after: &str) -> Option<f64> {
     // user, nice, system, idle, iowait, irq, softirq, steal; what follows is counted in them.
     let times = |text: &str| -> Option<Vec<f64>> {
         let line = text.lines().next()?.strip_prefix("cpu ")?;
@@ -168,9 +172,9 @@ mod tests {
         let cores = std::thread::available_parallelism().unwrap().get() as f64;
         let before = "cpu  100 0 50 1000 10 0 5 1 0 0\ncpu0 1 2\n";
         let after = "cpu  120 0 60 1060 15 0 5 6 0 0\ncpu0 1 2\n";
-        assert_eq!(busy_cores(before, after), Some(0.35 * cores));
-        assert_eq!(busy_cores(before, before), None);
-        assert_eq!(busy_cores("intr 1", "cpu  1 2"), None);
+        assert_eq!(cores_between(before, after), Some(0.35 * cores));
+        assert_eq!(cores_between(before, before), None);
+        assert_eq!(cores_between("intr 1", "cpu  1 2"), None);
     }
 
     #[test]

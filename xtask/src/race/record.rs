@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::curve::Curve;
-use crate::bench::machine::{Machine, idle};
+use crate::bench::machine::{Machine, busy_cores};
 use crate::{Result, root, write_whole};
 
 /// A race.
@@ -113,9 +113,9 @@ impl Record {
     /// # Errors
     /// The run fails, or the file cannot be written.
     pub(super) fn add(&mut self, run: impl FnOnce() -> Result<Entrant>) -> Result<()> {
-        let before = idle(true)?;
+        let before = busy_cores();
         let mut entrant = run()?;
-        entrant.busy_cores = before.zip(idle(true)?).map(|(a, b)| a.max(b));
+        entrant.busy_cores = before.zip(busy_cores()).map(|(a, b)| a.max(b));
         self.entrants.push(entrant);
         self.write_to(&root().join("target/race-last.json"))
     }
