@@ -507,14 +507,9 @@ unsafe fn add_scaled<V: Sixteen, const PAIRS: bool, const N: usize>(
 /// Asks for the cache lines of `x`. Rows of keys and values lie far apart, where no processor guesses the next one.
 #[inline(always)]
 fn prefetch(x: &[f32]) {
-    #[cfg(target_arch = "x86_64")]
     for line in x.chunks(16) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: every x86-64 has the instruction (SSE), which only advises and never faults.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+        crate::simd::prefetch(line.as_ptr());
     }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = x;
 }
 
 #[cfg(test)]

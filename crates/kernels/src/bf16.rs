@@ -1,8 +1,8 @@
 //! Rounding to bf16, and panels of bf16 pairs for the matrix product.
 
 use crate::Isa;
-use crate::gemm::Matrix;
 use crate::isa::multiversion;
+use crate::matrix::Matrix;
 
 /// `x` rounded to the nearest bf16, ties to even. A NaN stays a NaN.
 #[inline(always)]
@@ -24,40 +24,49 @@ multiversion! {
     }
 }
 
-/// Word w of lane i, `panel[w * width + i]`, becomes the pair `a[start + i, k0 + 2w]`, `a[start + i, k0 + 2w + 1]` for
-/// `i < count`; lanes from `count` on and a missing k are zero. The width is a multiple of 8.
+/// Word w of lane i becomes the pair `a[start + i, k0 + 2w]`, `a[start + i, k0 + 2w + 1]`, at
+/// `panels[i / width][w * width + i % width]`. Lanes that the last panel lacks and a missing k are zero. The width is a
+/// multiple of 8.
 ///
 /// # Panics
-/// `isa` has no bf16 product, or the panel has another size.
+/// `isa` has no bf16 product, or the panels have another size.
 pub(crate) fn pack_pairs(
     isa: Isa,
-    panel: &mut [f32],
+    panels: &mut [f32],
     width: usize,
     a: Matrix,
-    (start, count): (usize, usize),
+    (start, end): (usize, usize),
     (k0, k1): (usize, usize),
 ) {
-    assert!(isa.has_bf16() && count <= width && width.is_multiple_of(8));
-    assert_eq!(panel.len(), (k1 - k0).div_ceil(2) * width);
-    if count == 0 || k0 == k1 {
-        panel.fill(0.0);
+    let (count, depth) = (end - start, k1 - k0);
+    assert!(isa.has_bf16() && width.is_multiple_of(8));
+    assert_eq!(
+        panels.len(),
+        count.next_multiple_of(width) * depth.div_ceil(2)
+    );
+    if panels.is_empty() {
         return;
     }
     let first = start * a.row_stride + k0 * a.column_stride;
-    let last = (start + count - 1) * a.row_stride + (k1 - 1) * a.column_stride;
+    let last = (end - 1) * a.row_stride + (k1 - 1) * a.column_stride;
     assert!(last < a.data.len());
     #[cfg(target_arch = "x86_64")]
     {
         let from = a.data[first..].as_ptr();
-        let to = panel.as_mut_ptr();
-        // SAFETY: element (i, k) with i < count and k < k1 - k0 stands at or before `last` in A's slice; the panel is
-        // `words × width`; `has_bf16` proves the instructions.
+        let to = x86::Panels {
+            to: panels.as_mut_ptr(),
+            width,
+            words: depth.div_ceil(2),
+            lanes: count.next_multiple_of(width),
+        };
+        // SAFETY: element (i, k) with i < count and k < depth stands at or before `last` in A's slice; the panels are as
+        // long as asserted; `has_bf16` proves the instructions.
         unsafe {
             if a.row_stride == 1 {
-                x86::interleave(to, width, from, a.column_stride, count, k1 - k0);
+                x86::interleave(to, from, a.column_stride, count, depth);
             } else {
                 assert_eq!(a.column_stride, 1, "a matrix has neighbours along one side");
-                x86::transpose_pairs(to, width, from, a.row_stride, count, k1 - k0);
+                x86::transpose_pairs(to, from, a.row_stride, count, depth);
             }
         }
     }
@@ -67,19 +76,36 @@ pub(crate) fn pack_pairs(
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use crate::simd::{mask16, transpose};
+    use crate::gemm::{AT_ONCE, TOGETHER, blocks};
+    use crate::simd::{mask16, prefetch, transpose};
     use std::arch::x86_64::*;
     use std::mem::transmute;
+
+    /// Where pairs go: `lanes` lanes, a multiple of the width, which is one of 8.
+    #[derive(Clone, Copy)]
+    pub(super) struct Panels {
+        pub(super) to: *mut f32,
+        pub(super) width: usize,
+        pub(super) words: usize,
+        pub(super) lanes: usize,
+    }
+
+    impl Panels {
+        /// The first word of `lane`; the seven lanes after a multiple of 8 stand beside it.
+        fn place(self, lane: usize) -> *mut f32 {
+            let panel = lane / self.width * self.words * self.width;
+            self.to.wrapping_add(panel + lane % self.width)
+        }
+    }
 
     /// Lanes lie side by side, k `stride` apart: two rows of A are rounded and interleaved.
     ///
     /// # Safety
-    /// `from[k * stride + i]` can be read for `i < count` and `k < depth`, `to[w * width + i]` written for `i < width`
-    /// and `2w < depth`; the CPU has AVX-512 BF16.
+    /// `from[k * stride + i]` can be read for `i < count` and `k < depth`, all of the panels written; `2 · words` is
+    /// `depth` or one more; the CPU has AVX-512 BF16.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
     pub(super) unsafe fn interleave(
-        to: *mut f32,
-        width: usize,
+        panels: Panels,
         from: *const f32,
         stride: usize,
         count: usize,
@@ -94,24 +120,37 @@ mod x86 {
             }
             order
         };
-        // SAFETY: the table has 32 numbers of 16 bits. Lanes from `count` on are masked in reads, those from `width` on
-        // in writes; the second row is read only where k + 1 < depth.
-        unsafe {
-            let order = _mm512_loadu_epi16(ORDER.as_ptr().cast());
-            for k in (0..depth).step_by(2) {
-                for i in (0..width).step_by(16) {
-                    let read = mask16(count.saturating_sub(i));
-                    let row = from.wrapping_add(k * stride + i);
-                    let low = _mm512_maskz_loadu_ps(read, row);
-                    let high = if k + 1 < depth {
-                        _mm512_maskz_loadu_ps(read, row.wrapping_add(stride))
-                    } else {
-                        _mm512_setzero_ps()
-                    };
-                    let both: __m512i = transmute(_mm512_cvtne2ps_pbh(high, low));
-                    let pairs = _mm512_castsi512_ps(_mm512_permutexvar_epi16(order, both));
-                    let word = to.add(k / 2 * width + i);
-                    _mm512_mask_storeu_ps(word, mask16(width - i), pairs);
+        // SAFETY: the table has 32 numbers of 16 bits.
+        let order = unsafe { _mm512_loadu_epi16(ORDER.as_ptr().cast()) };
+        for (first, steps) in blocks(panels.lanes, depth) {
+            let eights = TOGETHER.min(panels.lanes - first) / 8;
+            let places: [*mut f32; TOGETHER / 8] =
+                std::array::from_fn(|i| panels.place(first + 8 * i));
+            for k in steps.step_by(2) {
+                for (pair, places) in places[..eights].chunks(2).enumerate() {
+                    let lane = first + 16 * pair;
+                    let read = mask16(count.saturating_sub(lane));
+                    let row = from.wrapping_add(k * stride + lane);
+                    let ahead = row.wrapping_add(AT_ONCE * stride);
+                    prefetch(ahead);
+                    prefetch(ahead.wrapping_add(stride));
+                    // SAFETY: lanes from `count` on are masked in reads, the second row is read only where k + 1 <
+                    // depth; word k / 2 of the eight lanes at a place is one of the panels'.
+                    unsafe {
+                        let low = _mm512_maskz_loadu_ps(read, row);
+                        let high = if k + 1 < depth {
+                            _mm512_maskz_loadu_ps(read, row.wrapping_add(stride))
+                        } else {
+                            _mm512_setzero_ps()
+                        };
+                        let both: __m512i = transmute(_mm512_cvtne2ps_pbh(high, low));
+                        let pairs = _mm512_castsi512_ps(_mm512_permutexvar_epi16(order, both));
+                        let word = k / 2 * panels.width;
+                        _mm256_storeu_ps(places[0].add(word), _mm512_castps512_ps256(pairs));
+                        if let Some(place) = places.get(1) {
+                            _mm256_storeu_ps(place.add(word), _mm512_extractf32x8_ps::<1>(pairs));
+                        }
+                    }
                 }
             }
         }
@@ -123,20 +162,21 @@ mod x86 {
     /// As [`interleave`], with A's numbers at `from[i * stride + k]`.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
     pub(super) unsafe fn transpose_pairs(
-        to: *mut f32,
-        width: usize,
+        panels: Panels,
         from: *const f32,
         stride: usize,
         count: usize,
         depth: usize,
     ) {
-        for i in (0..width).step_by(8) {
+        for i in (0..panels.lanes).step_by(8) {
+            let place = panels.place(i);
             for k in (0..depth).step_by(16) {
                 let left = depth - k;
                 let mut words = [_mm256_setzero_ps(); 8];
                 for (lane, words) in words.iter_mut().enumerate() {
                     let read = if i + lane < count { mask16(left) } else { 0 };
                     let row = from.wrapping_add((i + lane) * stride + k);
+                    prefetch(row.wrapping_add(8 * stride));
                     // SAFETY: k from `depth` on and lanes from `count` on are masked; both types are 256 bits.
                     *words = unsafe {
                         transmute::<__m256bh, __m256>(_mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(
@@ -146,8 +186,8 @@ mod x86 {
                 }
                 let rows = transpose(words).into_iter();
                 for (w, row) in rows.enumerate().take(left.div_ceil(2)) {
-                    // SAFETY: word k / 2 + w is below `depth.div_ceil(2)`, and i + 8 at most `width`.
-                    unsafe { _mm256_storeu_ps(to.add((k / 2 + w) * width + i), row) };
+                    // SAFETY: word k / 2 + w is below `words`, and the eight lanes from i on are the panels'.
+                    unsafe { _mm256_storeu_ps(place.add((k / 2 + w) * panels.width), row) };
                 }
             }
         }
@@ -184,7 +224,7 @@ mod tests {
         if !isa.has_bf16() {
             return;
         }
-        for (rows, depth) in [(1, 1), (3, 5), (8, 16), (20, 33), (32, 50)] {
+        for (rows, depth) in [(1, 1), (3, 5), (8, 16), (20, 33), (32, 50), (75, 40)] {
             let numbers: Vec<f32> = (0..rows * depth)
                 .map(|i| (i as f32 * 0.37).sin() * 3.0)
                 .collect();
@@ -192,28 +232,29 @@ mod tests {
             let along_rows = Matrix::new(&numbers, depth, rows, rows).transposed();
             for a in [along_k, along_rows] {
                 for (start, k0) in [(0, 0), (rows / 2, depth / 4 * 2)] {
-                    let count = rows - start;
-                    let width = count.next_multiple_of(8);
-                    let words = (depth - k0).div_ceil(2);
-                    let mut panel = vec![f32::NAN; words * width];
-                    pack_pairs(isa, &mut panel, width, a, (start, count), (k0, depth));
-                    let half = |i: usize, k: usize| {
-                        let place = (start + i) * a.row_stride + k * a.column_stride;
-                        let inside = i < count && k < depth;
-                        if inside {
-                            round(a.data[place]).to_bits() >> 16
-                        } else {
-                            0
+                    for width in [8, 16, 32] {
+                        let count = rows - start;
+                        let words = (depth - k0).div_ceil(2);
+                        let mut panels = vec![f32::NAN; words * count.next_multiple_of(width)];
+                        pack_pairs(isa, &mut panels, width, a, (start, rows), (k0, depth));
+                        let half = |i: usize, k: usize| {
+                            let place = (start + i) * a.row_stride + k * a.column_stride;
+                            let inside = i < count && k < depth;
+                            if inside {
+                                round(a.data[place]).to_bits() >> 16
+                            } else {
+                                0
+                            }
+                        };
+                        for (place, word) in panels.iter().enumerate() {
+                            let i = place / (words * width) * width + place % width;
+                            let k = k0 + place % (words * width) / width * 2;
+                            assert_eq!(
+                                word.to_bits(),
+                                half(i, k) | half(i, k + 1) << 16,
+                                "{rows}×{depth} by {width}"
+                            );
                         }
-                    };
-                    for (place, word) in panel.iter().enumerate() {
-                        let (w, i) = (place / width, place % width);
-                        let k = k0 + 2 * w;
-                        assert_eq!(
-                            word.to_bits(),
-                            half(i, k) | half(i, k + 1) << 16,
-                            "{rows}×{depth}"
-                        );
                     }
                 }
             }
@@ -296,6 +337,7 @@ mod tests {
             (9, 33, 17),
             (70, 130, 300),
             (300, 40, 20),
+            (272, 80, 37),
             (5, 800, 1027),
             (2, 3, 0),
         ] {

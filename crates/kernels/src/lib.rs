@@ -18,6 +18,7 @@ mod gemm;
 mod int8;
 mod isa;
 mod math;
+mod matrix;
 mod rows;
 mod shared;
 mod simd;
@@ -27,11 +28,10 @@ mod update;
 pub use attend::{PagedRows, PastRows, Stored, attend_row, attend_scratch, store_row};
 pub use buffer::Buffer;
 pub use dropout::Dropout;
-pub use gemm::{
-    Matrix, MatrixMut, PackedMatrix, Plus, gemm, gemm_bf16, gemm_packed, gemm_packed_columns,
-};
+pub use gemm::{PackedMatrix, gemm, gemm_bf16, gemm_packed, gemm_packed_columns};
 pub use int8::{Epilogue, PackedInt8, QuantizedRows, StoredInt8, gemm_int8, gemm_int8_quantized};
 pub use isa::Isa;
+pub use matrix::{Matrix, MatrixMut, Plus};
 pub use rows::{
     Activation, CrossEntropy, LayerNormBackward, RowLoss, activate, activate_backward, add_assign,
     bias_gradient, block_max, cross_entropy_pair, cross_entropy_row, dot, dropout_in_place,

@@ -30,6 +30,19 @@ pub(crate) trait Simd: Copy {
     unsafe fn prefetch(p: *const u8);
 }
 
+/// Asks for the cache line at `p`, which need not be inside a slice, to come into the first cache.
+#[inline(always)]
+pub(crate) fn prefetch(p: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: every x86-64 has the instruction (SSE), which only advises and never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = p;
+}
+
 /// Plain Rust; also NEON, which every 64-bit ARM has and the compiler uses by itself.
 #[derive(Clone, Copy)]
 pub(crate) struct Plain;

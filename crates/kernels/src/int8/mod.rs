@@ -19,8 +19,8 @@ mod tile;
 use std::cell::RefCell;
 use std::ops::Range;
 
-use crate::gemm::{Matrix, MatrixMut, Plus};
 use crate::isa::multiversion;
+use crate::matrix::{Matrix, MatrixMut, Plus};
 use crate::rows::{Activation, value};
 use panels::{GROUP, LINES, PANEL};
 use tile::{Shape, Tile, run_tile, words};

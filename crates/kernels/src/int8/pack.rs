@@ -3,8 +3,8 @@
 use super::panels::{GROUP, LINE, LINES, Line, PANEL, Panels};
 use super::quantize::{Scale, largest_magnitude, magnitude_bits, quantize_into, quantized};
 use super::tile::Kernel;
-use crate::gemm::Matrix;
 use crate::isa::{Isa, multiversion};
+use crate::matrix::Matrix;
 use crate::shared::SharedBytes;
 
 /// Rows of a weight at most: a product's sum is at most 128 · 127 · 2¹⁷ < 2³¹. Sums on the way to it, which hold the

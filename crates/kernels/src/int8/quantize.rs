@@ -1,7 +1,7 @@
 //! From f32 to bytes: one scale for each row of activations or each column of weights.
 
-use crate::gemm::Matrix;
 use crate::isa::{Isa, multiversion};
+use crate::matrix::Matrix;
 
 /// The largest magnitude of a quantized number. −128 is never made, so that the range is symmetric.
 const LARGEST: f32 = 127.0;

@@ -1,0 +1,116 @@
+//! Matrices inside slices, to read and to write.
+
+/// A view of a matrix inside a slice: element (r, c) stands at `r * row_stride + c * column_stride`.
+#[derive(Debug, Clone, Copy)]
+pub struct Matrix<'a> {
+    pub(crate) data: &'a [f32],
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    pub(crate) row_stride: usize,
+    pub(crate) column_stride: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// `rows × columns`, row after row, rows `row_stride` apart.
+    ///
+    /// # Panics
+    /// The slice is too short.
+    pub fn new(data: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
+        assert!(
+            rows == 0 || columns == 0 || (rows - 1) * row_stride + columns <= data.len(),
+            "a {rows}×{columns} matrix with stride {row_stride} does not fit in {} numbers",
+            data.len()
+        );
+        Matrix {
+            data,
+            rows,
+            columns,
+            row_stride,
+            column_stride: 1,
+        }
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of columns.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// The same numbers with rows and columns exchanged.
+    #[must_use]
+    pub fn transposed(self) -> Self {
+        Matrix {
+            rows: self.columns,
+            columns: self.rows,
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+            ..self
+        }
+    }
+}
+
+/// A view of a matrix to write to, row after row.
+#[derive(Debug)]
+pub struct MatrixMut<'a> {
+    pub(crate) data: &'a mut [f32],
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    pub(crate) row_stride: usize,
+}
+
+impl<'a> MatrixMut<'a> {
+    /// `rows × columns`, rows `row_stride` apart.
+    ///
+    /// # Panics
+    /// The slice is too short, or rows overlap.
+    pub fn new(data: &'a mut [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
+        assert!(
+            rows == 0 || columns == 0 || (rows - 1) * row_stride + columns <= data.len(),
+            "a {rows}×{columns} matrix with stride {row_stride} does not fit in {} numbers",
+            data.len()
+        );
+        assert!(rows <= 1 || row_stride >= columns, "rows overlap");
+        MatrixMut {
+            data,
+            rows,
+            columns,
+            row_stride,
+        }
+    }
+}
+
+impl MatrixMut<'_> {
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of columns.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Row `r`.
+    ///
+    /// # Panics
+    /// There is no such row.
+    pub fn row_mut(&mut self, r: usize) -> &mut [f32] {
+        assert!(r < self.rows);
+        &mut self.data[r * self.row_stride..][..self.columns]
+    }
+}
+
+/// What a product is added to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Plus<'a> {
+    /// Nothing: C's numbers are replaced.
+    Nothing,
+    /// The numbers that are in C: each chain starts from them.
+    C,
+    /// A bias, one number for each column, added at the end of each chain; C's numbers are replaced.
+    Bias(&'a [f32]),
+}
