@@ -125,19 +125,11 @@ impl Transformer {
 
     /// The output layer packed, as training wants it.
     pub fn pack_output(&self, weights: &Weights, precision: Precision) -> PackedTable {
-        let table = weights.matrix(self.output.table).transposed();
         let product = Product {
             isa: Isa::best(),
             precision,
         };
-        PackedTable(Some((self.output.table, product.pack(table))))
-    }
-
-    /// Packs the output layer's changed numbers.
-    pub fn repack_output(&self, weights: &Weights, packed: &mut PackedTable) {
-        if let Some((_, matrix)) = &mut packed.0 {
-            matrix.repack(weights.matrix(self.output.table).transposed());
-        }
+        PackedTable::new(product, weights, self.output.table)
     }
 
     /// The encoder: `[source rows, d_model]`.

@@ -144,14 +144,14 @@ pub fn cross_entropy(
                     .copy_from_slice(&[loss.smoothed, loss.negative_log_likelihood]);
             }
         }
-        if let (Some(dx), Some(gradients), Parameters::Trained(weights, _)) =
+        if let (Some(dx), Some(gradients), Parameters::Trained(weights, packed)) =
             (&mut dx, run.gradients(), parameters)
         {
             for (pass, d) in d_passes.iter().take(passes).enumerate() {
                 let d_matrix = Matrix::new(d, rows, vocab, vocab);
                 let dx = &mut dx.data_mut()[first_of(pass) * width..];
                 let dx = MatrixMut::new(dx, rows, width, width);
-                product.gemm(dx, d_matrix, weights.matrix(output.table), Plus::Nothing);
+                packed.multiply_back(product, weights, output.table, dx, d_matrix);
                 let d_table =
                     MatrixMut::new(&mut gradients[table_range.clone()], vocab, width, width);
                 product.gemm(d_table, d_matrix.transposed(), x_of(pass), Plus::C);

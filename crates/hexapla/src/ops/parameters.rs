@@ -2,6 +2,7 @@
 
 use hexapla_kernels::{Matrix, MatrixMut, PackedMatrix, Plus, gemm_packed};
 
+use crate::config::Precision;
 use crate::prepared::Prepared;
 use crate::product::Product;
 use crate::weights::{ParameterId, ParameterIndex, Weights};
@@ -15,13 +16,65 @@ pub enum Parameters<'a> {
     Prepared(&'a Prepared),
 }
 
-/// A table packed transposed, as the output layer of a training step wants it; or none.
+/// The output layer's table, packed for the products of a training step; or none.
 #[derive(Debug, Default)]
-pub struct PackedTable(pub Option<(ParameterId, PackedMatrix)>);
+pub struct PackedTable(Option<Packed>);
+
+#[derive(Debug)]
+struct Packed {
+    table: ParameterId,
+    /// `[d_model, vocab]`: makes logits of rows.
+    transposed: PackedMatrix,
+    /// `[vocab, d_model]`: makes gradients of rows of gradients of logits. In f32 it would take more memory than it is
+    /// worth in time; it is half as large in bf16, where packing is a larger part of a product.
+    straight: Option<PackedMatrix>,
+}
 
 impl PackedTable {
     /// Nothing packed.
     pub const NONE: PackedTable = PackedTable(None);
+
+    /// Packs `table` `[vocab, d_model]`.
+    pub fn new(product: Product, weights: &Weights, table: ParameterId) -> Self {
+        let matrix = weights.matrix(table);
+        let bf16 = product.precision == Precision::Bf16;
+        PackedTable(Some(Packed {
+            table,
+            transposed: product.pack(matrix.transposed()),
+            straight: bf16.then(|| product.pack(matrix)),
+        }))
+    }
+
+    /// Packs the table's changed numbers.
+    pub fn repack(&mut self, weights: &Weights) {
+        let Some(packed) = &mut self.0 else { return };
+        let matrix = weights.matrix(packed.table);
+        packed.transposed.repack(matrix.transposed());
+        if let Some(straight) = &mut packed.straight {
+            straight.repack(matrix);
+        }
+    }
+
+    fn transposed(&self, table: ParameterId) -> Option<&PackedMatrix> {
+        let packed = self.0.as_ref().filter(|p| p.table == table)?;
+        Some(&packed.transposed)
+    }
+
+    /// `dx = d · table`, the way back from logits; `weights` hold the table.
+    pub fn multiply_back(
+        &self,
+        product: Product,
+        weights: &Weights,
+        table: ParameterId,
+        dx: MatrixMut,
+        d: Matrix,
+    ) {
+        let packed = self.0.as_ref().filter(|p| p.table == table);
+        match packed.and_then(|p| p.straight.as_ref()) {
+            Some(straight) => gemm_packed(dx, d, straight, Plus::Nothing),
+            None => product.gemm(dx, d, weights.matrix(table), Plus::Nothing),
+        }
+    }
 }
 
 impl<'a> Parameters<'a> {
@@ -92,9 +145,9 @@ impl<'a> Parameters<'a> {
         plus: Plus,
     ) {
         match self {
-            Parameters::Trained(weights, packed) => match &packed.0 {
-                Some((id, packed)) if *id == table => gemm_packed(y, x, packed, plus),
-                _ => product.gemm(y, x, weights.matrix(table).transposed(), plus),
+            Parameters::Trained(weights, packed) => match packed.transposed(table) {
+                Some(packed) => gemm_packed(y, x, packed, plus),
+                None => product.gemm(y, x, weights.matrix(table).transposed(), plus),
             },
             Parameters::Prepared(prepared) => prepared.multiply(table, y, x, plus),
         }

@@ -114,7 +114,7 @@ impl Learner {
             &mut self.weights.data,
             &mut self.gradients,
         );
-        self.model.repack_output(&self.weights, &mut self.packed);
+        self.packed.repack(&self.weights);
         let (n, passes) = (rows.max(1) as f64, t.passes());
         StepReport {
             loss: self.shards.iter().map(|s| s.losses.0).sum::<f64>() / n,
@@ -133,6 +133,6 @@ impl Learner {
     /// Takes other weights, as after loading a checkpoint.
     pub fn set_weights(&mut self, weights: Weights) {
         self.weights = weights;
-        self.model.repack_output(&self.weights, &mut self.packed);
+        self.packed.repack(&self.weights);
     }
 }
