@@ -38,6 +38,27 @@ fn filled(x: &[f32], with: f32) -> [f32; LANES] {
     filled
 }
 
+/// Makes each number `f` of itself, and sums them in the fixed order.
+#[inline(always)]
+fn lane_sum_of(x: &mut [f32], f: impl Fn(f32) -> f32) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let mut chunks = x.chunks_exact_mut(LANES);
+    for chunk in &mut chunks {
+        for l in 0..LANES {
+            chunk[l] = f(chunk[l]);
+            lanes[l] += chunk[l];
+        }
+    }
+    let tail = chunks.into_remainder();
+    for v in tail.iter_mut() {
+        *v = f(*v);
+    }
+    for (lane, v) in lanes.iter_mut().zip(filled(tail, 0.0)) {
+        *lane += v;
+    }
+    tree(lanes, |a, b| a + b)
+}
+
 /// Combines 16 lanes in a fixed tree.
 #[inline(always)]
 fn tree(mut lanes: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> f32 {
@@ -205,7 +226,21 @@ multiversion! {
 multiversion! {
     /// Adds each row of `d` to `bias_gradient`, in order.
     pub fn bias_gradient(bias_gradient: &mut [f32], d: &[f32]) -> () {
-        for row in d.chunks_exact(bias_gradient.len().max(1)) {
+        let width = bias_gradient.len().max(1);
+        // Four rows for each time that a sum is loaded and stored.
+        let fours = d.chunks_exact(4 * width);
+        let rest = fours.remainder();
+        for four in fours {
+            let ((a, b), (c, d)) = {
+                let (first, second) = four.split_at(2 * width);
+                (first.split_at(width), second.split_at(width))
+            };
+            let sums = bias_gradient.iter_mut().zip(a.iter().zip(b)).zip(c.iter().zip(d));
+            for ((g, (a, b)), (c, d)) in sums {
+                *g = *g + a + b + c + d;
+            }
+        }
+        for row in rest.chunks_exact(width) {
             for (g, d) in bias_gradient.iter_mut().zip(row) {
                 *g += d;
             }
@@ -442,10 +477,7 @@ fn exponentials(logits: &mut [f32], options: CrossEntropy) -> Exponentials {
     let max = lane_max(logits);
     let at_label = logits[options.label];
     let sum_of_logits = lane_sum(logits, |_, v| v);
-    for v in logits.iter_mut() {
-        *v = exp_small(*v - max);
-    }
-    let sum = lane_sum(logits, |_, v| v);
+    let sum = lane_sum_of(logits, |v| exp_small(v - max));
     let log_sum = max + sum.ln();
     let negative_log_likelihood = log_sum - at_label;
     let mean = log_sum - sum_of_logits / logits.len() as f32;
