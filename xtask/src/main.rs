@@ -1,7 +1,8 @@
-//! The project's own tools: `cargo xtask test|reference|bench|race`.
+//! The project's own tools: `cargo xtask test|reference|bench|race|curves`.
 #![forbid(unsafe_code)]
 
 mod bench;
+mod curves;
 mod python;
 mod race;
 mod reference;
@@ -26,6 +27,8 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Train beside PyTorch: the same model on the same data for the same time.
     Race(race::RaceArgs),
+    /// Draw the validations of trainings, one line each.
+    Curves(curves::CurvesArgs),
 }
 
 fn main() -> ExitCode {
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
         Command::Reference(args) => reference::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Race(args) => race::run(&args),
+        Command::Curves(args) => curves::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

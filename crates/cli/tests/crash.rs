@@ -117,14 +117,22 @@ impl Place {
     }
 }
 
-/// What must be equal however often a run was stopped: the weights, each step's loss, the order of the data.
-fn result(output: &Path) -> (Vec<u8>, String, String) {
+/// What must be equal however often a run was stopped: the weights, each step's loss, each validation but its time, the
+/// order of the data.
+fn result(output: &Path) -> (Vec<u8>, String, Vec<serde_json::Value>, String) {
     let manifest = fs::read_to_string(output.join("manifest.json")).unwrap();
     let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
     let log = fs::read_to_string(output.join("training/log.jsonl")).unwrap();
+    let validations = fs::read_to_string(output.join("training/validations.jsonl")).unwrap();
+    let validation = |line: &str| {
+        let mut v: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(v["seconds"].take().as_f64().unwrap() > 0.0);
+        v
+    };
     (
         fs::read(output.join("model.safetensors")).unwrap(),
         log,
+        validations.lines().map(validation).collect(),
         manifest["notes"]["order_hash"].to_string(),
     )
 }
