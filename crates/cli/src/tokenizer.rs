@@ -65,6 +65,9 @@ struct TrainArgs {
     /// Share of the text's characters that get a piece of their own [default: 0.9995]
     #[arg(long, value_name = "SHARE")]
     character_coverage: Option<f32>,
+    /// Make upper case lower before text is cut
+    #[arg(long)]
+    lowercase: bool,
     /// Where to write: a folder, or a file whose name ends in .json
     #[arg(long, short, value_name = "PATH")]
     output: PathBuf,
@@ -210,6 +213,7 @@ fn table(args: &TrainArgs) -> Result<TokenizerTable> {
         codes: args.codes.clone(),
         joint: !args.separate,
         special_tokens: args.special_tokens.clone(),
+        lowercase: args.lowercase,
         ..Default::default()
     };
     if let Some(size) = args.vocab_size {

@@ -36,6 +36,7 @@ valid_every = 20
 patience = 0
 average_checkpoints = 3
 ema_decay = 0.0
+bpe_dropout = 0.1
 "#;
 
 /// Corpus and recipe; the runs have folders of their own beside them.

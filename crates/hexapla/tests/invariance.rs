@@ -8,6 +8,7 @@ use hexapla::generate::{Hypothesis, SearchOptions};
 use hexapla::model::transformer::Transformer;
 use hexapla::prepared::Prepared;
 use hexapla::random::SplitMix;
+use hexapla::train::pairs::TrainingPairs;
 use hexapla::train::progress::{Progress, Validation};
 use hexapla::train::shards::StepReport;
 use hexapla::train::trainer::{Trainer, Watcher};
@@ -122,7 +123,9 @@ fn train(folder: &std::path::Path, threads: usize, stop: usize) -> (Vec<u64>, We
         unreachable!("no validation is due")
     };
     in_pool(threads, || {
-        trainer.run(&pairs(), &mut none, &mut losses).map(|_| ())
+        trainer
+            .run(&TrainingPairs::fixed(&pairs()), &mut none, &mut losses)
+            .map(|_| ())
     })
     .unwrap();
     (losses.0, trainer.learner().weights.clone())
@@ -165,7 +168,7 @@ fn a_gradient_that_is_not_finite_stops_the_run_in_the_end() {
     };
     let mut losses = Losses(Vec::new());
     let error = trainer
-        .run(&pairs(), &mut none, &mut losses)
+        .run(&TrainingPairs::fixed(&pairs()), &mut none, &mut losses)
         .unwrap_err()
         .to_string();
     assert!(

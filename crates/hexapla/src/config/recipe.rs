@@ -147,6 +147,7 @@ impl Recipe {
             ("beta1", t.beta1),
             ("beta2", t.beta2),
             ("label_smoothing", t.label_smoothing),
+            ("bpe_dropout", t.bpe_dropout),
             ("ema_decay", t.ema_decay),
         ] {
             if !(0.0..1.0).contains(&value) {

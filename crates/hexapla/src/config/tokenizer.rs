@@ -36,6 +36,8 @@ pub struct TokenizerTable {
     pub special_tokens: Vec<String>,
     /// Share of the characters in the data that get a piece of their own; the rarest fall back to bytes.
     pub character_coverage: f32,
+    /// Upper case is made lower before the text is cut: the model neither sees nor writes it.
+    pub lowercase: bool,
 }
 
 impl Default for TokenizerTable {
@@ -48,6 +50,7 @@ impl Default for TokenizerTable {
             joint: true,
             special_tokens: Vec::new(),
             character_coverage: 0.9995,
+            lowercase: false,
         }
     }
 }

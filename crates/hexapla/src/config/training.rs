@@ -87,6 +87,9 @@ pub struct TrainingTable {
     /// Weight α of R-Drop (Liang et al. 2021): each batch passes twice, under two choices of dropout, and the two
     /// distributions of each token are drawn together; 0 is off.
     pub r_drop: f32,
+    /// Probability with which BPE-dropout (Provilkov et al. 2020) passes over a merge; each epoch cuts both sides anew; 0 is
+    /// off.
+    pub bpe_dropout: f32,
     /// Decay of the exponential moving average of the weights; 0 is none.
     pub ema_decay: f32,
     /// Updates between checkpoints.
@@ -131,6 +134,7 @@ impl Default for TrainingTable {
             clip_norm: 1.0,
             label_smoothing: 0.1,
             r_drop: 0.0,
+            bpe_dropout: 0.0,
             ema_decay: 0.0,
             save_every: 500,
             average_checkpoints: 5,

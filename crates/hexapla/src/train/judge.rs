@@ -97,7 +97,8 @@ impl<'a> Judge<'a> {
             return Ok(Some((validation, Vec::new(), Vec::new())));
         }
         let streams = [&references[..]];
-        let Scores { bleu, chrf } = Scores::corpus(self.words, false, &hypotheses, &streams)?;
+        let lowercase = self.recipe.tokenizer.lowercase;
+        let Scores { bleu, chrf } = Scores::corpus(self.words, lowercase, &hypotheses, &streams)?;
         let exact = hypotheses
             .iter()
             .zip(&references)
@@ -189,6 +190,9 @@ impl<'a> Judge<'a> {
     fn references(&self, lines: &[String]) -> Vec<String> {
         match self.recipe.tokenizer.kind {
             TokenizerKind::Pieces => lines.iter().map(|line| join_pieces(line)).collect(),
+            _ if self.recipe.tokenizer.lowercase => {
+                lines.iter().map(|l| l.to_lowercase()).collect()
+            }
             _ => lines.to_vec(),
         }
     }

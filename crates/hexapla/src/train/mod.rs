@@ -5,6 +5,7 @@ pub mod checkpoint;
 pub mod data;
 mod judge;
 pub mod optimizer;
+pub mod pairs;
 pub mod progress;
 pub mod provenance;
 pub mod report;

@@ -15,6 +15,7 @@ use crate::formats::{self, SaveModel, Saved};
 use crate::model::transformer::Transformer;
 use crate::train::data::Data;
 use crate::train::judge::{Judge, Judged, engine};
+use crate::train::pairs::TrainingPairs;
 use crate::train::progress::Validation;
 use crate::train::provenance;
 use crate::train::report::{Report, Sample};
@@ -107,6 +108,7 @@ impl Session {
             .collect::<Result<_>>()?;
         let data = data(inner)?;
         provenance::keep_data(inner, &data.hashes)?;
+        training_pairs(&recipe, &data)?;
         let config = data.model_config(&recipe)?;
         for set in &tests {
             set.sources(&data.tokenizers.source, config.max_position_embeddings)?;
@@ -149,7 +151,8 @@ impl Session {
             let judged = judge.validate(&engine(model, weights))?;
             Ok(judged.map(|(validation, ..)| validation))
         };
-        let ended = self.trainer.run(&self.data.train, &mut validate, watcher)?;
+        let pairs = training_pairs(&self.recipe, &self.data)?;
+        let ended = self.trainer.run(&pairs, &mut validate, watcher)?;
         let stopped = |ended| Outcome {
             ended,
             saved: None,
@@ -342,6 +345,12 @@ impl Session {
             versions: Vec::new(),
         }
     }
+}
+
+/// What an epoch is made of.
+fn training_pairs<'a>(recipe: &Recipe, data: &'a Data) -> Result<TrainingPairs<'a>> {
+    let t = &recipe.training;
+    TrainingPairs::with_bpe_dropout(&data.train, &data.tokenizers, t.bpe_dropout, t.seed)
 }
 
 /// Keeps a second training out of the folder. The system lets go of it when the process ends, however that happens.

@@ -1,5 +1,6 @@
 //! The training loop: batches, updates, validations, checkpoints, and a clean end whatever happens.
 
+use std::borrow::Cow;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -9,13 +10,14 @@ use std::time::Instant;
 
 use hexapla_kernels::Buffer;
 
-use crate::batch::Pair;
+use crate::batch::{Pair, PairRows};
 use crate::config::{Metric, TrainingTable};
 use crate::error::{Error, Result};
 use crate::files::{remove_leftovers, write_atomically, write_error};
 use crate::model::transformer::Transformer;
-use crate::train::batches::{epoch, shard};
+use crate::train::batches::{self, shard};
 use crate::train::checkpoint;
+use crate::train::pairs::TrainingPairs;
 use crate::train::progress::{Point, Progress, Validation};
 use crate::train::schedule::learning_rate;
 use crate::train::shards::{Learner, StepReport};
@@ -34,6 +36,12 @@ pub trait Watcher {
     fn validation(&mut self, _validation: &Validation, _best: bool) {}
     /// Anything else worth a line.
     fn note(&mut self, _line: &str) {}
+}
+
+/// One pass over the data: its pairs, and their numbers batch by batch.
+struct Epoch<'a> {
+    pairs: Cow<'a, [Pair]>,
+    batches: Vec<Vec<usize>>,
 }
 
 /// Computes a validation for the weights at hand; none if a signal cut it short.
@@ -137,18 +145,13 @@ impl Trainer {
     /// often in a row.
     pub fn run(
         &mut self,
-        pairs: &[Pair],
+        pairs: &TrainingPairs,
         validate: &mut Validate,
         watcher: &mut dyn Watcher,
     ) -> Result<Ended> {
         let mut log = self.open_log()?;
-        let mut order = epoch(
-            pairs,
-            self.settings.batch_tokens,
-            self.settings.seed,
-            self.progress.epoch,
-        );
-        if order.is_empty() {
+        let mut epoch = self.epoch(pairs);
+        if epoch.batches.is_empty() {
             return Err(Error::new("there is nothing to train on")
                 .expected("at least one pair")
                 .found("none"));
@@ -168,20 +171,20 @@ impl Trainer {
                 self.save(&mut log)?;
                 return Ok(ended);
             }
-            self.step(pairs, &mut order, &mut log, watcher)?;
+            self.step(pairs, &mut epoch, &mut log, watcher)?;
         }
     }
 
-    fn step(
+    fn step<'a>(
         &mut self,
-        pairs: &[Pair],
-        order: &mut Vec<Vec<usize>>,
+        pairs: &TrainingPairs<'a>,
+        epoch: &mut Epoch<'a>,
         log: &mut File,
         watcher: &mut dyn Watcher,
     ) -> Result<()> {
         let start = Instant::now();
         let rate = learning_rate(&self.settings, self.progress.updates + 1);
-        let parts = self.next_parts(pairs, order);
+        let parts = self.next_parts(pairs, epoch);
         let step = self.progress.step + 1;
         let report = self.learner.step(&self.settings, step, rate, &parts);
         self.count(&report, start.elapsed().as_secs_f64());
@@ -269,30 +272,35 @@ impl Trainer {
         (p.step >= t.max_steps as u64 || epochs || minutes).then_some(Ended::Complete)
     }
 
+    /// The pass over the data that is due.
+    fn epoch<'a>(&self, pairs: &TrainingPairs<'a>) -> Epoch<'a> {
+        let (number, t) = (self.progress.epoch, &self.settings);
+        let pairs = pairs.of_epoch(number);
+        Epoch {
+            batches: batches::epoch(&pairs, t.batch_tokens, t.seed, number),
+            pairs,
+        }
+    }
+
     /// The next `accumulate` batches, cut into shards.
-    fn next_parts(
+    fn next_parts<'a>(
         &mut self,
-        pairs: &[Pair],
-        order: &mut Vec<Vec<usize>>,
-    ) -> Vec<Vec<crate::batch::PairRows>> {
+        pairs: &TrainingPairs<'a>,
+        epoch: &mut Epoch<'a>,
+    ) -> Vec<Vec<PairRows>> {
         let c = self.learner.model.config();
         let (start, eos) = (c.decoder_start_token_id, c.eos_token_id);
         let mut parts = Vec::with_capacity(self.settings.accumulate);
         for _ in 0..self.settings.accumulate {
-            let batch = &order[self.progress.batch];
+            let batch = &epoch.batches[self.progress.batch];
             self.progress.add_batch(batch);
             let cut = (self.settings.shards, self.settings.passes());
-            parts.push(shard(pairs, batch, cut, start, eos));
+            parts.push(shard(&epoch.pairs, batch, cut, start, eos));
             self.progress.batch += 1;
-            if self.progress.batch == order.len() {
+            if self.progress.batch == epoch.batches.len() {
                 self.progress.batch = 0;
                 self.progress.epoch += 1;
-                *order = epoch(
-                    pairs,
-                    self.settings.batch_tokens,
-                    self.settings.seed,
-                    self.progress.epoch,
-                );
+                *epoch = self.epoch(pairs);
             }
         }
         parts

@@ -10,10 +10,13 @@
 //! | `pieces` | not at all | what stands between spaces | `<unk>` |
 //! | `bpe` with `codes` | not at all | what stands between spaces, then subword-nmt's merges | `<unk>` |
 //!
+//! With `lowercase` text is lower-cased besides, in every kind.
+//!
 //! Decoding gives the normalised text back. Special tokens come first in every vocabulary trained here, at fixed ids.
 
 mod alphabet;
 mod codes;
+mod dropout;
 mod file;
 mod merges;
 mod pair;
@@ -30,6 +33,7 @@ use rayon::prelude::*;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
 pub use codes::join_pieces;
+pub use dropout::BpeDropout;
 pub use pair::Tokenizers;
 pub use stats::{Split, TokenizerStats};
 

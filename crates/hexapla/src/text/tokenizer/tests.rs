@@ -107,6 +107,31 @@ fn text_comes_back() {
 }
 
 #[test]
+fn upper_case_is_made_lower_but_not_in_special_tokens() {
+    for kind in KINDS {
+        let lowercase = |special: &str| TokenizerTable {
+            special_tokens: vec![special.into()],
+            lowercase: true,
+            ..table(kind)
+        };
+        let tokenizer = Tokenizer::train(&lowercase(">>DE<<"), TEXTS).unwrap();
+        assert!(tokenizer.tokens().all(|t| {
+            t == ">>DE<<"
+                || kind == TokenizerKind::ByteBpe
+                || t.starts_with("<0x")
+                || t == t.to_lowercase()
+        }));
+        let id = tokenizer.token_to_id(">>DE<<").unwrap();
+        let ids = tokenizer.encode(">>DE<< Zwei Männer").unwrap();
+        assert_eq!(ids[0], id);
+        assert_eq!(ids, tokenizer.encode(">>DE<< zwei männer").unwrap());
+        assert_eq!(tokenizer.decode(&ids).unwrap().trim(), "zwei männer");
+        let other = Tokenizer::from_json(tokenizer.to_json().to_string()).unwrap();
+        assert_eq!(other.encode(">>DE<< ZWEI MÄNNER").unwrap(), ids);
+    }
+}
+
+#[test]
 fn pieces_are_taken_as_they_are_and_joined() {
     let t = Tokenizer::train(
         &table(TokenizerKind::Pieces),

@@ -305,6 +305,18 @@ struct Parts {
 
 impl Parts {
     fn of(table: &TokenizerTable) -> Self {
+        let mut parts = Self::of_kind(table);
+        if table.lowercase {
+            let lowercase = json!({"type": "Lowercase"});
+            parts.normalizer = match parts.normalizer {
+                Value::Null => lowercase,
+                other => json!({"type": "Sequence", "normalizers": [other, lowercase]}),
+            };
+        }
+        parts
+    }
+
+    fn of_kind(table: &TokenizerTable) -> Self {
         let at_spaces = json!({"type": "Split", "pattern": {"String": " "}, "behavior": "Removed", "invert": false});
         match (&table.codes, table.kind) {
             (Some(_), _) => Parts {
