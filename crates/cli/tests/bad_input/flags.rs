@@ -338,6 +338,16 @@ fn recipes() {
             "max_tokens = 1",
         ),
         (
+            "a dropout of all merges",
+            "max_steps = 1",
+            "max_steps = 1\nbpe_dropout = 1.0",
+        ),
+        (
+            "a dropout of merges that there are not",
+            "kind = \"bpe\"\nvocab_size = 320\nspecial_tokens = [\">>de<<\", \">>en<<\"]\n[training]",
+            "kind = \"unigram\"\nvocab_size = 320\n[training]\nbpe_dropout = 0.1",
+        ),
+        (
             "a vocabulary too small",
             "vocab_size = 320",
             "vocab_size = 100",
