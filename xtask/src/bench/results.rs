@@ -249,17 +249,21 @@ const MISSED: [(&str, &str); 3] = [
     (
         "gemm",
         "**Missed**: the shapes with a vocabulary-sized side, and the weight gradients of the narrow model. They read or write \
-         10,000 × 128 numbers for few operations each. Three quarters of the time of packing are two load instructions, which wait \
-         for numbers that come from a cache further out. Tried without gain: packing two panels of a transposed factor at once, asking for its lines \
-         ahead of time.",
+         10,000 × 128 numbers for few operations each, and waited for them: these rows are from before packing read its numbers \
+         in blocks and asked for the next block ahead of time.",
     ),
     (
         "train",
-        "**Missed**: the ratios to PyTorch. The share of the limit says what is left. In f32 a step of TINY, SMALL and BASE is \
-         31.8, 92.8 and 557 billion operations, so the machine's limit is 15,000, 5,140 and 642 tokens a second: a ratio of 1.7 \
-         to the PyTorch of this table would be 105 % of the limit for BASE, 2.2 would be 87 % for TINY. Where the time goes: in \
-         the products' inner loop 73 % (TINY) and 79 % (SMALL), in packing 9 % and 6 %, loss and its gradient 3 % and 1 %, the \
-         backward step of layer norm 2 % and 1 %, the rest in many small parts. Packing waits for its numbers to come; asking for them earlier was of no use. A step asks for no memory once its shapes have been seen.",
+        "**Missed**: peak memory of BASE in f32, by a hundredth: 1,150 of its MiB are weights, two moments and the gradients of \
+         two shards, 62 the output table packed once more, the rest what the backward pass reads; and burn's SMALL. The \
+         processor of this table has a peak of 274 Gop/s a core in f32 (Zen 5). On one of 117 (Zen 4), and before packing asked \
+         for its numbers ahead of time, the ratios to PyTorch were 1.78, 1.58 and 1.27 in f32 (TINY, SMALL, BASE), 2.15, 1.63 and \
+         1.37 in bf16, and 1.97 for the epoch: there arithmetic bounds both sides, and 1.7 times PyTorch's BASE would have been \
+         105 % of the limit. Where the time goes, f32 and bf16 of TINY: in the products' inner loop 72 % and 55 %, in packing \
+         8 % each, loss and its gradient 3 % and 5 %, the backward step of layer norm 3 % and 4 %, softmax 2 % and 4 %, \
+         attention's small products 5 % in bf16, the rest in many small parts; of BASE in f32 82 % in the inner loop. Packing \
+         was 27 % of TINY's step in bf16 until it read its numbers in blocks of 16 rows by 32 and asked for the next block \
+         meanwhile. A step asks for no memory once its shapes have been seen.",
     ),
     (
         "translate",

@@ -22,7 +22,7 @@ impl PackedMatrix {
         Self::with_format(isa, Format::F32, b)
     }
 
-    /// Rounds `b` to bf16 and packs it: products with it are those of [`gemm_bf16`].
+    /// Rounds `b` to bf16 and packs it: products with it are those of [`gemm_bf16`](super::gemm_bf16).
     pub fn bf16(isa: Isa, b: Matrix) -> Self {
         Self::with_format(isa, Format::bf16(isa), b)
     }
@@ -97,7 +97,7 @@ impl PackedMatrix {
         self.panels.capacity() * 4
     }
 
-    /// Where a product may be cut ([`gemm_packed_columns`]): at multiples of this.
+    /// Where a product may be cut ([`gemm_packed_columns`](super::gemm_packed_columns)): at multiples of this.
     pub fn panel(&self) -> usize {
         tile_width(self.isa)
     }
