@@ -376,12 +376,14 @@ impl Trainer {
 
     fn save(&mut self, log: &mut File) -> Result<()> {
         log.sync_data().map_err(|e| self.log_error(&e))?;
-        write_atomically(&self.folder.join("validations.jsonl"), |w| {
-            self.progress.validations.iter().try_for_each(|v| {
-                serde_json::to_writer(&mut *w, v)?;
-                w.write_all(b"\n")
-            })
-        })?;
+        if !self.progress.validations.is_empty() {
+            write_atomically(&self.folder.join("validations.jsonl"), |w| {
+                self.progress.validations.iter().try_for_each(|v| {
+                    serde_json::to_writer(&mut *w, v)?;
+                    w.write_all(b"\n")
+                })
+            })?;
+        }
         let surplus = self
             .progress
             .kept
