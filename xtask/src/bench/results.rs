@@ -267,14 +267,18 @@ const MISSED: [(&str, &str); 3] = [
     ),
     (
         "translate",
-        "**Missed**: in f32 a generated word costs 77 million operations for each hypothesis and 44 million for its share of the \
-         source, so that the machine's limit is 1,930 words a second with beam 1: 1.5 times CTranslate2 would be 84 % of it, \
-         3.5 times transformers more than all of it. 85 % of the time is the products' inner loop, 6 % attention. In int8 the \
-         inner loop has 68 %, attention 10 %, log-softmax 5 %, activation 3 %. Resident memory in int8, two batches of 32, by count: 62 \
-         MiB are weights, used straight from the file; 40 are keys and values of 48 rows a sentence in six layers, in bf16; 8 \
-         are logits; the rest is what an encoder of 256 rows and a step need, in both threads. CTranslate2 needs about as much \
-         for the same batches. Tried and kept: keys and values in bf16 and in pages that are used again (226 to 148 MiB), \
-         attention with explicit vectors (15 % faster).",
+        "**Missed**: transformers in f32, by 4 %, and CTranslate2 in f32 with beam 4; and resident memory. The processor of this \
+         table has a peak of 274 Gop/s a core in f32 (Zen 5). On one of 117 (Zen 4) the same programs gave 1.86 and 1.73 (int8, \
+         batch 32, beam 1 and 4), 3.70 and 3.22 (int8, batch 1, one and two streams), 1.34 and 1.17 (f32, batch 32, beam 1 and \
+         4), 2.22 and 2.11 (transformers): there f32 ran at 74 to 83 % of the limit, and 3.5 times transformers was more than \
+         all of it. A generated word costs 77 million operations for each hypothesis and 44 million for its share of the \
+         source. Where the time went on that one: in f32 85 % in the products' inner loop, 6 % in attention; in int8 68 %, and \
+         attention 10 %, log-softmax 5 %, activation 3 %. Resident memory in int8, two batches of 32, by count: 59 MiB are \
+         weights, used straight from the file; 40 are keys and values of 48 rows a sentence in six layers, in bf16; 8 are \
+         logits; the rest is what an encoder of 256 rows and a step need, in both threads. With single sentences 6 MiB of \
+         numbers are in use besides the weights, but 15 are held: what the allocator cannot give back (another one, mimalloc, \
+         held 4 less); 6 are the program and its libraries. Tried and kept: keys and values in bf16 and in pages that are used \
+         again (226 to 148 MiB), attention with explicit vectors (15 % faster).",
     ),
 ];
 
