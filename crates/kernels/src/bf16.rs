@@ -197,6 +197,7 @@ mod x86 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{numbers, view};
     use crate::{MatrixMut, PackedMatrix, Plus, gemm, gemm_bf16, gemm_packed};
     use proptest::prelude::*;
 
@@ -258,25 +259,6 @@ mod tests {
                     }
                 }
             }
-        }
-    }
-
-    fn numbers(n: usize, seed: u32) -> Vec<f32> {
-        let mut state = seed.wrapping_mul(747_796_405).wrapping_add(1);
-        (0..n)
-            .map(|_| {
-                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-            })
-            .collect()
-    }
-
-    /// `rows × columns`, or the same shape seen through the transposed.
-    fn view(data: &[f32], rows: usize, columns: usize, transposed: bool) -> Matrix<'_> {
-        if transposed {
-            Matrix::new(data, columns, rows, rows).transposed()
-        } else {
-            Matrix::new(data, rows, columns, columns)
         }
     }
 

@@ -23,6 +23,8 @@ mod rows;
 mod shared;
 mod simd;
 mod sixteen;
+#[cfg(test)]
+mod testing;
 mod update;
 
 pub use attend::{PagedRows, PastRows, Stored, attend_row, attend_scratch, store_row};

@@ -262,7 +262,7 @@ const MISSED: [(&str, &str); 3] = [
          105 % of the limit. Where the time goes, f32 and bf16 of TINY: in the products' inner loop 72 % and 55 %, in packing \
          8 % each, loss and its gradient 3 % and 5 %, the backward step of layer norm 3 % and 4 %, softmax 2 % and 4 %, \
          attention's small products 5 % in bf16, the rest in many small parts; of BASE in f32 82 % in the inner loop. Packing \
-         was 27 % of TINY's step in bf16 until it read its numbers in blocks of 16 rows by 32 and asked for the next block \
+         was 27 % of TINY's step in bf16 (beside other work) until it read its numbers in blocks of 16 rows by 32 and asked for the next block \
          meanwhile. A step asks for no memory once its shapes have been seen.",
     ),
     (

@@ -55,9 +55,8 @@ impl PackedTable {
         }
     }
 
-    fn transposed(&self, table: ParameterId) -> Option<&PackedMatrix> {
-        let packed = self.0.as_ref().filter(|p| p.table == table)?;
-        Some(&packed.transposed)
+    fn of(&self, table: ParameterId) -> Option<&Packed> {
+        self.0.as_ref().filter(|packed| packed.table == table)
     }
 
     /// `dx = d · table`, the way back from logits; `weights` hold the table.
@@ -69,8 +68,7 @@ impl PackedTable {
         dx: MatrixMut,
         d: Matrix,
     ) {
-        let packed = self.0.as_ref().filter(|p| p.table == table);
-        match packed.and_then(|p| p.straight.as_ref()) {
+        match self.of(table).and_then(|packed| packed.straight.as_ref()) {
             Some(straight) => gemm_packed(dx, d, straight, Plus::Nothing),
             None => product.gemm(dx, d, weights.matrix(table), Plus::Nothing),
         }
@@ -145,8 +143,8 @@ impl<'a> Parameters<'a> {
         plus: Plus,
     ) {
         match self {
-            Parameters::Trained(weights, packed) => match packed.transposed(table) {
-                Some(packed) => gemm_packed(y, x, packed, plus),
+            Parameters::Trained(weights, packed) => match packed.of(table) {
+                Some(packed) => gemm_packed(y, x, &packed.transposed, plus),
                 None => product.gemm(y, x, weights.matrix(table).transposed(), plus),
             },
             Parameters::Prepared(prepared) => prepared.multiply(table, y, x, plus),

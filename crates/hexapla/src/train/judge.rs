@@ -188,13 +188,19 @@ impl<'a> Judge<'a> {
 
     /// `lines` as translations are compared with them: where the text is in pieces, these are joined.
     fn references(&self, lines: &[String]) -> Vec<String> {
-        match self.recipe.tokenizer.kind {
-            TokenizerKind::Pieces => lines.iter().map(|line| join_pieces(line)).collect(),
-            _ if self.recipe.tokenizer.lowercase => {
-                lines.iter().map(|l| l.to_lowercase()).collect()
+        let table = &self.recipe.tokenizer;
+        let reference = |line: &String| {
+            let text = match table.kind {
+                TokenizerKind::Pieces => join_pieces(line),
+                _ => line.clone(),
+            };
+            if table.lowercase {
+                text.to_lowercase()
+            } else {
+                text
             }
-            _ => lines.to_vec(),
-        }
+        };
+        lines.iter().map(reference).collect()
     }
 
     fn is_stopped(&self) -> bool {

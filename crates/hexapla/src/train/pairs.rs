@@ -13,11 +13,11 @@ use crate::text::tokenizer::{BpeDropout, Tokenizers};
 #[derive(Debug)]
 pub struct TrainingPairs<'a> {
     pairs: &'a [Pair],
-    dropout: Option<Dropout>,
+    dropout: Option<SubwordDropout>,
 }
 
 #[derive(Debug)]
-struct Dropout {
+struct SubwordDropout {
     source: BpeDropout,
     /// None where both sides share the source's.
     target: Option<BpeDropout>,
@@ -55,7 +55,7 @@ impl<'a> TrainingPairs<'a> {
             false => Some(tokenizers.target.bpe_dropout()?),
         };
         let longest = pairs.iter().map(Pair::tokens).max().unwrap_or(0);
-        let dropout = Some(Dropout {
+        let dropout = Some(SubwordDropout {
             source,
             target,
             p,
@@ -85,7 +85,7 @@ impl<'a> TrainingPairs<'a> {
     }
 }
 
-impl Dropout {
+impl SubwordDropout {
     fn cut(&self, pair: &Pair, random: &mut SplitMix) -> Pair {
         let target = self.target.as_ref().unwrap_or(&self.source);
         Pair {

@@ -108,6 +108,7 @@ impl Session {
             .collect::<Result<_>>()?;
         let data = data(inner)?;
         provenance::keep_data(inner, &data.hashes)?;
+        // As above: a tokenizer without merges.
         training_pairs(&recipe, &data)?;
         let config = data.model_config(&recipe)?;
         for set in &tests {

@@ -106,8 +106,8 @@ fn pack_lanes(
 
 /// Lanes that are packed together where they lie side by side: two cache lines of each k.
 pub(crate) const TOGETHER: usize = 32;
-/// Steps of k, an even number, after which the next lanes have their turn. The lines of as many k further on are asked for meanwhile: rows
-/// of a matrix lie too far apart for a processor to guess the next one.
+/// Steps of k, an even number, after which the next lanes have their turn. The lines of as many k further on are asked for
+/// meanwhile: rows of a matrix lie too far apart for a processor to guess the next one.
 pub(crate) const AT_ONCE: usize = 16;
 
 /// The order in which lanes that lie side by side are packed: blocks of a first lane and its steps of k.

@@ -1,17 +1,8 @@
 //! Products against their definition, on every instruction set.
 
 use super::*;
+use crate::testing::{numbers, view};
 use proptest::prelude::*;
-
-fn numbers(n: usize, seed: u32) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(747_796_405).wrapping_add(1);
-    (0..n)
-        .map(|_| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-        })
-        .collect()
-}
 
 /// The definition.
 fn reference(c: &mut [f32], a: Matrix, b: Matrix, accumulate: bool, bias: Option<&[f32]>) {
@@ -34,16 +25,7 @@ fn reference(c: &mut [f32], a: Matrix, b: Matrix, accumulate: bool, bias: Option
 
 fn check(m: usize, n: usize, k: usize, transposed: (bool, bool)) {
     let (da, db) = (numbers(m * k, 1), numbers(k * n, 2));
-    let a = if transposed.0 {
-        Matrix::new(&da, k, m, m).transposed()
-    } else {
-        Matrix::new(&da, m, k, k)
-    };
-    let b = if transposed.1 {
-        Matrix::new(&db, n, k, k).transposed()
-    } else {
-        Matrix::new(&db, k, n, n)
-    };
+    let (a, b) = (view(&da, m, k, transposed.0), view(&db, k, n, transposed.1));
     let bias = numbers(n, 4);
     for isa in Isa::available() {
         for plus in [Plus::Nothing, Plus::C] {

@@ -325,8 +325,8 @@ impl PackedInt8 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::numbers;
     use super::*;
+    use crate::testing::numbers;
 
     fn same(a: &PackedInt8, b: &PackedInt8) -> bool {
         let words = |p: &PackedInt8| p.panels.iter().flat_map(|l| l.0).collect::<Vec<_>>();

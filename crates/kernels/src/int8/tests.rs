@@ -3,18 +3,8 @@
 use super::tile::Kernel;
 use super::*;
 use crate::Isa;
+use crate::testing::numbers;
 use proptest::prelude::*;
-
-/// Numbers in −1..1.
-pub(super) fn numbers(n: usize, seed: u32) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(747_796_405).wrapping_add(1);
-    (0..n)
-        .map(|_| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-        })
-        .collect()
-}
 
 /// Runs `check` with `b` prepared for every piece of code that this CPU can run.
 fn for_all(b: Matrix, mut check: impl FnMut(&PackedInt8)) {

@@ -1,7 +1,7 @@
 //! BPE-dropout (Provilkov, Emelianenko and Voita 2020): the same text, cut differently each time.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 
 use serde_json::Value;
 
@@ -44,6 +44,8 @@ impl Tokenizer {
             merges: HashMap::with_capacity(merges.len()),
             parts: HashMap::with_capacity(merges.len()),
         };
+        // What was a part of something is not taken apart by a later merge: so no broken file makes a circle.
+        let mut used = HashSet::new();
         for (rank, merge) in merges.iter().enumerate() {
             let pair = match merge {
                 Value::Array(pair) => pair
@@ -67,7 +69,10 @@ impl Tokenizer {
                 .merges
                 .entry((left, right))
                 .or_insert((rank as u32, whole));
-            dropout.parts.entry(whole).or_insert((left, right));
+            used.extend([left, right]);
+            if !used.contains(&whole) {
+                dropout.parts.entry(whole).or_insert((left, right));
+            }
         }
         Ok(dropout)
     }
@@ -214,6 +219,19 @@ mod tests {
         }
         let all = [vec![1, 2, 3], vec![1, 5], vec![4, 3], vec![6]];
         assert!(seen.into_iter().eq(all));
+    }
+
+    #[test]
+    fn merges_that_go_in_a_circle_end() {
+        let mut json: Value =
+            serde_json::from_str(tokenizer(TokenizerKind::Bpe, 400).to_json()).unwrap();
+        json["model"]["vocab"][""] = 400.into();
+        let merges = json["model"]["merges"].as_array_mut().unwrap();
+        merges.insert(0, serde_json::json!(["t", ""]));
+        let tokenizer = Tokenizer::from_json(json.to_string()).unwrap();
+        let dropout = tokenizer.bpe_dropout().unwrap();
+        let ids = [tokenizer.token_to_id("t").unwrap()];
+        assert_eq!(dropout.cut(&ids, 0.5, &mut SplitMix(1)), ids);
     }
 
     #[test]
