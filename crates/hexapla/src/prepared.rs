@@ -119,14 +119,20 @@ impl Prepared {
         scratch
     }
 
-    /// `y = x · W (+ bias)`, or `x · tableᵀ (+ bias)`. One or a few rows by a large matrix are divided among threads, which
+    /// `y = activation(x · W + bias)`, or of `x · tableᵀ`. One or a few rows by a large matrix are divided among threads, which
     /// changes no result: a column depends on no other.
-    pub(crate) fn multiply(&self, id: ParameterId, mut y: MatrixMut, x: Matrix, plus: Plus) {
+    pub(crate) fn multiply(
+        &self,
+        id: ParameterId,
+        mut y: MatrixMut,
+        x: Matrix,
+        epilogue: Epilogue,
+    ) {
         let columns = y.columns();
         let threads = rayon::current_num_threads();
         let few = (1..=FEW_ROWS).contains(&x.rows());
         if !few || x.columns() * columns < LARGE_MATRIX || threads == 1 {
-            return self.values[id.0].multiply(y, x, plus);
+            return self.values[id.0].multiply(y, x, epilogue);
         }
         // Whole panels of every packed form.
         let width = columns
@@ -136,7 +142,7 @@ impl Prepared {
         let parts: Vec<Buffer> = (0..columns)
             .into_par_iter()
             .step_by(width)
-            .map(|start| value.multiply_columns(start..columns.min(start + width), x, plus))
+            .map(|start| value.multiply_columns(start..columns.min(start + width), x, epilogue))
             .collect();
         for (i, part) in parts.iter().enumerate() {
             let n = part.len() / x.rows();
@@ -198,31 +204,33 @@ impl Value {
         }
     }
 
-    fn multiply(&self, y: MatrixMut, x: Matrix, plus: Plus) {
+    fn multiply(&self, y: MatrixMut, x: Matrix, epilogue: Epilogue) {
         match self {
-            Value::Float(m) => gemm_packed(y, x, m, plus),
-            Value::Int8(m) => gemm_int8(y, x, m, epilogue(plus)),
+            Value::Float(m) => gemm_packed(y, x, m, epilogue),
+            Value::Int8(m) => gemm_int8(y, x, m, epilogue),
             Value::Plain(_) => panic!("a vector is no factor of a product"),
         }
     }
 
     /// The columns `columns` of the product alone, `[x.rows(), columns.len()]`.
-    fn multiply_columns(&self, columns: std::ops::Range<usize>, x: Matrix, plus: Plus) -> Buffer {
+    fn multiply_columns(
+        &self,
+        columns: std::ops::Range<usize>,
+        x: Matrix,
+        mut epilogue: Epilogue,
+    ) -> Buffer {
         let n = columns.len();
+        if let Plus::Bias(bias) = epilogue.plus {
+            epilogue.plus = Plus::Bias(&bias[columns.clone()]);
+        }
         let mut part = Buffer::zeros(x.rows() * n);
         let y = MatrixMut::new(&mut part, x.rows(), n, n);
         match self {
-            Value::Float(m) => {
-                let plus = match plus {
-                    Plus::Bias(bias) => Plus::Bias(&bias[columns.clone()]),
-                    other => other,
-                };
-                gemm_packed_columns(y, x, m, columns, plus);
-            }
+            Value::Float(m) => gemm_packed_columns(y, x, m, columns, epilogue),
             Value::Int8(m) => {
                 let mut rows = QuantizedRows::new();
                 rows.quantize(Isa::best(), &x);
-                m.multiply_columns(columns, y, &rows, epilogue(plus));
+                m.multiply_columns(columns, y, &rows, epilogue);
             }
             Value::Plain(_) => panic!("a vector is no factor of a product"),
         }
@@ -230,17 +238,11 @@ impl Value {
     }
 }
 
-fn epilogue(plus: Plus) -> Epilogue {
-    Epilogue {
-        plus,
-        activation: None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::random::SplitMix;
+    use hexapla_kernels::Activation;
 
     fn weights() -> (Weights, ParameterId, ParameterId) {
         let mut index = ParameterIndex::default();
@@ -258,7 +260,11 @@ mod tests {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
         pool.build().unwrap().install(|| {
             let to = MatrixMut::new(&mut y, rows, 4200, 4200);
-            p.multiply(id, to, Matrix::new(&x, rows, 520, 520), Plus::Bias(bias));
+            let epilogue = Epilogue {
+                plus: Plus::Bias(bias),
+                activation: Some(Activation::Swish),
+            };
+            p.multiply(id, to, Matrix::new(&x, rows, 520, 520), epilogue);
         });
         y
     }

@@ -4,7 +4,7 @@
 //! Weights are rotated, so that together they exceed every cache, as in decoding, where each step reads all of them. On a
 //! busy machine the longest products are interrupted more often than not, and only the short ones' times mean anything.
 use hexapla_kernels::{
-    Buffer, Epilogue, Isa, Matrix, MatrixMut, PackedInt8, QuantizedRows, gemm_int8_quantized,
+    Buffer, Isa, Matrix, MatrixMut, PackedInt8, Plus, QuantizedRows, gemm_int8_quantized,
 };
 use std::time::Instant;
 
@@ -39,7 +39,7 @@ fn main() {
                 let repeat = (2e10 / (m * k * n) as f64) as usize;
                 typical_best(repeat.min(3 * weights.len()).max(30), || {
                     let c = MatrixMut::new(&mut c, m, n, n);
-                    gemm_int8_quantized(c, &rows, &weights[turn % rotated], Epilogue::default());
+                    gemm_int8_quantized(c, &rows, &weights[turn % rotated], Plus::Nothing.into());
                     turn += 1;
                 })
             });

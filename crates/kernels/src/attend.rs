@@ -64,6 +64,7 @@ pub struct PastRows<'a> {
 multiversion! {
     /// Stores a row of numbers as the words `to`. In bf16 the head width is even.
     pub fn store_row(to: &mut [f32], row: &[f32], heads: usize, stored: Stored) -> () {
+        assert_eq!(to.len(), heads * stored.words(row.len() / heads), "words of a row");
         match stored {
             Stored::Float32 => to.copy_from_slice(row),
             Stored::Bf16 => {
@@ -117,6 +118,7 @@ pub fn attend_row(
     let head_words = stored.words(head_width);
     assert!(head_width * heads == query.len() && out.len() == query.len());
     assert!(keys.words == heads * head_words && values.words == keys.words);
+    assert!(mean.is_empty() || mean.len() == rows.len());
     assert_eq!(
         stored.words(2 * head_width),
         2 * head_words,
@@ -515,7 +517,7 @@ fn prefetch(x: &[f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rows::tests::numbers;
+    use crate::testing::numbers;
 
     /// Softmax(q·kᵀ/√d)·v in f64, head after head.
     fn by_definition(q: &[f32], k: &[f32], v: &[f32], rows: &[u32], heads: usize) -> Vec<f64> {

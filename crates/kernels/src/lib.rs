@@ -5,7 +5,7 @@
 //! - **An instruction set is a value** ([`Isa`]) that exists only where the CPU has it, so a kernel that takes one
 //!   cannot be called on a machine that lacks it.
 //! - **Every sum has one order.** A product's output is a single chain of fused multiply-adds over k, whatever the
-//!   number of rows; every other sum runs in 16 lanes that are added in one fixed tree. So results are the same, bit for
+//!   number of rows; of the others most run in 16 lanes that are added in one fixed tree, the rest in one chain. So results are the same, bit for
 //!   bit, on every instruction set, in any batch and on any number of threads. (With products in bf16, on every set that
 //!   lacks an instruction for them; the one that has it is as constant, with an order of its own: see [`gemm_bf16`].)
 //! - **Sizes are checked** before any pointer is made from a slice.
@@ -14,6 +14,7 @@ mod attend;
 mod bf16;
 mod buffer;
 mod dropout;
+mod epilogue;
 mod gemm;
 mod int8;
 mod isa;
@@ -30,15 +31,16 @@ mod update;
 pub use attend::{PagedRows, PastRows, Stored, attend_row, attend_scratch, store_row};
 pub use buffer::Buffer;
 pub use dropout::Dropout;
+pub use epilogue::Epilogue;
 pub use gemm::{PackedMatrix, gemm, gemm_bf16, gemm_packed, gemm_packed_columns};
-pub use int8::{Epilogue, PackedInt8, QuantizedRows, StoredInt8, gemm_int8, gemm_int8_quantized};
+pub use int8::{PackedInt8, QuantizedRows, StoredInt8, gemm_int8, gemm_int8_quantized};
 pub use isa::Isa;
 pub use matrix::{Matrix, MatrixMut, Plus};
 pub use rows::{
     Activation, CrossEntropy, LayerNormBackward, RowLoss, activate, activate_backward, add_assign,
-    bias_gradient, block_max, cross_entropy_pair, cross_entropy_row, dot, dropout_in_place,
-    embed_row, exp_of, exp_sum, layer_norm, layer_norm_backward, max, residual,
-    softmax_backward_in_place, softmax_in_place, subtract_both,
+    bias_gradient, block_max, cross_entropy_pair, cross_entropy_row, dropout_in_place, embed_row,
+    exp_of, exp_sum, layer_norm, layer_norm_backward, max, residual, softmax_backward_in_place,
+    softmax_in_place, subtract_both,
 };
 pub use shared::SharedBytes;
 pub use update::{AdamSettings, adam, blend, squared_norm};

@@ -1,5 +1,16 @@
 //! Matrices inside slices, to read and to write.
 
+/// Whether `rows × columns` numbers with rows `row_stride` apart lie in `len` numbers. Where they do, no place inside them
+/// overflows.
+fn fits(len: usize, rows: usize, columns: usize, row_stride: usize) -> bool {
+    rows == 0
+        || columns == 0
+        || (rows - 1)
+            .checked_mul(row_stride)
+            .and_then(|last| last.checked_add(columns))
+            .is_some_and(|end| end <= len)
+}
+
 /// A view of a matrix inside a slice: element (r, c) stands at `r * row_stride + c * column_stride`.
 #[derive(Debug, Clone, Copy)]
 pub struct Matrix<'a> {
@@ -17,7 +28,7 @@ impl<'a> Matrix<'a> {
     /// The slice is too short.
     pub fn new(data: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
         assert!(
-            rows == 0 || columns == 0 || (rows - 1) * row_stride + columns <= data.len(),
+            fits(data.len(), rows, columns, row_stride),
             "a {rows}×{columns} matrix with stride {row_stride} does not fit in {} numbers",
             data.len()
         );
@@ -69,7 +80,7 @@ impl<'a> MatrixMut<'a> {
     /// The slice is too short, or rows overlap.
     pub fn new(data: &'a mut [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
         assert!(
-            rows == 0 || columns == 0 || (rows - 1) * row_stride + columns <= data.len(),
+            fits(data.len(), rows, columns, row_stride),
             "a {rows}×{columns} matrix with stride {row_stride} does not fit in {} numbers",
             data.len()
         );
@@ -113,4 +124,24 @@ pub enum Plus<'a> {
     C,
     /// A bias, one number for each column, added at the end of each chain; C's numbers are replaced.
     Bias(&'a [f32]),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The inverse of 7 modulo 2⁶⁴: seven times it wraps to 1.
+    const WRAPS: usize = 0x6DB6_DB6D_B6DB_6DB7_u64 as usize;
+
+    #[test]
+    #[should_panic(expected = "does not fit")]
+    fn a_stride_that_wraps_is_refused() {
+        let _ = Matrix::new(&[0.0; 2], 8, 1, WRAPS);
+    }
+
+    #[test]
+    #[should_panic(expected = "does not fit")]
+    fn a_stride_that_wraps_is_refused_for_writing() {
+        let _ = MatrixMut::new(&mut [0.0; 2], 8, 1, WRAPS);
+    }
 }

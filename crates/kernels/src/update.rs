@@ -46,6 +46,7 @@ multiversion! {
 multiversion! {
     /// `x = decay · x + (1 − decay) · y`: a moving average.
     pub fn blend(x: &mut [f32], y: &[f32], decay: f32) -> () {
+        let y = &y[..x.len()];
         for (x, y) in x.iter_mut().zip(y) {
             *x = x.mul_add(decay, (1.0 - decay) * y);
         }

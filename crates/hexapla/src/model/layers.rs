@@ -6,8 +6,8 @@ use crate::config::{self, Norm, TransformerConfig};
 use crate::ops::Run;
 use crate::ops::attention::{Attention, Projections, View, attention};
 use crate::ops::layer_norm::layer_norm;
-use crate::ops::linear::linear;
-use crate::ops::pointwise::{activation, residual};
+use crate::ops::linear::{linear, linear_activated};
+use crate::ops::pointwise::residual;
 use crate::tensor::Tensor;
 use crate::weights::{Kind, ParameterId, ParameterIndex};
 
@@ -31,6 +31,11 @@ impl Linear {
     /// `[rows, in]` to `[rows, out]`.
     pub fn forward(&self, run: &mut Run, x: &Tensor) -> Tensor {
         linear(run, x, self.weight, Some(self.bias))
+    }
+
+    /// `[rows, in]` to `dropout(activation([rows, out]))`.
+    fn activated(&self, run: &mut Run, x: &Tensor, kind: Activation, dropout: f32) -> Tensor {
+        linear_activated(run, x, self.weight, self.bias, kind, dropout)
     }
 }
 
@@ -183,8 +188,7 @@ impl FeedForward {
 
     /// `[rows, d_model]` to the same.
     pub fn forward(&self, run: &mut Run, x: &Tensor) -> Tensor {
-        let inner = self.inner.forward(run, x); // (rows, feed_forward)
-        let inner = activation(run, &inner, self.activation, self.dropout);
+        let inner = self.inner.activated(run, x, self.activation, self.dropout); // (rows, feed_forward)
         self.outer.forward(run, &inner)
     }
 }

@@ -1,8 +1,9 @@
 //! `y = x · W + b` for each row.
 
-use hexapla_kernels::{MatrixMut, Plus, bias_gradient};
+use hexapla_kernels::{Activation, Epilogue, MatrixMut, Plus, bias_gradient};
 
-use crate::ops::{Run, Step};
+use crate::ops::pointwise::activation;
+use crate::ops::{Parameters, Run, Step};
 use crate::tape::Backward;
 use crate::tensor::{Node, Tensor};
 use crate::weights::ParameterId;
@@ -30,6 +31,28 @@ pub fn linear(run: &mut Run, x: &Tensor, weight: ParameterId, bias: Option<Param
             y: y.node(),
         })
     });
+    y
+}
+
+/// `dropout(activation(x · W + b))`: [`linear`] and [`activation`], in one pass where nothing will go back through them.
+pub fn linear_activated(
+    run: &mut Run,
+    x: &Tensor,
+    weight: ParameterId,
+    bias: ParameterId,
+    kind: Activation,
+    dropout: f32,
+) -> Tensor {
+    let Parameters::Prepared(prepared) = run.parameters else {
+        let y = linear(run, x, weight, Some(bias));
+        return activation(run, &y, kind, dropout);
+    };
+    let mut y = run.tensor(x.rows(), run.parameters.shape(weight)[1]);
+    let epilogue = Epilogue {
+        plus: Plus::Bias(prepared.plain(bias)),
+        activation: Some(kind),
+    };
+    prepared.multiply(weight, y.matrix_mut(), x.matrix(), epilogue);
     y
 }
 

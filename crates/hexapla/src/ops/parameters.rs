@@ -69,7 +69,7 @@ impl PackedTable {
         d: Matrix,
     ) {
         match self.of(table).and_then(|packed| packed.straight.as_ref()) {
-            Some(straight) => gemm_packed(dx, d, straight, Plus::Nothing),
+            Some(straight) => gemm_packed(dx, d, straight, Plus::Nothing.into()),
             None => product.gemm(dx, d, weights.matrix(table), Plus::Nothing),
         }
     }
@@ -129,7 +129,7 @@ impl<'a> Parameters<'a> {
     ) {
         match self {
             Parameters::Trained(weights, _) => product.gemm(y, x, weights.matrix(weight), plus),
-            Parameters::Prepared(prepared) => prepared.multiply(weight, y, x, plus),
+            Parameters::Prepared(prepared) => prepared.multiply(weight, y, x, plus.into()),
         }
     }
 
@@ -144,10 +144,10 @@ impl<'a> Parameters<'a> {
     ) {
         match self {
             Parameters::Trained(weights, packed) => match packed.of(table) {
-                Some(packed) => gemm_packed(y, x, &packed.transposed, plus),
+                Some(packed) => gemm_packed(y, x, &packed.transposed, plus.into()),
                 None => product.gemm(y, x, weights.matrix(table).transposed(), plus),
             },
-            Parameters::Prepared(prepared) => prepared.multiply(table, y, x, plus),
+            Parameters::Prepared(prepared) => prepared.multiply(table, y, x, plus.into()),
         }
     }
 }

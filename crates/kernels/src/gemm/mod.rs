@@ -1,4 +1,4 @@
-//! Matrix products with sums in f32: `C (+)= A · B (+ bias)`.
+//! Matrix products with sums in f32: `C (+)= A · B (+ bias)`, with a packed B `C = activation(A · B + …)` too.
 //!
 //! In f32, each output is one chain of fused multiply-adds over k in ascending order, starting from 0 (or from C), with the bias
 //! added last. Blocking over k stores and reloads the chain and does not change it. So an output depends on its row of A
@@ -11,7 +11,9 @@
 //!
 //! The blocking is Goto's: a panel of B (`KC × NR`) stays in the first cache, a block of A (`MC × KC`) in the second.
 
+mod layout;
 mod packed;
+mod pairs;
 mod panels;
 #[cfg(test)]
 mod tests;
@@ -20,19 +22,17 @@ mod tile;
 use std::cell::RefCell;
 
 use crate::buffer::Buffer;
+use crate::epilogue::{Epilogue, activate_in_place};
 use crate::isa::Isa;
 use crate::matrix::{Matrix, MatrixMut, Plus};
-use panels::{Format, pack_a, pack_b, tile_width};
-use tile::{MR, Tile, run_tile};
+use layout::{Format, MR, tile_width};
+use panels::{pack_a, pack_b};
+use tile::{Tile, run_tile};
 
 pub use packed::PackedMatrix;
-#[cfg(target_arch = "x86_64")]
-pub(crate) use panels::{AT_ONCE, TOGETHER, blocks};
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
-/// Words of k in a block: a panel of `KC × NR` words is 32 KiB with AVX-512.
-const KC: usize = 256;
 /// Rows of A in a packed block.
 const MC: usize = 256;
 /// Columns of B in a packed block (a multiple of every tile's width).
@@ -50,7 +50,7 @@ thread_local! {
 /// # Panics
 /// The shapes do not fit.
 pub fn gemm(isa: Isa, c: MatrixMut, a: Matrix, b: Matrix, plus: Plus) {
-    let product = Product::new((isa, Format::F32), c, a, (b.rows, b.columns), plus);
+    let product = Product::new((isa, Format::F32), c, a, (b.rows, b.columns), plus.into());
     SCRATCH.with_borrow_mut(|(pack_a, pack_b)| {
         if b.column_stride == 1 && (b.rows * b.columns <= SMALL_B || product.a.rows <= MR) {
             product.run(B::Direct(b), pack_a);
@@ -67,7 +67,7 @@ pub fn gemm(isa: Isa, c: MatrixMut, a: Matrix, b: Matrix, plus: Plus) {
 /// The shapes do not fit.
 pub fn gemm_bf16(isa: Isa, c: MatrixMut, a: Matrix, b: Matrix, plus: Plus) {
     let format = Format::bf16(isa);
-    let product = Product::new((isa, format), c, a, (b.rows, b.columns), plus);
+    let product = Product::new((isa, format), c, a, (b.rows, b.columns), plus.into());
     SCRATCH.with_borrow_mut(|(pack_a, pack_b)| product.run_packing(b, pack_a, pack_b));
 }
 
@@ -75,8 +75,8 @@ pub fn gemm_bf16(isa: Isa, c: MatrixMut, a: Matrix, b: Matrix, plus: Plus) {
 ///
 /// # Panics
 /// The shapes do not fit.
-pub fn gemm_packed(c: MatrixMut, a: Matrix, b: &PackedMatrix, plus: Plus) {
-    let product = Product::new((b.isa, b.format), c, a, (b.rows, b.columns), plus);
+pub fn gemm_packed(c: MatrixMut, a: Matrix, b: &PackedMatrix, epilogue: Epilogue) {
+    let product = Product::new((b.isa, b.format), c, a, (b.rows, b.columns), epilogue);
     let panels = B::Packed {
         panels: &b.panels,
         rows: b.rows,
@@ -88,20 +88,21 @@ pub fn gemm_packed(c: MatrixMut, a: Matrix, b: &PackedMatrix, plus: Plus) {
 /// product.
 ///
 /// # Panics
-/// The shapes do not fit, or `columns` begins elsewhere than at a multiple of [`PackedMatrix::panel`].
+/// The shapes do not fit, or `columns` begins elsewhere than with a panel; one begins at each multiple of
+/// [`PackedInt8::PANEL`](crate::PackedInt8::PANEL), whatever the instruction set.
 pub fn gemm_packed_columns(
     c: MatrixMut,
     a: Matrix,
     b: &PackedMatrix,
     columns: std::ops::Range<usize>,
-    plus: Plus,
+    epilogue: Epilogue,
 ) {
     let width = tile_width(b.isa);
     assert!(
         columns.end <= b.columns && columns.start.is_multiple_of(width),
         "columns {columns:?} do not begin with a panel"
     );
-    let product = Product::new((b.isa, b.format), c, a, (b.rows, columns.len()), plus);
+    let product = Product::new((b.isa, b.format), c, a, (b.rows, columns.len()), epilogue);
     let start = columns.start / width * b.format.words(b.rows) * width;
     let panels = B::Packed {
         panels: &b.panels[start..],
@@ -125,7 +126,7 @@ struct Product<'a> {
     format: Format,
     a: Matrix<'a>,
     c: MatrixMut<'a>,
-    plus: Plus<'a>,
+    epilogue: Epilogue<'a>,
 }
 
 /// A part of a product: rows, columns and k.
@@ -146,7 +147,7 @@ impl<'a> Product<'a> {
         c: MatrixMut<'a>,
         a: Matrix<'a>,
         b_shape: (usize, usize),
-        plus: Plus<'a>,
+        epilogue: Epilogue<'a>,
     ) -> Self {
         assert_eq!(a.columns, b_shape.0, "inner sizes differ");
         assert_eq!(
@@ -154,7 +155,7 @@ impl<'a> Product<'a> {
             (a.rows, b_shape.1),
             "C has another shape than A·B"
         );
-        if let Plus::Bias(bias) = plus {
+        if let Plus::Bias(bias) = epilogue.plus {
             assert_eq!(
                 bias.len(),
                 c.columns,
@@ -166,7 +167,7 @@ impl<'a> Product<'a> {
             format,
             a,
             c,
-            plus,
+            epilogue,
         }
     }
 
@@ -263,7 +264,7 @@ impl<'a> Product<'a> {
                     (panels, start, width)
                 }
             };
-            let bias = match self.plus {
+            let bias = match self.epilogue.plus {
                 Plus::Bias(bias) if last => bias[n0..n0 + n].as_ptr(),
                 _ => std::ptr::null(),
             };
@@ -303,7 +304,7 @@ impl<'a> Product<'a> {
                     c: self.c.data[c_start..].as_mut_ptr(),
                     c_rows: self.c.row_stride,
                     n,
-                    load_c: !first || self.plus == Plus::C,
+                    load_c: !first || self.epilogue.plus == Plus::C,
                     bias,
                     next: panel_end.wrapping_add(number.min(1) * k * LINE),
                     next_step,
@@ -313,6 +314,14 @@ impl<'a> Product<'a> {
                 // `c` comes from a unique borrow; the `Isa` proves the instruction set, and `Format::Pairs` is chosen
                 // only where it has bf16 products.
                 unsafe { run_tile(self.isa, self.format, m, &tile) };
+            }
+            if let Some(activation) = self.epilogue.activation
+                && last
+            {
+                for row in block.rows.0..block.rows.1 {
+                    let out = &mut self.c.data[row * self.c.row_stride + n0..][..n];
+                    activate_in_place(self.isa, out, activation);
+                }
             }
         }
     }

@@ -1,6 +1,7 @@
 //! A factor packed once, for many products.
 
-use super::panels::{Format, pack_b, tile_width};
+use super::layout::{Format, tile_width};
+use super::panels::pack_b;
 use crate::buffer::Buffer;
 use crate::isa::Isa;
 use crate::matrix::Matrix;
@@ -41,7 +42,11 @@ impl PackedMatrix {
 
     fn empty(isa: Isa, format: Format, rows: usize, columns: usize) -> Self {
         let width = tile_width(isa);
-        let words = columns.div_ceil(width) * format.words(rows) * width;
+        let words = columns
+            .div_ceil(width)
+            .checked_mul(width)
+            .and_then(|columns| columns.checked_mul(format.words(rows)))
+            .expect("a matrix larger than memory");
         PackedMatrix {
             isa,
             format,
@@ -54,7 +59,8 @@ impl PackedMatrix {
     /// Packs the columns from `start` on, as many as `b` has.
     ///
     /// # Panics
-    /// The shapes do not fit, or `start` is no multiple of [`PackedMatrix::panel`].
+    /// The shapes do not fit, or `start` is not where a panel begins; one begins at each multiple of
+    /// [`PackedInt8::PANEL`](crate::PackedInt8::PANEL), whatever the instruction set.
     pub fn set_columns(&mut self, start: usize, b: Matrix) {
         let width = tile_width(self.isa);
         assert!(b.rows == self.rows && start + b.columns <= self.columns);
@@ -95,11 +101,6 @@ impl PackedMatrix {
     /// Bytes of memory taken.
     pub fn bytes(&self) -> usize {
         self.panels.capacity() * 4
-    }
-
-    /// Where a product may be cut ([`gemm_packed_columns`](super::gemm_packed_columns)): at multiples of this.
-    pub fn panel(&self) -> usize {
-        tile_width(self.isa)
     }
 
     /// Column `j` of B (as rounded), to `out`, which holds as many numbers as B has rows.

@@ -1,62 +1,11 @@
-//! Panels: how the factors of a product lie once they are packed.
+//! Panels: the factors of a product are packed.
 
-use std::ops::Range;
-
-use super::{KC, tile::MR};
+use super::layout::{AT_ONCE, Format, MR, TOGETHER, blocks, tile_width};
+use super::pairs::pack_pairs;
 use crate::bf16;
-use crate::isa::{Isa, Level};
+use crate::isa::Isa;
 use crate::matrix::Matrix;
-#[cfg(target_arch = "x86_64")]
-use crate::simd::{Avx2, Avx512};
-use crate::simd::{Plain, Simd, prefetch};
-
-/// Columns of B in a tile.
-pub(super) fn tile_width(isa: Isa) -> usize {
-    match isa.0 {
-        Level::Scalar => 2 * Plain::LANES,
-        #[cfg(target_arch = "aarch64")]
-        Level::Neon => 2 * Plain::LANES,
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => 2 * Avx2::LANES,
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => 2 * Avx512::<false>::LANES,
-    }
-}
-
-/// What a 32-bit word of a packed block holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Format {
-    /// A number.
-    F32,
-    /// A number rounded to bf16, where no instruction multiplies bf16.
-    Rounded,
-    /// The bf16 numbers of two neighbouring k, the first in the lower half; a missing last one is zero.
-    Pairs,
-}
-
-impl Format {
-    pub(super) fn bf16(isa: Isa) -> Self {
-        if isa.has_bf16() {
-            Format::Pairs
-        } else {
-            Format::Rounded
-        }
-    }
-
-    /// Words that hold `k` numbers.
-    pub(super) fn words(self, k: usize) -> usize {
-        if self == Format::Pairs {
-            k.div_ceil(2)
-        } else {
-            k
-        }
-    }
-
-    /// Numbers of k in a block.
-    pub(super) fn block(self) -> usize {
-        if self == Format::Pairs { 2 * KC } else { KC }
-    }
-}
+use crate::simd::prefetch;
 
 /// Rows `m.0..m.1` of A in panels of MR rows: for each word of k the MR rows' words side by side. Missing rows are zeros.
 pub(super) fn pack_a(
@@ -100,24 +49,8 @@ fn pack_lanes(
             pack_f32(isa, pack, width, a, lanes, k);
             bf16::round_in_place(isa, pack);
         }
-        Format::Pairs => bf16::pack_pairs(isa, pack, width, a, lanes, k),
+        Format::Pairs => pack_pairs(isa, pack, width, a, lanes, k),
     }
-}
-
-/// Lanes that are packed together where they lie side by side: two cache lines of each k.
-pub(crate) const TOGETHER: usize = 32;
-/// Steps of k, an even number, after which the next lanes have their turn. The lines of as many k further on are asked for
-/// meanwhile: rows of a matrix lie too far apart for a processor to guess the next one.
-pub(crate) const AT_ONCE: usize = 16;
-
-/// The order in which lanes that lie side by side are packed: blocks of a first lane and its steps of k.
-pub(crate) fn blocks(lanes: usize, depth: usize) -> impl Iterator<Item = (usize, Range<usize>)> {
-    (0..depth).step_by(AT_ONCE).flat_map(move |k| {
-        let steps = k..depth.min(k + AT_ONCE);
-        (0..lanes)
-            .step_by(TOGETHER)
-            .map(move |lane| (lane, steps.clone()))
-    })
 }
 
 /// Number k of lane i goes to `panels[i / width][k * width + i % width]`, zeros to the lanes that the last panel lacks.
@@ -156,6 +89,7 @@ fn pack_f32(
         }
         return;
     }
+    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut))]
     let mut i = 0;
     #[cfg(target_arch = "x86_64")]
     if a.column_stride == 1 && isa != Isa::SCALAR {
@@ -178,7 +112,7 @@ fn pack_f32(
 #[cfg(target_arch = "x86_64")]
 fn transpose8(isa: Isa, out: &mut [f32], width: usize, rows: &[f32], stride: usize, k: usize) {
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn blocks(out: *mut f32, width: usize, rows: *const f32, stride: usize, k: usize) {
+    unsafe fn eights(out: *mut f32, width: usize, rows: *const f32, stride: usize, k: usize) {
         use crate::simd::transpose;
         use std::arch::x86_64::*;
         for k0 in (0..k).step_by(8) {
@@ -200,7 +134,7 @@ fn transpose8(isa: Isa, out: &mut [f32], width: usize, rows: &[f32], stride: usi
     assert!(k == 0 || (k - 1) * width + 8 <= out.len());
     let whole = k / 8 * 8;
     // SAFETY: the asserts above bound every access; a set other than scalar on x86-64 includes AVX2.
-    unsafe { blocks(out.as_mut_ptr(), width, rows.as_ptr(), stride, whole) };
+    unsafe { eights(out.as_mut_ptr(), width, rows.as_ptr(), stride, whole) };
     for k in whole..k {
         for i in 0..8 {
             out[k * width + i] = rows[i * stride + k];

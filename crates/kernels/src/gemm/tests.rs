@@ -1,6 +1,7 @@
 //! Products against their definition, on every instruction set.
 
 use super::*;
+use crate::rows::{Activation, value};
 use crate::testing::{numbers, view};
 use proptest::prelude::*;
 
@@ -43,13 +44,16 @@ fn check(m: usize, n: usize, k: usize, transposed: (bool, bool)) {
         let mut found = numbers(m * n, 5);
         reference(&mut expected, a, b, false, Some(&bias));
         let packed = PackedMatrix::new(isa, b);
-        gemm_packed(
-            MatrixMut::new(&mut found, m, n, n),
-            a,
-            &packed,
-            Plus::Bias(&bias),
-        );
-        assert!(expected == found, "packed {} {m}×{n}×{k}", isa.name());
+        for activation in [None, Some(Activation::Relu), Some(Activation::Gelu)] {
+            let epilogue = Epilogue {
+                plus: Plus::Bias(&bias),
+                activation,
+            };
+            gemm_packed(MatrixMut::new(&mut found, m, n, n), a, &packed, epilogue);
+            let through = |x: &f32| activation.map_or(*x, |kind| value(kind, *x));
+            let expected: Vec<f32> = expected.iter().map(through).collect();
+            assert!(expected == found, "packed {} {m}×{n}×{k}", isa.name());
+        }
     }
 }
 
@@ -89,12 +93,12 @@ fn a_product_can_be_cut_and_columns_come_back() {
         for packed in [PackedMatrix::new(isa, b), PackedMatrix::bf16(isa, b)] {
             let mut whole = vec![0.0; m * n];
             let c = MatrixMut::new(&mut whole, m, n, n);
-            gemm_packed(c, a, &packed, Plus::Bias(&bias));
+            gemm_packed(c, a, &packed, Plus::Bias(&bias).into());
             for columns in [0..64, 64..150, 96..97] {
                 let mut part = vec![0.0; m * columns.len()];
                 let c = MatrixMut::new(&mut part, m, columns.len(), columns.len());
                 let plus = Plus::Bias(&bias[columns.clone()]);
-                gemm_packed_columns(c, a, &packed, columns.clone(), plus);
+                gemm_packed_columns(c, a, &packed, columns.clone(), plus.into());
                 for (row, part) in whole.chunks(n).zip(part.chunks(columns.len())) {
                     assert_eq!(row[columns.clone()], *part);
                 }
@@ -126,7 +130,7 @@ fn a_row_does_not_depend_on_its_companions() {
         MatrixMut::new(&mut together, 50, n, n),
         Matrix::new(&da, 50, k, k),
         &packed,
-        Plus::Nothing,
+        Plus::Nothing.into(),
     );
     for i in 0..50 {
         let mut alone = vec![0.0; n];
@@ -135,7 +139,7 @@ fn a_row_does_not_depend_on_its_companions() {
             MatrixMut::new(&mut alone, 1, n, n),
             row,
             &packed,
-            Plus::Nothing,
+            Plus::Nothing.into(),
         );
         assert_eq!(alone, together[i * n..(i + 1) * n]);
     }

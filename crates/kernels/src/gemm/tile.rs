@@ -1,13 +1,10 @@
 //! The innermost product, all of its sums in registers.
 
-use super::panels::Format;
+use super::layout::{Format, MR};
 use crate::isa::{Isa, Level};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512};
 use crate::simd::{Plain, Simd};
-
-/// Rows of A in a tile.
-pub(super) const MR: usize = 8;
 
 /// One tile: `m ≤ MR` rows, `n` columns up to the tile's width, `k` steps of one word each.
 pub(super) struct Tile {
@@ -31,6 +28,9 @@ pub(super) struct Tile {
 /// Every element that the tile names can be read (A, B, bias) or read and written (C); the CPU has AVX-512 BF16 if
 /// `format` is pairs.
 pub(super) unsafe fn run_tile(isa: Isa, format: Format, m: usize, tile: &Tile) {
+    // Which no other processor asks about.
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = format;
     // SAFETY: passed on to the caller; the `Isa` proves the instruction set.
     unsafe {
         match isa.0 {

@@ -18,10 +18,6 @@ pub(super) trait Bytes {
     /// Rows of a tile of 2 vectors, at most.
     const ROWS: usize;
 
-    /// Asks for a cache line that may be wanted later; it need not exist.
-    fn prefetch(_: *const u8) {}
-    /// Asks for a cache line that will be written.
-    fn prefetch_write(_: *mut f32) {}
     /// Sums from `p`.
     ///
     /// # Safety
@@ -92,18 +88,6 @@ mod x86 {
     use crate::simd::{Avx2, Avx512};
     use std::arch::x86_64::*;
 
-    #[inline(always)]
-    fn prefetch(p: *const u8) {
-        // SAFETY: a hint about an address that is never read by the program and cannot fault.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
-    }
-
-    #[inline(always)]
-    fn prefetch_write(p: *mut f32) {
-        // SAFETY: as above.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
-    }
-
     // Without VNNI the bytes are widened to 16 bits: those at even places and those at odd places of each lane, two of
     // each, whose products `madd` sums in 32 bits. (Multiplying bytes directly would sum pairs in 16 bits, saturated:
     // 2 · 255 · 127 does not fit.)
@@ -116,15 +100,6 @@ mod x86 {
         type Columns = [__m256i; 2];
         const WIDE_ROWS: usize = 1;
         const ROWS: usize = 4;
-
-        #[inline(always)]
-        fn prefetch(p: *const u8) {
-            prefetch(p);
-        }
-        #[inline(always)]
-        fn prefetch_write(p: *mut f32) {
-            prefetch_write(p);
-        }
 
         #[inline(always)]
         unsafe fn load(p: *const i32) -> __m256i {
@@ -176,15 +151,6 @@ mod x86 {
         type Columns = [__m512i; 2];
         const WIDE_ROWS: usize = 6;
         const ROWS: usize = 8;
-
-        #[inline(always)]
-        fn prefetch(p: *const u8) {
-            prefetch(p);
-        }
-        #[inline(always)]
-        fn prefetch_write(p: *mut f32) {
-            prefetch_write(p);
-        }
 
         #[inline(always)]
         unsafe fn load(p: *const i32) -> __m512i {
@@ -239,15 +205,6 @@ mod x86 {
         type Columns = __m512i;
         const WIDE_ROWS: usize = 6;
         const ROWS: usize = 8;
-
-        #[inline(always)]
-        fn prefetch(p: *const u8) {
-            prefetch(p);
-        }
-        #[inline(always)]
-        fn prefetch_write(p: *mut f32) {
-            prefetch_write(p);
-        }
 
         #[inline(always)]
         unsafe fn load(p: *const i32) -> __m512i {

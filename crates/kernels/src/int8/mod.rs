@@ -19,34 +19,13 @@ mod tile;
 use std::cell::RefCell;
 use std::ops::Range;
 
-use crate::isa::multiversion;
+use crate::epilogue::{Epilogue, activate_in_place};
 use crate::matrix::{Matrix, MatrixMut, Plus};
-use crate::rows::{Activation, value};
 use panels::{GROUP, LINES, PANEL};
 use tile::{Shape, Tile, run_tile, words};
 
 pub use pack::{PackedInt8, StoredInt8};
 pub use quantize::QuantizedRows;
-
-/// What is done with a product's outputs before they are stored.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Epilogue<'a> {
-    /// What the product is added to, in the same rounding as the scaling. A bias is as long as B has columns, also
-    /// where only some of them are computed.
-    pub plus: Plus<'a>,
-    /// Applied last, if any. NaN stays NaN, with [`Activation::Relu`] too.
-    pub activation: Option<Activation>,
-}
-
-impl Default for Epilogue<'_> {
-    /// The product alone.
-    fn default() -> Self {
-        Epilogue {
-            plus: Plus::Nothing,
-            activation: None,
-        }
-    }
-}
 
 thread_local! {
     /// The quantized A of [`gemm_int8`], kept from call to call.
@@ -73,8 +52,8 @@ pub fn gemm_int8_quantized(c: MatrixMut, a: &QuantizedRows, b: &PackedInt8, epil
 }
 
 impl PackedInt8 {
-    /// [`gemm_int8_quantized`] for some of B's columns: C holds these alone, `[a.rows(), columns.len()]`. Threads can
-    /// so share one product.
+    /// [`gemm_int8_quantized`] for some of B's columns: C holds these alone, `[a.rows(), columns.len()]`, and a bias is
+    /// that of these alone. Threads can so share one product.
     ///
     /// # Panics
     /// The shapes do not fit, or `columns` begins or ends elsewhere than at a multiple of [`PackedInt8::PANEL`] or at
@@ -101,8 +80,8 @@ impl PackedInt8 {
         if let Plus::Bias(bias) = epilogue.plus {
             assert_eq!(
                 bias.len(),
-                self.columns(),
-                "the bias has another length than B's rows"
+                c.columns,
+                "the bias has another length than C's rows"
             );
         }
         let product = Product {
@@ -166,7 +145,10 @@ impl Product<'_> {
         let (addend, addend_stride) = match self.epilogue.plus {
             Plus::Nothing => (std::ptr::null(), 0),
             Plus::C => (c_pointer.cast_const(), c.row_stride),
-            Plus::Bias(bias) => (bias[column..column + n].as_ptr(), 0),
+            Plus::Bias(bias) => {
+                let start = column - self.columns.start;
+                (bias[start..start + n].as_ptr(), 0)
+            }
         };
         // Each tile asks for its share of the next panel, so that memory is not idle while several tiles read this one.
         // (Asked for by the reading itself, halves of panels came at half of the bandwidth.)
@@ -196,17 +178,5 @@ impl Product<'_> {
         // and starts, n numbers of the bias and m rows of n in C all exist; C comes from a unique borrow and its rows
         // do not overlap; m is at most the shape's rows, and the shape is the kernel's.
         unsafe { run_tile(b.kernel, shape, m, &tile) };
-    }
-}
-
-multiversion! {
-    /// `x = activation(x)`, NaN stays NaN.
-    fn activate_in_place(x: &mut [f32], activation: Activation) -> () {
-        match activation {
-            // Unlike `f32::max`, which passes NaN over.
-            Activation::Relu => x.iter_mut().for_each(|v| *v = if *v < 0.0 { 0.0 } else { *v }),
-            Activation::Gelu => x.iter_mut().for_each(|v| *v = value(Activation::Gelu, *v)),
-            Activation::Swish => x.iter_mut().for_each(|v| *v = value(Activation::Swish, *v)),
-        }
     }
 }

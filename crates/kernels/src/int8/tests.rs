@@ -3,6 +3,7 @@
 use super::tile::Kernel;
 use super::*;
 use crate::Isa;
+use crate::rows::{Activation, value};
 use crate::testing::numbers;
 use proptest::prelude::*;
 
@@ -113,11 +114,11 @@ fn rows_of_c_may_be_apart_and_what_lies_between_is_left() {
             MatrixMut::new(&mut straight, m, n, n),
             a,
             b,
-            Epilogue::default(),
+            Plus::Nothing.into(),
         );
         let mut apart = vec![7.0; m * stride];
         let c = MatrixMut::new(&mut apart, m, n, stride);
-        gemm_int8(c, a, b, Epilogue::default());
+        gemm_int8(c, a, b, Plus::Nothing.into());
         for (row, expected) in apart.chunks(stride).zip(straight.chunks(n)) {
             assert_eq!(&row[..n], expected);
             assert_eq!(row[n..], [7.0; 5]);
@@ -136,7 +137,7 @@ fn a_row_does_not_depend_on_its_companions() {
             MatrixMut::new(&mut together, m, n, n),
             a,
             b,
-            Epilogue::default(),
+            Plus::Nothing.into(),
         );
         for (row, expected) in da.chunks(k).zip(together.chunks(n)) {
             let mut alone = vec![0.0; n];
@@ -145,7 +146,7 @@ fn a_row_does_not_depend_on_its_companions() {
                 MatrixMut::new(&mut alone, 1, n, n),
                 row,
                 b,
-                Epilogue::default(),
+                Plus::Nothing.into(),
             );
             assert_eq!(bits(&alone), bits(expected));
         }
@@ -169,6 +170,10 @@ fn columns_in_parts_are_the_columns_of_the_whole() {
             let width = columns.len();
             let mut part = vec![0.0; m * width];
             let c = MatrixMut::new(&mut part, m, width, width);
+            let epilogue = Epilogue {
+                plus: Plus::Bias(&bias[columns.clone()]),
+                ..epilogue
+            };
             b.multiply_columns(columns.clone(), c, &a, epilogue);
             for r in 0..m {
                 let expected = &whole[r * n..(r + 1) * n][columns.clone()];
@@ -189,7 +194,7 @@ fn a_part_must_be_whole_panels() {
         0..50,
         MatrixMut::new(&mut c, 1, 50, 50),
         &a,
-        Epilogue::default(),
+        Plus::Nothing.into(),
     );
 }
 
@@ -207,7 +212,7 @@ fn the_error_is_within_its_bound() {
             MatrixMut::new(&mut found, m, n, n),
             a,
             b,
-            Epilogue::default(),
+            Plus::Nothing.into(),
         );
         for r in 0..m {
             let row = &da[r * k..(r + 1) * k];
@@ -234,10 +239,7 @@ fn the_error_is_within_its_bound() {
 fn zeros_give_the_addend_alone() {
     let (m, n, k) = (3, 70, 10);
     let bias = numbers(n, 3);
-    let epilogue = Epilogue {
-        plus: Plus::Bias(&bias),
-        activation: None,
-    };
+    let epilogue = Plus::Bias(&bias).into();
     let (ones, zeros) = (vec![1.0; k * n], vec![0.0; k * n]);
     for (da, db) in [(&zeros, &ones), (&ones, &zeros), (&zeros, &zeros)] {
         for_all(Matrix::new(db, k, n, n), |b| {
@@ -292,7 +294,7 @@ fn the_largest_sums_neither_saturate_nor_overflow() {
                     b.kernel = kernel;
                     let mut c = [0.0; 3];
                     let c_view = MatrixMut::new(&mut c, 1, 3, 3);
-                    gemm_int8(c_view, Matrix::new(&row, 1, k, k), &b, Epilogue::default());
+                    gemm_int8(c_view, Matrix::new(&row, 1, k, k), &b, Plus::Nothing.into());
                     let sum = k as i32 * 127 * i32::from(value) * sign as i32;
                     assert_eq!(c, [sum as f32 * (1.0 / 127.0); 3], "{kernel:?} {k} {value}");
                 }

@@ -7,7 +7,7 @@ use super::panels::{GROUP, Line, PANEL};
 use crate::isa::{Isa, Level};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512};
-use crate::simd::{Plain, Simd};
+use crate::simd::{Plain, Simd, prefetch};
 
 /// Code for a product of bytes that the running CPU can run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -200,7 +200,7 @@ unsafe fn multiply<S: Bytes, const M: usize, const V: usize>(tile: &Tile) {
             // C's lines too, or each store would wait for its own. There is one more where C lies across lines.
             for v in 0..=V {
                 let place = (v * lanes).min(tile.n.saturating_sub(1));
-                S::prefetch_write(tile.c.wrapping_add(i * tile.c_stride + place));
+                prefetch(tile.c.wrapping_add(i * tile.c_stride + place));
             }
         }
         let (mut a, mut b, mut next) = (tile.a, tile.b, tile.next);
@@ -208,7 +208,7 @@ unsafe fn multiply<S: Bytes, const M: usize, const V: usize>(tile: &Tile) {
             let mut columns = [S::columns(b); V];
             for (v, column) in columns.iter_mut().enumerate() {
                 *column = S::columns(b.add(v * lanes));
-                S::prefetch(next);
+                S::Float::prefetch(next);
                 next = next.wrapping_add(tile.next_step);
             }
             for (i, row) in sums.iter_mut().enumerate() {

@@ -44,7 +44,7 @@ fn outputs(prepared: &Prepared) -> Vec<u32> {
         let x: Vec<f32> = (0..3 * rows).map(|_| random.normal()).collect();
         let mut y = vec![0.0; 3 * columns];
         let to = MatrixMut::new(&mut y, 3, columns, columns);
-        prepared.multiply(id, to, Matrix::new(&x, 3, rows, rows), Plus::Nothing);
+        prepared.multiply(id, to, Matrix::new(&x, 3, rows, rows), Plus::Nothing.into());
         all.extend(y.iter().map(|v| v.to_bits()));
     }
     all
@@ -269,7 +269,7 @@ fn scales_that_are_no_numbers_are_refused() {
     };
     let to = folder.path().join("new");
     let e = convert(&job, &to).unwrap_err().to_string();
-    assert!(e.contains(&name) && e.contains("output 1"), "{e}");
+    assert!(e.contains(&name) && e.contains("place 1"), "{e}");
     assert!(!to.exists());
 }
 

@@ -1,0 +1,77 @@
+//! How the factors of a product lie once they are packed, and in what order they are.
+
+use std::ops::Range;
+
+use crate::isa::{Isa, Level};
+#[cfg(target_arch = "x86_64")]
+use crate::simd::{Avx2, Avx512};
+use crate::simd::{Plain, Simd};
+
+/// Rows of A in a tile.
+pub(super) const MR: usize = 8;
+/// Words of k in a block: a panel of `KC × NR` words is 32 KiB with AVX-512.
+pub(super) const KC: usize = 256;
+
+/// Columns of B in a tile.
+pub(super) fn tile_width(isa: Isa) -> usize {
+    match isa.0 {
+        Level::Scalar => 2 * Plain::LANES,
+        #[cfg(target_arch = "aarch64")]
+        Level::Neon => 2 * Plain::LANES,
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => 2 * Avx2::LANES,
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => 2 * Avx512::<false>::LANES,
+    }
+}
+
+/// What a 32-bit word of a packed block holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    /// A number.
+    F32,
+    /// A number rounded to bf16, where no instruction multiplies bf16.
+    Rounded,
+    /// The bf16 numbers of two neighbouring k, the first in the lower half; a missing last one is zero.
+    Pairs,
+}
+
+impl Format {
+    pub(super) fn bf16(isa: Isa) -> Self {
+        if isa.has_bf16() {
+            Format::Pairs
+        } else {
+            Format::Rounded
+        }
+    }
+
+    /// Words that hold `k` numbers.
+    pub(super) fn words(self, k: usize) -> usize {
+        if self == Format::Pairs {
+            k.div_ceil(2)
+        } else {
+            k
+        }
+    }
+
+    /// Numbers of k in a block.
+    pub(super) fn block(self) -> usize {
+        if self == Format::Pairs { 2 * KC } else { KC }
+    }
+}
+
+/// Lanes that are packed together where they lie side by side: two cache lines of each k.
+pub(super) const TOGETHER: usize = 32;
+/// Steps of k, an even number, after which the next lanes have their turn. The lines of as many k further on are asked for
+/// meanwhile: rows of a matrix lie too far apart for a processor to guess the next one.
+pub(super) const AT_ONCE: usize = 16;
+
+/// The order in which lanes that lie side by side are packed: blocks of a first lane and its steps of k.
+pub(super) fn blocks(lanes: usize, depth: usize) -> impl Iterator<Item = (usize, Range<usize>)> {
+    (0..depth).step_by(AT_ONCE).flat_map(move |k| {
+        let steps = k..depth.min(k + AT_ONCE);
+        (0..lanes)
+            .step_by(TOGETHER)
+            .map(move |lane| (lane, steps.clone()))
+    })
+}
