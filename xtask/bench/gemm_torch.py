@@ -14,7 +14,7 @@ import protocol
 
 
 def rate(m, n, k, dtype):
-    """GFLOP/s, the best of three runs of about a tenth of a second."""
+    """GFLOP/s, the best of four runs of about a tenth of a second."""
     x, weight = torch.randn(m, k).to(dtype), torch.randn(n, k).to(dtype)
     work, best = 2 * m * n * k, 0.0
     repeat = max(3, int(1e10 / work))

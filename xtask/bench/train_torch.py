@@ -25,6 +25,8 @@ def main(job, options):
     adam = torch.optim.Adam(model.parameters(), lr=job["learning_rate"], betas=(0.9, 0.98), eps=1e-9,
                             fused="fused" in options)
     bf16 = {"float32": False, "bf16": True}[job["precision"]]
+    # Attention with dropout is separate products here, which without this would be computed in f32.
+    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(bf16)
     with open(job["batches"]) as file:
         batches = [(*batch(**sentences), sum(map(len, sentences["labels"]))) for sentences in json.load(file)]
     done = 0

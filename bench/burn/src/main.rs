@@ -145,7 +145,8 @@ impl ModuleVisitor for Reached<'_> {
 }
 
 struct Trainer {
-    model: Model,
+    /// Taken for the time of a step, so that its weights can be changed in place.
+    model: Option<Model>,
     adam: ModuleOptimizer,
     loss: CrossEntropyLoss,
     positions: Tensor<3>,
@@ -164,7 +165,7 @@ impl Trainer {
         weights::load(&mut model, &job.weights, &device)?;
         let sentences: Vec<Sentences> = serde_json::from_str(&std::fs::read_to_string(&job.batches)?)?;
         Ok(Trainer {
-            model,
+            model: Some(model),
             adam: AdamConfig::new().with_beta_2(0.98).with_epsilon(1e-9).init(),
             loss: CrossEntropyLossConfig::new()
                 .with_smoothing(Some(job.label_smoothing))
@@ -181,17 +182,18 @@ impl Trainer {
     /// One update: loss, target tokens.
     fn step(&mut self) -> Result<(f32, usize)> {
         let batch = &self.batches[self.done % self.batches.len()];
-        let logits = self.model.forward(batch, &self.positions);
+        let model = self.model.take().ok_or("a step failed before")?;
+        let logits = model.forward(batch, &self.positions);
         let loss = self.loss.forward(logits, batch.labels.clone());
         let value: f32 = loss.clone().into_scalar();
-        let gradients = GradientsParams::from_grads(loss.backward(), &self.model);
+        let gradients = GradientsParams::from_grads(loss.backward(), &model);
         if self.done == 0 {
             let mut reached = Reached { gradients: &gradients, count: 0 };
-            self.model.visit(&mut reached);
+            model.visit(&mut reached);
             self.reached = reached.count;
         }
         self.done += 1;
-        self.model = self.adam.step(self.learning_rate, self.model.clone(), gradients);
+        self.model = Some(self.adam.step(self.learning_rate, model, gradients));
         self.device.sync().map_err(|e| format!("{e:?}"))?;
         Ok((value, batch.tokens))
     }
@@ -205,7 +207,7 @@ impl Trainer {
             tokens += count;
         }
         let seconds = start.elapsed().as_secs_f64();
-        let parameters = list_param_ids(&self.model).len();
+        let parameters = self.model.as_ref().map_or(0, |model| list_param_ids(model).len());
         Ok(json!({ "seconds": seconds, "tokens": tokens, "losses": losses, "gradients": self.reached,
                    "parameters": parameters }))
     }

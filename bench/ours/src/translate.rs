@@ -44,6 +44,7 @@ pub(crate) fn serve(job: &Job) -> Result<()> {
             source: source.clone(),
             prefix: Vec::new(),
             max_length: job.tokens,
+            seed_index: 0,
         })
         .collect();
     let pool = rayon::ThreadPoolBuilder::new()

@@ -263,8 +263,10 @@ fn command(name: &str, args: &BenchArgs) -> String {
         Peers::Python => "",
         Peers::All => " --peers all",
     };
+    let busy = if args.busy { " --busy" } else { "" };
+    let built = if args.no_build { " --no-build" } else { "" };
     format!(
-        "cargo xtask bench {name} --pairs {} --threads {}{peers}",
+        "cargo xtask bench {name} --pairs {} --threads {}{peers}{busy}{built}",
         args.pairs, args.threads
     )
 }

@@ -29,7 +29,7 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// A program with its arguments; a job's path follows the first `before_job` words.
+    /// A program with its arguments, which a job's path follows.
     pub(crate) fn new(name: &str, command: impl IntoIterator<Item = OsString>) -> Self {
         Program {
             name: name.into(),
@@ -65,6 +65,12 @@ impl Program {
         let settings = KEEP_MEMORY.map(|(key, value)| (key, value.to_string()));
         self.environment.extend(settings);
         self.called("malloc tuned")
+    }
+
+    /// The same with an environment variable, under a name of its own.
+    pub(crate) fn with(mut self, key: &'static str, value: &str, words: &str) -> Self {
+        self.environment.push((key, value.into()));
+        self.called(words)
     }
 
     /// The same with so many of rayon's threads, for programs that are not told by their job.
@@ -191,6 +197,44 @@ pub(crate) fn best<'a>(ways: &'a [Way], job: &Path, warm: &str, run: &str) -> Re
         }
     }
     best.map(|(way, _)| way).ok_or(failure)
+}
+
+/// The way of starting a peer that takes the least memory, as the answer's `key` says after the command `run`, and how much
+/// that is: the fastest is often one that keeps what it has.
+pub(crate) fn least<'a>(
+    ways: &'a [Way],
+    job: &Path,
+    run: &str,
+    key: &str,
+) -> Result<(&'a Way, f64)> {
+    let mut failure = "no way to start the peer".to_string();
+    let mut least: Option<(&Way, f64)> = None;
+    for way in ways {
+        match way
+            .start(job)
+            .and_then(|mut side| number(&side.ask(run)?, key))
+        {
+            Ok(mib) if least.is_none_or(|(_, other)| mib < other) => least = Some((way, mib)),
+            Ok(_) => (),
+            Err(e) => failure = e,
+        }
+    }
+    least.ok_or(failure)
+}
+
+/// Random words, the same each time: Knuth's generator, whose high bits are the good ones.
+#[derive(Debug)]
+pub(crate) struct Words(pub(crate) u64);
+
+impl Words {
+    /// An id from `first` on, of `count`.
+    pub(crate) fn next(&mut self, first: u32, count: u32) -> u32 {
+        self.0 = self
+            .0
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        first + (self.0 >> 33) as u32 % count
+    }
 }
 
 /// A program with the options that follow its job.

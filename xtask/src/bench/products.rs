@@ -78,7 +78,9 @@ pub(crate) fn tables<'a>(rows: impl Iterator<Item = (&'a Row, String)>) -> Strin
         "rows (M)",
         "products",
         "ours, of the limit",
-        "PyTorch, of the limit",
+        "compared",
+        "ours, A·Bᵀ",
+        "PyTorch, A·Bᵀ",
         "bar",
     ];
     text + &markdown(&heads, summary(&products))
@@ -152,23 +154,27 @@ fn summary(products: &BTreeMap<Shape<'_>, Product<'_>>) -> Vec<Vec<String>> {
     };
     let mut lines = Vec::new();
     for ((kind, rows), group) in groups {
-        let ours: Vec<&Figure> = group.iter().flat_map(|p| real(p)).collect();
-        if ours.is_empty() {
+        let ours: Vec<Vec<&Figure>> = group.iter().map(|p| real(p)).collect();
+        let measured = ours.iter().filter(|figures| !figures.is_empty()).count();
+        if measured == 0 {
             continue;
         }
-        let peers: Vec<&Figure> = group.iter().filter_map(|p| p.peer).collect();
-        let (own, theirs) = (
-            shares(ours.iter()).collect::<Vec<_>>(),
-            shares(peers.iter()).collect(),
-        );
-        let bar = ours.iter().find_map(|f| f.bar);
+        let own: Vec<f64> = shares(ours.iter().flatten()).collect();
+        // The same products in the same layout.
+        let both: Vec<(&Figure, &Figure)> = group
+            .iter()
+            .filter_map(|p| Some((*p.ours.get("A·Bᵀ")?, p.peer?)))
+            .collect();
+        let bar = ours.iter().flatten().find_map(|f| f.bar);
         let worst = own.iter().copied().fold(f64::MAX, f64::min);
         let sign = if rows == 128 { "≥ " } else { "" };
         lines.push(vec![
             format!("{kind}, {sign}{rows}"),
-            group.len().to_string(),
+            measured.to_string(),
             percent(own),
-            percent(theirs),
+            both.len().to_string(),
+            percent(shares(both.iter().map(|(ours, _)| ours)).collect()),
+            percent(shares(both.iter().map(|(_, peer)| peer)).collect()),
             bar.map_or(String::new(), |bar| bar.says(worst)),
         ]);
     }
@@ -203,16 +209,21 @@ mod tests {
     fn a_shape_is_one_line_with_the_peers_figure() {
         let rows = [
             row("f32 128×64×32 A·B", "hexapla", 0.9),
+            row("f32 128×64×32 A·Bᵀ", "hexapla", 0.85),
             row("f32 128×64×32 Aᵀ·B", "hexapla", 0.8),
             row("f32 128×64×32 A·Bᵀ", "PyTorch", 0.7),
+            // Only one side has these.
+            row("f32 256×64×32 A·Bᵀ", "PyTorch", 0.1),
+            row("f32 512×64×32 A·B", "hexapla", 0.85),
             row("limit: f32 × 1", "peak", 1.0),
         ];
         let text = tables(rows.iter().map(|r| (r, String::new())));
         assert!(text.contains("| limit: f32 × 1 | 100 Gop/s |"), "{text}");
-        let line = "| 128×64×32 | 90.0 (90 %) |  | 80.0 (80 %) | 70.0 (70 %) | ≥ 0.85 missed |";
+        let line =
+            "| 128×64×32 | 90.0 (90 %) | 85.0 (85 %) | 80.0 (80 %) | 70.0 (70 %) | ≥ 0.85 missed |";
         assert!(text.contains(line), "{text}");
         assert!(
-            text.contains("| f32, ≥ 128 | 1 | 85 % (80–90) | 70 % (70–70) | ≥ 0.85 missed |"),
+            text.contains("| f32, ≥ 128 | 2 | 85 % (80–90) | 1 | 85 % (85–85) | 70 % (70–70) | ≥ 0.85 missed |"),
             "{text}"
         );
     }

@@ -219,12 +219,13 @@ fn share(share: Option<&Share>) -> String {
     })
 }
 
-/// Three figures or more.
+/// Three figures or more, below one two.
 pub(crate) fn amount(value: f64) -> String {
     match value.abs() {
         v if v >= 100.0 => format!("{value:.0}"),
         v if v >= 10.0 => format!("{value:.1}"),
-        _ => format!("{value:.2}"),
+        v if v >= 1.0 => format!("{value:.2}"),
+        _ => format!("{value:.3}"),
     }
 }
 

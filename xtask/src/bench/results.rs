@@ -38,9 +38,7 @@ pub(crate) struct Section {
 pub(crate) struct Entry {
     #[serde(flatten)]
     pub(crate) row: Row,
-    #[serde(default)]
     pub(crate) date: String,
-    #[serde(default)]
     pub(crate) commit: String,
 }
 
@@ -103,16 +101,7 @@ impl Results {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Results::default()),
             Err(e) => return Err(format!("{}: {e}", path.display())),
         };
-        let mut results: Results =
-            serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?;
-        // Rows without a day are of the section's.
-        for section in results.sections.values_mut() {
-            for entry in section.rows.iter_mut().filter(|e| e.date.is_empty()) {
-                entry.date = section.date.clone();
-                entry.commit = section.machine.commit.clone();
-            }
-        }
-        Ok(results)
+        serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))
     }
 
     fn write(&self, path: &Path) -> Result<()> {
@@ -197,9 +186,12 @@ const ABOUT: [(&str, &str); 5] = [
     (
         "gemm",
         "Matrix products of the shapes that training and decoding use, in Gop/s on one thread, and the machine's limits. \
-         Percentages are of the limit on one thread. The first table has the f32 products that have a bar; it is held \
+         Percentages are of the limit on one thread. Unlike the sections below, one program runs after the other, and each \
+         figure is the best of several repetitions. The first table has the f32 products that have a bar; it is held \
          against the slowest of the three layouts. The second sums up all products by arithmetic and rows, as median and \
-         range; int8 weights come from memory, not from the cache. Every single figure is in `bench/results.json`.",
+         range, and beside it those that PyTorch computed too, in the one layout of its linear layer (its factors in bf16 are \
+         rounded before the clock starts, ours while it runs); int8 weights come from memory, not from the cache. Every \
+         single figure is in `bench/results.json`.",
     ),
     (
         "train",
@@ -207,12 +199,14 @@ const ABOUT: [(&str, &str); 5] = [
          attention and inside the feed-forward block; one embedding table. TINY is 4+4 layers of width 128 (feed-forward \
          256, 4 heads, 10,000 words, 128 pairs of 16 tokens), SMALL 3+3 of 256 (1,024, 4, 8,000, the same batch), BASE 6+6 \
          of 512 (2,048, 8, 32,000, 64 pairs of 24). Check: from the same initial weights on the same batch without dropout, \
-         three steps' losses agree (f32 to 1e-3, bf16 to 2e-2). `epoch` is one of Multi30k with sentences of unequal \
+         three steps' losses agree (f32 to 1e-4, bf16 to 1e-3). `epoch` is one of Multi30k with sentences of unequal \
          length, in the same batches for both sides; the peer's are padded; a run takes a third of it. burn runs on its `flex` \
          backend with threads, SIMD and AVX-512, candle on its own processor backend with the AVX-512 of its `gemm` turned \
          on, both compiled for this very processor; candle's MKL is fetched from outside crates.io and is not measured. \
-         Memory is the greatest resident size of the \
-         process (VmHWM). All rates are in target tokens, end tokens included.",
+         Because attention has dropout, PyTorch computes it as separate products on a processor (in bf16, which it has to be \
+         allowed): the longer the sentences, the more that costs it. The epoch is not compiled: its shapes change at every \
+         step. Memory is the greatest resident size of the process (VmHWM), the peer's in whichever of its ways takes least; \
+         this PyTorch is the build with CUDA, as PyPI gives it. All rates are in target tokens, end tokens included.",
     ),
     (
         "translate",
@@ -220,7 +214,9 @@ const ABOUT: [(&str, &str); 5] = [
          the model is made so that equal engines must give equal words: `xtask/bench/make_model.py`. Check of f32: at least \
          99 % of the sentences have equal ids. Engines of 8 bits round differently and are not asked to be equal: ours must \
          keep to our own f32 output, which is the one that was compared in f32, for as long as the peer does, less 5 \
-         points; both make the same number of tokens. Layouts are workers × threads. \
+         points; both make the same number of tokens. Layouts are workers × threads; CTranslate2 takes AVX-512 and MKL on this \
+         processor only where it is told to, and each was tried with each layout. Resident memory is that of the peer's way that \
+         takes least. \
          Marian is not among the peers: the model would have to be written in its own format, for which neither \
          transformers nor CTranslate2 has a converter; both only read it.",
     ),
@@ -237,7 +233,7 @@ const ABOUT: [(&str, &str); 5] = [
          batch, where attention's share grows with the length; batches of 1 to 256 sentences, where a step's fixed costs, the \
          optimizer's pass over all weights above all, are shared by more tokens; vocabularies of 8,000 to 64,000 words, where \
          the output projection and its softmax come to cost more than all layers. Decoding is the model of `translate` \
-         (CTranslate2 at its best layout): longer sentences read more keys and values for every word; larger batches read the \
+         (CTranslate2 at its best layout and settings): longer sentences read more keys and values for every word; larger batches read the \
          weights once for more rows, until arithmetic, no longer memory, is the bound. In the plots both axes are logarithmic \
          and higher is faster; a flat line means that cost grows in proportion to work.",
     ),
@@ -358,17 +354,11 @@ mod tests {
         let mut results = Results::default();
         let rows = vec![Row::Compared(compared()), refused("step", "burn")];
         results.sections.insert("train".into(), run("a", rows));
-        let mut value = serde_json::to_value(&results).unwrap();
         let folder = std::env::temp_dir().join(format!("results-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let path = folder.join("results.json");
-        // As written before rows knew their day.
-        let row = value["sections"]["train"]["rows"][0]
-            .as_object_mut()
-            .unwrap();
-        row.remove("date");
-        row.remove("commit");
-        std::fs::write(&path, value.to_string()).unwrap();
+        let text = serde_json::to_string(&results).unwrap();
+        std::fs::write(&path, text).unwrap();
         let read = Results::read(&path);
         std::fs::remove_dir_all(&folder).unwrap();
         assert_eq!(read.unwrap(), results);

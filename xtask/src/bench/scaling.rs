@@ -100,9 +100,7 @@ pub(super) fn measure(bench: &mut Bench) -> Result<()> {
     }
     let (model, threads) = (translate::model(&bench.python)?, bench.args.threads);
     for length in LENGTHS {
-        // Long sentences need fewer for a run that a clock can tell.
-        let sentences = if length < 512 { 16 } else { 8 };
-        let job = job(&model, threads, 8, length, sentences);
+        let job = job(&model, threads, 8, length, 16);
         translate_point(bench, decoded_lengths, length, &job)?;
     }
     for batch in DECODED_BATCHES {

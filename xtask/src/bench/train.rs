@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::check::{self, Agreed};
 use super::pairs::Pairs;
-use super::peers::{self, Program, Side, Way};
+use super::peers::{self, Program, Side, Way, Words};
 use super::report::{Bar, Compared, Measured, Row, Work};
 use super::{Bench, Peers};
 use crate::{Result, root, succeed};
@@ -88,17 +88,11 @@ impl Shape {
 
     /// Random sentences of one length.
     pub(super) fn batch(&self) -> Sentences {
-        let mut state = 1u64;
-        let mut word = || {
-            // Knuth's generator; the high bits are the good ones.
-            state = state
-                .wrapping_mul(6364136223846793005)
-                .wrapping_add(1442695040888963407);
-            1 + (state >> 33) as u32 % (self.vocabulary as u32 - 1)
-        };
+        let mut random = Words(1);
+        let mut word = |_| random.next(1, self.vocabulary as u32 - 1);
         let mut batch = Sentences::default();
         for _ in 0..self.sentences {
-            let mut words = || (1..self.length).map(|_| word()).collect::<Vec<_>>();
+            let mut words = || (1..self.length).map(&mut word).collect::<Vec<_>>();
             let (source, target) = (words(), words());
             batch.push(source, &target);
         }
@@ -176,7 +170,7 @@ impl Jobs {
             }
             peers::part(&answer, "losses")
         };
-        let tolerance = if self.precision == "bf16" { 2e-2 } else { 1e-3 };
+        let tolerance = if self.precision == "bf16" { 1e-3 } else { 1e-4 };
         check::losses(&losses(ours)?, &losses(peer)?, tolerance)
     }
 
@@ -223,7 +217,7 @@ fn torch(python: &Path, compile: bool) -> Vec<Way> {
     ways
 }
 
-/// PyTorch's best way without compiling in all that was measured.
+/// The way of the points of curves: none was faster by more than a few per cent for any shape without compiling.
 pub(super) fn torch_eager(python: &Path) -> Way {
     let torch = Program::script("PyTorch", python, "train_torch.py");
     Way::new(
@@ -308,8 +302,8 @@ fn run(bench: &mut Bench, race: &Race, name: &str) -> Result<()> {
         name => rust_peer(name, bench.args.threads)?,
     };
     let ours = ours();
-    let agreed = jobs.check(&ours, &ways[0])?;
     let way = jobs.best(&ways)?;
+    let agreed = jobs.check(&ours, way)?;
     let (mut a, mut b, command) = jobs.start(&ours, way)?;
     let pairs = bench.in_turn(&mut a, &mut b, &command)?;
     bench.met("hexapla", &a);
@@ -330,33 +324,30 @@ fn run(bench: &mut Bench, race: &Race, name: &str) -> Result<()> {
             unit: "tokens/s".into(),
             bar: Some(Bar::AtLeast(race.rate)),
         },
-        sides.clone(),
+        sides,
         &pairs,
         &agreed,
     )
     .of_limit(kind, limit, shape.operations() / 1e9);
     bench.add(name, race.peer, Ok(Row::Compared(rates)))?;
-    let row = memory(&mut a, &mut b, name, sides, race.memory, &agreed);
+    drop(b);
+    let row = (|| {
+        let peak = peers::number(&a.ask("run 1")?, "peak_mib")?;
+        let (way, theirs) = peers::least(&ways, &jobs.timed, "run 3", "peak_mib")?;
+        let work = Work {
+            name: format!("{name}, peak memory"),
+            unit: "MiB".into(),
+            bar: race.memory.map(Bar::AtMost),
+        };
+        let sides = [
+            Measured::by("hexapla", ""),
+            Measured::by(race.peer, &way.program.setting),
+        ];
+        let pairs = Pairs(vec![(peak, theirs)]);
+        Ok(Row::Compared(Compared::new(work, sides, &pairs, &agreed)))
+    })();
     bench.add(name, race.peer, row)?;
     Ok(())
-}
-
-fn memory(
-    a: &mut Side,
-    b: &mut Side,
-    name: &str,
-    sides: [Measured; 2],
-    bar: Option<f64>,
-    agreed: &Agreed,
-) -> Result<Row> {
-    let peak = |side: &mut Side| peers::number(&side.ask("run 1")?, "peak_mib");
-    let pairs = Pairs(vec![(peak(a)?, peak(b)?)]);
-    let work = Work {
-        name: format!("{name}, peak memory"),
-        unit: "MiB".into(),
-        bar: bar.map(Bar::AtMost),
-    };
-    Ok(Row::Compared(Compared::new(work, sides, &pairs, agreed)))
 }
 
 const EPOCH: &str = "epoch of Multi30k, tiny float32";
@@ -380,8 +371,8 @@ fn epoch(bench: &mut Bench) -> Result<Row> {
     };
     let jobs = Jobs::write(&shape, &batches, "float32", bench.args.threads)?;
     let (ours, ways) = (ours(), torch(&bench.python, false));
-    let agreed = jobs.check(&ours, &ways[0])?;
     let way = peers::best(&ways, &jobs.timed, "run 5", "run 10")?;
+    let agreed = jobs.check(&ours, way)?;
     let (mut a, mut b) = (ours.start(&jobs.timed)?, way.start(&jobs.timed)?);
     // A tenth of an epoch, so that allocators have seen most lengths.
     let warm = format!("run {}", steps.div_ceil(10));

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::Bench;
 use super::check::{self, Agreed};
 use super::pairs::Pairs;
-use super::peers::{self, Program, Side, Way};
+use super::peers::{self, Program, Side, Way, Words};
 use super::report::{Bar, Compared, Measured, Row, Work};
 use crate::{Result, root, succeed};
 
@@ -145,22 +145,33 @@ impl Peer {
             (_, _, 1) => &["2x1"],
             _ => &["2x1", "1x2"],
         };
-        let program = Program::script(self.name(), python, "translate_ct2.py");
-        let way = |layout: &'static str| Way::new(program.clone().called(layout), &[layout]);
-        layouts.iter().copied().map(way).collect()
+        // On processors other than Intel's it takes neither AVX-512 nor MKL unless it is told to.
+        let avx512 = |p: Program| p.with("CT2_FORCE_CPU_ISA", "AVX512", "AVX-512");
+        let mkl = |p: Program| p.with("CT2_USE_MKL", "1", "MKL");
+        let mut ways = Vec::new();
+        for layout in layouts.iter().copied() {
+            let program = Program::script(self.name(), python, "translate_ct2.py").called(layout);
+            for program in [
+                program.clone(),
+                avx512(program.clone()),
+                mkl(program.clone()),
+                mkl(avx512(program.clone())),
+                avx512(program).keeping_memory(),
+            ] {
+                ways.push(Way::new(program, &[layout]));
+            }
+        }
+        ways
     }
 }
 
 /// Random sources of `words` words and the end token.
 pub(super) fn sources(sentences: usize, words: usize) -> Vec<Vec<u32>> {
-    let mut state = 7u64;
-    let mut word = || {
-        state = state
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
-        2 + (state >> 33) as u32 % (VOCABULARY - 3)
+    let mut random = Words(7);
+    let mut sentence = || {
+        let word = |_| random.next(2, VOCABULARY - 3);
+        (0..words).map(word).chain([0]).collect()
     };
-    let mut sentence = || (0..words).map(|_| word()).chain([0]).collect();
     (0..sentences).map(|_| sentence()).collect()
 }
 
@@ -277,7 +288,7 @@ fn run(bench: &mut Bench, model: &Path, race: &Race) -> Result<()> {
         "f32"
     };
     let limit = bench.machine.limit(kind, bench.args.threads);
-    let row = Compared::new(work, sides.clone(), &pairs, &agreed);
+    let row = Compared::new(work, sides, &pairs, &agreed);
     // A single sentence is bounded by memory, not arithmetic.
     let row = if race.batch > 1 {
         let operations = OF_A_SOURCE_WORD + race.beam as f64 * OF_A_HYPOTHESIS_WORD;
@@ -288,29 +299,26 @@ fn run(bench: &mut Bench, model: &Path, race: &Race) -> Result<()> {
     bench.add(&name, peer, Ok(Row::Compared(row)))?;
     if race.beam == 1 && race.streams == 2 && race.peer == Peer::CTranslate2 {
         let bar = (race.compute_type == "int8").then_some(0.6);
-        let row = memory(&mut a, &mut b, &name, sides, bar, &agreed);
+        drop(b);
+        let row = (|| {
+            // Once each has decoded.
+            let resident = peers::number(&a.ask("run")?, "resident_mib")?;
+            let (way, theirs) = peers::least(&ways, &path, "run", "resident_mib")?;
+            let work = Work {
+                name: format!("{name}, resident memory"),
+                unit: "MiB".into(),
+                bar: bar.map(Bar::AtMost),
+            };
+            let sides = [
+                Measured::by("hexapla", ""),
+                Measured::by(peer, &way.program.setting),
+            ];
+            let pairs = Pairs(vec![(resident, theirs)]);
+            Ok(Row::Compared(Compared::new(work, sides, &pairs, &agreed)))
+        })();
         bench.add(&name, peer, row)?;
     }
     Ok(())
-}
-
-/// Resident memory once both have decoded.
-fn memory(
-    a: &mut Side,
-    b: &mut Side,
-    name: &str,
-    sides: [Measured; 2],
-    bar: Option<f64>,
-    agreed: &Agreed,
-) -> Result<Row> {
-    let resident = |side: &mut Side| peers::number(&side.ask("run")?, "resident_mib");
-    let pairs = Pairs(vec![(resident(a)?, resident(b)?)]);
-    let work = Work {
-        name: format!("{name}, resident memory"),
-        unit: "MiB".into(),
-        bar: bar.map(Bar::AtMost),
-    };
-    Ok(Row::Compared(Compared::new(work, sides, &pairs, agreed)))
 }
 
 #[cfg(test)]
