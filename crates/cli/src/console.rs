@@ -21,6 +21,14 @@ pub(crate) fn broken(e: io::Error) -> Error {
     Error::io("cannot write the output", Path::new("standard output"), &e)
 }
 
+/// A piece as part of a line: what would end the line or its column is written out.
+pub(crate) fn shown(piece: &str) -> String {
+    piece
+        .replace('\n', "\\n")
+        .replace('\r', "\\r")
+        .replace('\t', "\\t")
+}
+
 /// The lines of a file, or of standard input for `-`.
 pub(crate) fn input(path: &Path) -> Result<Lines<Box<dyn BufRead>>> {
     if path == Path::new("-") {

@@ -1,6 +1,7 @@
 //! `hexapla train --demo`: Chinese numerals ↔ English number words, made by the program itself.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::Path;
 
 use hexapla::config::{ComputeType, Metric, ModelTable, Recipe, ScheduleKind, TokenizerKind};
@@ -11,6 +12,8 @@ use hexapla::text::corpus::SentencePairs;
 use hexapla::text::numerals::{self, NumeralPair, NumeralPairs};
 use hexapla::text::tokenizer::{Tokenizer, Tokenizers};
 use hexapla::train::data::Data;
+
+use crate::console::broken;
 
 /// Numbers to learn from, to validate on, and to test on at the end. No number is in two of these.
 const TRAINING: usize = 60_000;
@@ -114,6 +117,7 @@ pub(crate) fn test(recipe: &Recipe, folder: &Path) -> Result<()> {
         batch_tokens: 2048,
         max_decoding_length: None,
         split_sentences: false,
+        first_line: 0,
     };
     let made = numbers(recipe.training.seed)?;
     let text = both_ways(made.held_out.get(VALIDATION..).unwrap_or_default());
@@ -126,26 +130,29 @@ pub(crate) fn test(recipe: &Recipe, folder: &Path) -> Result<()> {
             (source, target, found)
         })
         .collect();
+    let mut out = std::io::stdout().lock();
     for (tag, name) in [
         (TO_ENGLISH, "Chinese to English"),
         (TO_CHINESE, "English to Chinese"),
     ] {
         let here = || lines.iter().filter(|(source, ..)| source.starts_with(tag));
         let right = here().filter(|(_, target, found)| target == found).count();
-        println!(
+        writeln!(
+            out,
             "{name}: {:.2} % of {TEST} unseen numbers exactly right",
             100.0 * right as f64 / TEST as f64
-        );
+        )
+        .map_err(broken)?;
         for (source, target, found) in here().take(3) {
             let verdict = if target == found { "right" } else { "wrong" };
-            println!("  {source} → {found} ({verdict})");
+            writeln!(out, "  {source} → {found} ({verdict})").map_err(broken)?;
         }
         let wrong = here().filter(|(_, target, found)| target != found);
         for (source, target, found) in wrong.take(3) {
-            println!("  {source} → {found} (should be {target})");
+            writeln!(out, "  {source} → {found} (should be {target})").map_err(broken)?;
         }
     }
-    Ok(())
+    out.flush().map_err(broken)
 }
 
 #[cfg(test)]

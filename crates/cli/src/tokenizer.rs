@@ -9,7 +9,7 @@ use hexapla::error::{Error, Result};
 use hexapla::text::corpus::{SentencePairs, read_lines};
 use hexapla::text::tokenizer::{Tokenizer, TokenizerStats, Tokenizers};
 
-use crate::console::{broken, input, say};
+use crate::console::{broken, input, say, shown};
 
 /// Train and use tokenizers.
 #[derive(Debug, Args)]
@@ -258,10 +258,11 @@ impl ModelArgs {
 fn encode(args: &CodecArgs) -> Result<()> {
     let tokenizer = args.model.open(Side::Source)?;
     each_line(&args.file, |line, _| {
-        let pieces = if args.ids {
+        let pieces: Vec<String> = if args.ids {
             tokenizer.encode(line)?.iter().map(u32::to_string).collect()
         } else {
-            tokenizer.pieces(line)?
+            let pieces = tokenizer.pieces(line)?;
+            pieces.iter().map(|piece| shown(piece)).collect()
         };
         Ok(pieces.join(" "))
     })

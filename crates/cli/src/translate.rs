@@ -13,7 +13,7 @@ use hexapla::generate::translator::{TranslateOptions, Translation, Translator};
 use hexapla::generate::{Sampling, SearchOptions};
 use hexapla::text::corpus::{Lines, read_lines};
 
-use crate::console::{broken, input, say};
+use crate::console::{broken, input, say, shown};
 use crate::language::LanguageFlags;
 
 /// Lines translated at a time, so that output flows while input still comes.
@@ -140,7 +140,8 @@ impl SearchFlags {
             search.beam_size = beam_size;
             search.sampling = None;
         }
-        search.n_best = self.n_best.unwrap_or(search.n_best);
+        // Not the folder's: one line comes out for each that goes in, unless somebody asks for more.
+        search.n_best = self.n_best.unwrap_or(1);
         if search.sampling.is_none() && self.beam_size.is_none() {
             search.beam_size = search.beam_size.max(search.n_best);
         }
@@ -150,12 +151,22 @@ impl SearchFlags {
             .no_repeat_ngram_size
             .unwrap_or(search.no_repeat_ngram_size);
         search.repetition_penalty = self.repetition_penalty.unwrap_or(search.repetition_penalty);
-        search.validate(config.target_vocab_size)?;
+        search.validate(config.target_vocab_size).map_err(|error| {
+            // Which may be what the folder says, and no flag.
+            let folder = SearchOptions::for_folder(config, folder);
+            match folder.validate(config.target_vocab_size) {
+                Err(same) if same.to_string() == error.to_string() => {
+                    error.within("generation_config.json")
+                }
+                _ => error,
+            }
+        })?;
         Ok(TranslateOptions {
             search,
             batch_tokens: self.batch_tokens,
             max_decoding_length: self.max_decoding_length,
             split_sentences: true,
+            first_line: 0,
         })
     }
 }
@@ -185,6 +196,7 @@ pub(crate) fn run(args: TranslateArgs) -> Result<()> {
             Some(prefixes) => prefixes.of(done, lines.len(), last)?,
             None => BTreeMap::new(),
         };
+        options.first_line = done as u64;
         for translations in model.translate(&tagged, &here, &options)? {
             unfinished += usize::from(translations.first().is_some_and(|t| !t.finished));
             for t in &translations {
@@ -263,12 +275,17 @@ fn show(out: &mut dyn Write, t: &Translation, args: &TranslateArgs) -> std::io::
     if args.scores {
         write!(out, "{:.6}\t{:.6}\t", t.score, t.log_prob)?;
     }
-    write!(out, "{}", t.text)?;
+    let columns = args.scores || args.token_probabilities || t.alignment.is_some();
+    if columns {
+        write!(out, "{}", t.text.replace('\t', " "))?;
+    } else {
+        write!(out, "{}", t.text)?;
+    }
     if args.token_probabilities {
         let tokens: Vec<String> = t
             .tokens
             .iter()
-            .map(|(piece, p)| format!("{piece}:{:.4}", p.exp()))
+            .map(|(piece, p)| format!("{}:{:.4}", shown(piece), p.exp()))
             .collect();
         write!(out, "\t{}", tokens.join(" "))?;
     }
@@ -293,7 +310,7 @@ fn translate_ids(args: &TranslateArgs, path: &Path, out: &mut dyn Write) -> Resu
                 .found(e.to_string().replace("line 1 column", "column"))
                 .hint("every line is one array, and none is left empty")
         })?;
-        let mut request = Request::new(source);
+        let mut request = Request::new(source).at_place(number as u64, 0);
         request.max_length = options.max_decoding_length.unwrap_or(request.max_length);
         requests.push(request);
     }

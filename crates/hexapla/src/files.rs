@@ -213,9 +213,14 @@ pub fn write_folder_atomically(
     let complete = renamed(temporary.path(), path, COMPLETE);
     fs::rename(temporary.path(), &complete).map_err(failed)?;
     let _ = temporary.keep();
-    exchange(&complete, path, &renamed(&complete, path, REPLACED))
-        .and_then(|()| sync_folder(&parent))
-        .map_err(failed)?;
+    if let Err(e) = exchange(&complete, path, &renamed(&complete, path, REPLACED)) {
+        if path.exists() {
+            // Nothing was moved; what cannot be put in place need not stay.
+            let _ = fs::remove_dir_all(&complete);
+        }
+        return Err(failed(e));
+    }
+    sync_folder(&parent).map_err(failed)?;
     let old = complete;
     move_kept(&old, path, keep)
         .and_then(|()| fs::remove_dir_all(&old))

@@ -16,6 +16,7 @@
 //!     batch_tokens: 1024,
 //!     max_decoding_length: None,
 //!     split_sentences: true,
+//!     first_line: 0,
 //! };
 //! let lines = [">>de<< I am tired. Good night.", ">>zh<< Thank you."];
 //! let translations = model.translate(&lines, &BTreeMap::new(), &options)?;

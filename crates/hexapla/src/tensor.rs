@@ -8,7 +8,7 @@ use hexapla_kernels::{Buffer, Matrix, MatrixMut};
 #[derive(Debug, Clone, Default)]
 pub struct Arena(Arc<Mutex<Vec<Vec<Arc<Buffer>>>>>);
 
-/// Size classes are quarters of an octave: a buffer is at most a fifth larger than asked.
+/// Size classes are quarters of an octave: a buffer is at most a quarter larger than asked.
 fn class(len: usize) -> usize {
     let len = len.max(64);
     let octave = len.ilog2() as usize;

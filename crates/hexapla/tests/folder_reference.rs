@@ -98,6 +98,7 @@ fn logits_and_searches_are_those_of_transformers() {
                     source,
                     prefix: Vec::new(),
                     max_length,
+                    seed_index: 0,
                 })
                 .collect();
             let expected = ids(&run["sequences"]);

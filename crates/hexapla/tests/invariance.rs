@@ -38,13 +38,14 @@ fn a_sentence_is_translated_the_same_in_any_company() {
     let engine = |compute_type| Engine::new(model.clone(), Prepared::new(&weights, compute_type));
     let mut random = SplitMix(8);
     let requests: Vec<Request> = (0..1000)
-        .map(|_| Request {
+        .map(|line| Request {
             source: (0..1 + random.below(40))
                 .map(|_| 3 + random.below(297) as u32)
                 .chain([2])
                 .collect(),
             prefix: Vec::new(),
             max_length: 12,
+            seed_index: line,
         })
         .collect();
     for (beam_size, compute_type) in [

@@ -395,9 +395,10 @@ fn without_any_next_token_a_sentence_ends_unfinished() {
         vocab_size: 5,
         seed: 2,
     };
-    for beam_size in [1, 3] {
+    for (beam_size, renormalize) in [(1, false), (3, false), (3, true)] {
         let options = SearchOptions {
             beam_size,
+            renormalize,
             no_repeat_ngram_size: 1,
             ignore_eos: true,
             ..SearchOptions::new(START, EOS)

@@ -245,6 +245,16 @@ fn recipes() {
             "layers = 1\ndropout = nan",
         ),
         ("no step", "max_steps = 1", "max_steps = 0"),
+        (
+            "a tokenizer that tells upper case from lower",
+            "kind = \"bpe\"",
+            "kind = \"bpe\"\nlowercase = true\nfile = \"model/tokenizer.json\"",
+        ),
+        (
+            "a tokenizer without the special token",
+            "special_tokens = [\">>de<<\", \">>en<<\"]",
+            "special_tokens = [\">>fr<<\"]\nfile = \"model/tokenizer.json\"",
+        ),
         ("no tokens", "batch_tokens = 256", "batch_tokens = 0"),
         (
             "absurdly many tokens",

@@ -21,6 +21,17 @@ fn set(key: &'static str, value: Value) -> impl Fn(&mut Files) {
     move |files| edit(files, "config.json", |config| config[key] = value.clone())
 }
 
+/// Makes the first number of a layer norm no number.
+fn not_a_number(files: &mut Files) {
+    files.remove("manifest.json");
+    let bytes = files.get_mut("model.safetensors").unwrap();
+    let size = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header: Value = serde_json::from_slice(&bytes[8..8 + size]).unwrap();
+    let entry = &header["model.encoder.layers.0.self_attn_layer_norm.bias"];
+    let start = 8 + size + entry["data_offsets"][0].as_u64().unwrap() as usize;
+    bytes[start..start + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+}
+
 /// Changes a tensor's entry in the weights' header.
 fn tensor(change: impl FnOnce(&mut Value)) -> impl FnOnce(&mut Files) {
     move |files| {
@@ -252,6 +263,26 @@ fn model_folders() {
         table.model(&name, change);
         table.refuse(why, &format!("translate --model {name} a"));
     }
+    table.model("nan", not_a_number);
+    for command in [
+        "translate --model nan a",
+        "score --model nan --tsv pairs.tsv",
+        "convert nan --output new",
+        "convert nan --output new --compute-type float32",
+    ] {
+        table.refuse("a weight that is no number", command);
+    }
+    table.model("three", |files| {
+        edit(files, "generation_config.json", |c| {
+            c["num_return_sequences"] = json!(3)
+        });
+    });
+    table.accept("a line is a line", "translate --model three a", 1);
+    table.model("strange", |files| {
+        files.insert("source_tokenizer.json".into(), b"{}".to_vec());
+        files.insert("target_tokenizer.json".into(), b"{}".to_vec());
+    });
+    table.refuse("tokenizers from elsewhere", "translate --model strange a");
     table.check("model_folders");
 }
 
@@ -263,6 +294,7 @@ fn conversions() {
     table.refuse("a file for a model", "convert text --output new");
     table.refuse("a file for a folder", "convert model --output text");
     table.refuse("into itself", "convert model --output ./model");
+    table.refuse("where one stands", "convert model --output .");
     table.refuse(
         "a type that is not stored",
         "convert model --output new --compute-type bf16",

@@ -59,6 +59,11 @@ fn text_that_cannot_be_read() {
             ("a line of 10 MB", "long"),
         ],
     );
+    #[cfg(unix)]
+    table.refuse(
+        "a line without an end",
+        "tokenizer encode --model model /dev/zero",
+    );
     table.check("unreadable_text");
 }
 

@@ -92,6 +92,12 @@ impl Default for DataTable {
 }
 
 impl DataTable {
+    /// The tags that are put before sources.
+    pub fn tags(&self) -> impl Iterator<Item = &str> {
+        let corpora = self.corpora.iter().chain(&self.valid_corpora);
+        corpora.filter_map(|corpus| corpus.tag.as_deref())
+    }
+
     /// Every file that is named, once.
     pub fn files(&self) -> BTreeSet<&Path> {
         let single = [

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::config::ComputeType;
 use crate::error::{Error, Result};
-use crate::files::{Folder, write_atomically, write_folder_atomically};
+use crate::files::{Folder, check_replaceable, write_atomically, write_folder_atomically};
 
 const MAX_FILE_BYTES: u64 = 512 << 20;
 
@@ -33,8 +33,8 @@ pub struct ConvertModel<'a> {
 /// layout that is used in place, or f32. Tokenizers, generation settings and what the manifest tells go with it.
 ///
 /// # Errors
-/// A number type that is not stored; a folder that would be written over itself; a weight that is not finite; files that
-/// cannot be read or written.
+/// A number type that is not stored; a folder that would be written over itself or cannot be replaced; a weight that is not
+/// finite; files that cannot be read or written.
 pub fn convert(job: &ConvertModel<'_>, to: &Path) -> Result<Saved> {
     let (model, from) = (job.model, job.from);
     if let (Folder::Disk(from), Ok(whole)) = (from, to.canonicalize())
@@ -48,19 +48,29 @@ pub fn convert(job: &ConvertModel<'_>, to: &Path) -> Result<Saved> {
                 .hint("int8 cannot be turned back, so the model that it is made from stays"),
         );
     }
+    super::recover(to)?;
+    if to.is_dir() {
+        check_replaceable(to)?;
+    }
     let files = companions(model.manifest.as_ref(), from)?;
     let manifest = manifest_fields(job);
     match job.compute_type {
-        ComputeType::Float32 => save(
-            to,
-            &SaveModel {
-                config: &model.config,
-                weights: &model.weights()?,
-                generation: &model.generation,
-                files,
-                manifest,
-            },
-        ),
+        ComputeType::Float32 => {
+            let weights = &model.weights()?;
+            for parameter in weights.index.iter() {
+                stored::refuse_infinite(&parameter.name, &weights.data[parameter.range.clone()])?;
+            }
+            save(
+                to,
+                &SaveModel {
+                    config: &model.config,
+                    weights,
+                    generation: &model.generation,
+                    files,
+                    manifest,
+                },
+            )
+        }
         ComputeType::Int8 => {
             let (family, note) = Family::for_config(&model.config);
             write_folder_atomically(to, strangers(to), |new| {

@@ -21,6 +21,12 @@ pub const MANIFEST_FILE: &str = "manifest.json";
 /// The newest layout of the file that this program knows.
 pub const FORMAT_VERSION: u32 = 1;
 const MAX_BYTES: u64 = 16 << 20;
+/// What a model's tokenizers are read from.
+const TOKENIZER_FILES: [&str; 3] = [
+    "tokenizer.json",
+    "source_tokenizer.json",
+    "target_tokenizer.json",
+];
 const HINT: &str =
     "copy the folder again; if you changed the file on purpose, delete manifest.json";
 
@@ -193,7 +199,13 @@ impl Manifest {
                     .hint(HINT));
             }
         }
-        for name in ["config.json", GENERATION_FILE, WEIGHTS_FILE, INDEX_FILE] {
+        // A tokenizer may be put beside a model that came without one.
+        let tokenizers = match TOKENIZER_FILES.iter().any(|f| self.files.contains_key(*f)) {
+            true => &TOKENIZER_FILES[..],
+            false => &[],
+        };
+        let model = ["config.json", GENERATION_FILE, WEIGHTS_FILE, INDEX_FILE];
+        for name in model.iter().chain(tokenizers).copied() {
             if folder.join(name).exists() && !self.files.contains_key(name) {
                 return Err(Error::new("a file of the model has no checksum")
                     .at(place(name))

@@ -188,7 +188,7 @@ pub(super) fn write(
         };
         match value {
             PreparedValue::Int8(matrix) => {
-                refuse_scales(name, matrix.scales())?;
+                refuse_infinite(name, matrix.scales())?;
                 let shape = PackedInt8::stored_shape(matrix.rows(), matrix.columns());
                 parts.push(Part {
                     name: name.clone(),
@@ -207,14 +207,17 @@ pub(super) fn write(
                 small.push(words(scales_name(name), Dtype::F32, scales));
                 small.push(words(starts_name(name), Dtype::I32, starts));
             }
-            PreparedValue::Plain(numbers) => small.push(Part {
-                name: name.clone(),
-                dtype: Dtype::F32,
-                shape: place.shape.clone(),
-                write: Box::new(|writer| {
-                    write_all(writer, numbers.iter().map(|v| v.to_le_bytes()))
-                }),
-            }),
+            PreparedValue::Plain(numbers) => {
+                refuse_infinite(name, numbers)?;
+                small.push(Part {
+                    name: name.clone(),
+                    dtype: Dtype::F32,
+                    shape: place.shape.clone(),
+                    write: Box::new(|writer| {
+                        write_all(writer, numbers.iter().map(|v| v.to_le_bytes()))
+                    }),
+                });
+            }
             PreparedValue::Float(_) => {
                 return Err(Error::new("the weights are not in int8").at(name.clone()));
             }
@@ -234,11 +237,12 @@ fn write_all<const N: usize>(
         .try_for_each(|word| writer.write_all(&word))
 }
 
-fn refuse_scales(name: &str, scales: &[f32]) -> Result<()> {
-    match scales.iter().position(|s| !s.is_finite()) {
+/// Refuses what no model has: the numbers of a tensor, or the scales of a matrix, one for each of its outputs.
+pub(super) fn refuse_infinite(name: &str, numbers: &[f32]) -> Result<()> {
+    match numbers.iter().position(|x| !x.is_finite()) {
         None => Ok(()),
-        Some(column) => Err(Error::new("the model cannot be stored in int8")
-            .at(format!("matrix `{name}`, output {column}"))
+        Some(place) => Err(Error::new("the model is not worth storing")
+            .at(format!("tensor `{name}`, place {place}"))
             .expected("finite weights")
             .found("an infinity or NaN")
             .hint("the model is damaged, or its training went astray")),

@@ -61,8 +61,11 @@ impl<'a> Beam<'a> {
             };
             row.log_softmax().ok_or_else(not_a_number)?;
             self.trace.process(&mut row, live);
-            if self.trace.options.renormalize {
-                row.log_softmax().ok_or_else(not_a_number)?;
+            if self.trace.options.renormalize && row.log_softmax().is_none() {
+                if row.bound() == f32::NEG_INFINITY {
+                    continue; // The constraints leave no token.
+                }
+                return Err(not_a_number());
             }
             self.candidates.offer_row(index, live.log_prob, &row);
         }

@@ -18,6 +18,8 @@ use crate::tensor::{Arena, Tensor};
 /// Source tokens that pass through the encoder together: enough for its products to be fast, few enough to stay in the
 /// second cache.
 const ENCODED_AT_ONCE: usize = 256;
+/// Target or source tokens whose loss is computed at once; a longer pair is alone.
+const LOSS_TOKENS: usize = 2048;
 
 /// A model and its parameters, prepared.
 #[derive(Debug)]
@@ -37,6 +39,8 @@ pub struct Request {
     pub prefix: Vec<u32>,
     /// Longest output in tokens, end token included.
     pub max_length: usize,
+    /// Which random stream it samples from: a number of its own in the whole text.
+    pub seed_index: u64,
 }
 
 impl Request {
@@ -46,6 +50,17 @@ impl Request {
             max_length: source.len() * 3 + 10,
             source,
             prefix: Vec::new(),
+            seed_index: 0,
+        }
+    }
+
+    /// The same with the random stream of a sentence of a line, both counted from 0.
+    #[must_use]
+    pub fn at_place(self, line: u64, sentence: u64) -> Self {
+        Request {
+            // No line has room for as many sentences.
+            seed_index: line << 20 | sentence,
+            ..self
         }
     }
 }
@@ -145,7 +160,7 @@ impl Engine {
             .map(|i| SearchInput {
                 prefix: requests[*i].prefix.clone(),
                 max_length: requests[*i].max_length.clamp(1, self.max_tokens()),
-                seed_index: *i as u64,
+                seed_index: requests[*i].seed_index,
             })
             .collect();
         self.with_arena(|arena| {
@@ -191,9 +206,13 @@ impl Engine {
             .iter()
             .filter(|p| p.tokens() <= c.max_position_embeddings)
             .collect();
-        let sums: Vec<(f64, f64, usize)> = usable
-            .par_chunks(64)
-            .map(|chunk| self.with_arena(|arena| self.loss_of(arena, chunk, options)))
+        // Of a size that does not depend on the threads, and so neither do the sums.
+        let sums: Vec<(f64, f64, usize)> = batches(usable.iter().map(|p| p.tokens()), LOSS_TOKENS)
+            .par_iter()
+            .map(|batch| {
+                let pairs: Vec<&Pair> = batch.iter().map(|i| usable[*i]).collect();
+                self.with_arena(|arena| self.loss_of(arena, &pairs, options))
+            })
             .collect();
         sums.iter()
             .fold((0.0, 0.0, 0), |a, b| (a.0 + b.0, a.1 + b.1, a.2 + b.2))

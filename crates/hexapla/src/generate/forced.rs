@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use super::engine::{Engine, batches, in_order};
 use super::log_softmax::log_sum_exp;
+use super::search::not_a_number;
 use crate::batch::{PairRows, Span};
 use crate::error::Result;
 use crate::ops::Run;
@@ -46,9 +47,9 @@ impl Engine {
     /// Log-probabilities of given pairs of source (end token included) and target (end token left out), on rayon's threads.
     ///
     /// # Errors
-    /// An id or a length out of range.
+    /// An id or a length out of range; a model whose output is not a number.
     pub fn score(&self, pairs: &[IdPair], batch_tokens: usize) -> Result<Vec<Scored>> {
-        self.with_batches(pairs, batch_tokens, |arena, rows| {
+        let scored = self.with_batches(pairs, batch_tokens, |arena, rows| {
             let options = LossOptions {
                 label_smoothing: 0.0,
                 scale: 1.0,
@@ -61,7 +62,12 @@ impl Engine {
                 token_log_probs: log_probs.by_ref().take(span.len).collect(),
             };
             rows.target.spans.iter().map(of).collect()
-        })
+        })?;
+        let broken = |s: &Scored| s.token_log_probs.iter().any(|p| p.is_nan());
+        match scored.iter().any(broken) {
+            true => Err(not_a_number()),
+            false => Ok(scored),
+        }
     }
 
     /// For each token of the targets, the end token last, what the model would have said there. Pairs as for

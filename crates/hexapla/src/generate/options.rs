@@ -28,7 +28,7 @@ pub struct SearchOptions {
     /// Token ids that are never produced. Their probability is not given to the others in beam search, and is in
     /// greedy decoding and sampling. The end token in this list has no effect.
     pub suppressed_ids: Vec<u32>,
-    /// Token ids that are never the first that the search may choose (after `forced_bos_id`, where there is one).
+    /// Token ids that are never the first that the search may choose (after `forced_bos_id` or a prefix, where there is one).
     pub first_suppressed_ids: Vec<u32>,
     /// In beam search, give the probability of tokens that the constraints exclude to the others.
     pub renormalize: bool,

@@ -11,12 +11,13 @@ pub(super) fn needs_history(options: &SearchOptions) -> bool {
 /// Changes one hypothesis' scores: repetition penalty, n-grams, suppressed ids, minimum length.
 ///
 /// `history` starts with the start token (and may be empty where [`needs_history`] says no); `generated` is the
-/// number of tokens after it. `scratch` is only there to be used again.
+/// number of tokens after it, `forced` that of those that the search had no choice in. `scratch` is only there to be used
+/// again.
 pub(super) fn process(
     row: &mut Row,
     options: &SearchOptions,
     history: &[u32],
-    generated: usize,
+    (generated, forced): (usize, usize),
     scratch: &mut Vec<u32>,
 ) {
     if options.repetition_penalty != 1.0 {
@@ -44,8 +45,7 @@ pub(super) fn process(
             row.set(ngram[size - 1], f32::NEG_INFINITY);
         }
     }
-    let first = usize::from(options.forced_bos_id.is_some());
-    let at_first: &[u32] = if generated == first {
+    let at_first: &[u32] = if generated == forced {
         &options.first_suppressed_ids
     } else {
         &[]
@@ -81,7 +81,10 @@ mod tests {
             &mut row,
             options,
             history,
-            history.len() - 1,
+            (
+                history.len() - 1,
+                usize::from(options.forced_bos_id.is_some()),
+            ),
             &mut Vec::new(),
         );
         assert!(scores.iter().all(|s| *s <= bounds[0]));

@@ -120,11 +120,12 @@ impl<'a> Trace<'a> {
             self.history.push(self.options.start_id);
             self.history.reverse();
         }
+        let first = usize::from(self.options.forced_bos_id.is_some());
         process(
             row,
             self.options,
             &self.history,
-            self.length,
+            (self.length, first.max(self.input.prefix.len())),
             &mut self.scratch,
         );
     }

@@ -36,6 +36,8 @@ pub struct TranslateOptions {
     pub max_decoding_length: Option<usize>,
     /// Cut lines into sentences. What the model cannot take whole is cut in any case.
     pub split_sentences: bool,
+    /// Number of the first line in the whole text, from 0: sampling draws differently for each line.
+    pub first_line: u64,
 }
 
 /// One translation of one line.
@@ -153,7 +155,8 @@ impl Translator {
                     .map_err(|e| e.at(format!("prefix of line {}", number + 1)))?,
                 None => Vec::new(),
             };
-            cut.push(self.cut(line.as_ref(), prefix, options, &mut requests)?);
+            let place = options.first_line + number as u64;
+            cut.push(self.cut((place, line.as_ref()), prefix, options, &mut requests)?);
         }
         let found = self
             .engine
@@ -165,7 +168,7 @@ impl Translator {
 
     fn cut<'a>(
         &self,
-        line: &'a str,
+        (place, line): (u64, &'a str),
         mut prefix: Vec<u32>,
         options: &TranslateOptions,
         requests: &mut Vec<Request>,
@@ -212,7 +215,8 @@ impl Translator {
                 result.requests.push(if part.text.trim().is_empty() {
                     None
                 } else {
-                    let mut request = Request::new(self.source_ids(&tagged(part.text))?);
+                    let mut request = Request::new(self.source_ids(&tagged(part.text))?)
+                        .at_place(place, result.parts.len() as u64);
                     request.prefix = std::mem::take(&mut prefix);
                     let max_length = options.max_decoding_length.unwrap_or(request.max_length);
                     request.max_length = max_length.max(request.prefix.len() + 1);

@@ -81,11 +81,15 @@ fn over_spans(
     causal: bool,
 ) -> Tensor {
     let dropout = run.dropout(options.dropout);
-    let size: usize = queries
-        .iter()
-        .zip(keys)
-        .map(|(q, k)| q.len * k.len * options.heads)
-        .sum();
+    // Where nothing goes back, one head's are enough at a time.
+    let recording = run.is_recording();
+    let size: usize = match recording {
+        true => {
+            let of = |(q, k): (&Span, &Span)| q.len * k.len * options.heads;
+            queries.iter().zip(keys).map(of).sum()
+        }
+        false => largest(queries, keys),
+    };
     let mut out = run.tensor(p.query.rows(), p.query.columns());
     let mut probabilities = run.arena.tensor(1, size);
     let mut dropped = run.arena.tensor(
@@ -126,7 +130,9 @@ fn over_spans(
                 head.of(&p.value, *k),
                 Plus::Nothing,
             );
-            place = end;
+            if recording {
+                place = end;
+            }
         }
     }
     run.record(|lists| {

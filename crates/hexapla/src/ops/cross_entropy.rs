@@ -2,14 +2,15 @@
 //! that the logits of a batch never exist whole.
 
 use hexapla_kernels::{
-    CrossEntropy, Matrix, MatrixMut, Plus, RowLoss, bias_gradient, cross_entropy_pair,
+    CrossEntropy, Isa, Matrix, MatrixMut, Plus, RowLoss, bias_gradient, cross_entropy_pair,
     cross_entropy_row,
 };
 
-use crate::ops::{Parameters, Run, Step};
+use crate::ops::{PackedTable, Parameters, Run, Step};
+use crate::product::Product;
 use crate::tape::Backward;
 use crate::tensor::{Node, Tensor};
-use crate::weights::ParameterId;
+use crate::weights::{ParameterId, Weights};
 
 /// The output layer and the loss.
 #[derive(Debug, Clone, Copy)]
@@ -53,15 +54,6 @@ pub struct Recorded {
     dx: Tensor,
 }
 
-/// Logits of `rows` rows of `x`: `x · tableᵀ + bias`, `[rows, vocab]`.
-fn logits_of(run: &Run, output: Output, x: Matrix, logits: MatrixMut) {
-    let parameters = run.parameters;
-    let plus = output
-        .bias
-        .map_or(Plus::Nothing, |b| Plus::Bias(parameters.plain(b)));
-    parameters.multiply_by_table(run.product(), output.table, logits, x, plus);
-}
-
 /// All logits of `x`: `[rows, vocab]`.
 pub fn logits(run: &mut Run, output: Output, x: &Tensor) -> Tensor {
     let mut logits = run
@@ -71,15 +63,21 @@ pub fn logits(run: &mut Run, output: Output, x: &Tensor) -> Tensor {
     logits
 }
 
-/// As [`logits`], to `out`.
+/// As [`logits`], to `out`: `x · tableᵀ + bias`.
 pub fn logits_into(run: &Run, output: Output, x: Matrix, out: &mut [f32]) {
-    let vocab = run.parameters.shape(output.table)[0];
-    let out = MatrixMut::new(out, x.rows(), vocab, vocab);
-    logits_of(run, output, x, out);
+    let parameters = run.parameters;
+    let vocab = parameters.shape(output.table)[0];
+    let logits = MatrixMut::new(out, x.rows(), vocab, vocab);
+    let plus = output
+        .bias
+        .map_or(Plus::Nothing, |b| Plus::Bias(parameters.plain(b)));
+    parameters.multiply_by_table(run.product(), output.table, logits, x, plus);
 }
 
 /// The loss of each row of `x` `[rows, d_model]` against `labels` (one for each row). While a tape records, the gradients
-/// of the table and of the bias are added at once.
+/// of the table and of the bias are added at once, and the logits' gradient takes the logits' place.
+///
+/// With R-Drop the rows are those of two passes, one after the other, and a block is the same rows of both.
 pub fn cross_entropy(
     run: &mut Run,
     output: Output,
@@ -94,10 +92,7 @@ pub fn cross_entropy(
     // Six megabytes of logits at a time for narrow models, which the caches hold. The wider the model, the dearer it is to go
     // through the table and its gradient once more, and the larger the block; a whole number of tiles.
     let block = (1_500_000 * (width / 128).max(1) / vocab / 8 * 8).clamp(32, 512);
-    let (isa, product) = (run.isa, run.product());
-    let parameters = run.parameters;
-    let table_range = parameters.index().get(output.table).range.clone();
-    let bias_range = output.bias.map(|b| parameters.index().get(b).range.clone());
+    let (isa, product, parameters) = (run.isa, run.product(), run.parameters);
     let passes = if options.r_drop > 0.0 { 2 } else { 1 };
     debug_assert_eq!(x.rows() % passes, 0);
     let rows_of_pass = x.rows() / passes;
@@ -115,49 +110,25 @@ pub fn cross_entropy(
         let (d, d_second) = block_logits.data_mut().split_at_mut(rows * vocab);
         let mut d_passes = [d, &mut d_second[..(passes - 1) * rows * vocab]];
         for (pass, d) in d_passes.iter_mut().take(passes).enumerate() {
-            logits_of(
-                run,
-                output,
-                x_of(pass),
-                MatrixMut::new(d, rows, vocab, vocab),
-            );
+            logits_into(run, output, x_of(pass), d);
         }
-        for row in 0..rows {
-            let options_of_row = CrossEntropy {
-                label: labels[first + row] as usize,
-                label_smoothing: options.label_smoothing,
-                scale: options.scale,
-            };
-            let place = row * vocab..(row + 1) * vocab;
-            let [d, d_second] = &mut d_passes;
-            let d = &mut d[place.clone()];
-            let found = match d_second.get_mut(place) {
-                Some(d_second) => {
-                    let room = difference.data_mut();
-                    cross_entropy_pair(isa, d, d_second, room, options_of_row, options.r_drop)
-                }
-                None => [cross_entropy_row(isa, d, options_of_row); 2],
-            };
+        let labels = &labels[first..first + rows];
+        let room = difference.data_mut();
+        losses_of_block(isa, &mut d_passes, room, labels, options, |row, found| {
             for (pass, loss) in found.iter().take(passes).enumerate() {
                 let place = 2 * (first_of(pass) + row);
                 losses.data_mut()[place..place + 2]
                     .copy_from_slice(&[loss.smoothed, loss.negative_log_likelihood]);
             }
-        }
+        });
         if let (Some(dx), Some(gradients), Parameters::Trained(weights, packed)) =
             (&mut dx, run.gradients(), parameters)
         {
             for (pass, d) in d_passes.iter().take(passes).enumerate() {
-                let d_matrix = Matrix::new(d, rows, vocab, vocab);
                 let dx = &mut dx.data_mut()[first_of(pass) * width..];
                 let dx = MatrixMut::new(dx, rows, width, width);
-                packed.multiply_back(product, weights, output.table, dx, d_matrix);
-                let d_table =
-                    MatrixMut::new(&mut gradients[table_range.clone()], vocab, width, width);
-                product.gemm(d_table, d_matrix.transposed(), x_of(pass), Plus::C);
-                if let Some(range) = &bias_range {
-                    bias_gradient(isa, &mut gradients[range.clone()], d);
-                }
+                let from = (output, weights, packed);
+                gradients_of_block(product, from, gradients, dx, x_of(pass), d);
             }
         }
     }
@@ -165,6 +136,56 @@ pub fn cross_entropy(
         run.record(|_| Step::CrossEntropy(Recorded { x: x.node(), dx }));
     }
     Losses(losses)
+}
+
+/// Makes rows of logits, in one pass or two, into their gradients, and gives the losses of each row to `each`. `room` is for
+/// one row where there are two passes.
+fn losses_of_block(
+    isa: Isa,
+    [logits, second]: &mut [&mut [f32]; 2],
+    room: &mut [f32],
+    labels: &[u32],
+    options: LossOptions,
+    mut each: impl FnMut(usize, [RowLoss; 2]),
+) {
+    let vocab = logits.len() / labels.len();
+    for (row, label) in labels.iter().enumerate() {
+        let options_of_row = CrossEntropy {
+            label: *label as usize,
+            label_smoothing: options.label_smoothing,
+            scale: options.scale,
+        };
+        let place = row * vocab..(row + 1) * vocab;
+        let d = &mut logits[place.clone()];
+        let found = match second.get_mut(place) {
+            Some(second) => {
+                cross_entropy_pair(isa, d, second, room, options_of_row, options.r_drop)
+            }
+            None => [cross_entropy_row(isa, d, options_of_row); 2],
+        };
+        each(row, found);
+    }
+}
+
+/// With `d` the logits' gradient `[rows, vocab]`: `dx = d · table`, `dtable += dᵀ · x`, `dbias += Σ d`.
+fn gradients_of_block(
+    product: Product,
+    (output, weights, packed): (Output, &Weights, &PackedTable),
+    gradients: &mut [f32],
+    dx: MatrixMut,
+    x: Matrix,
+    d: &[f32],
+) {
+    let (rows, width) = (x.rows(), x.columns());
+    let vocab = d.len() / rows;
+    let range = |id| weights.index.get(id).range.clone();
+    let d_matrix = Matrix::new(d, rows, vocab, vocab);
+    packed.multiply_back(product, weights, output.table, dx, d_matrix);
+    let d_table = MatrixMut::new(&mut gradients[range(output.table)], vocab, width, width);
+    product.gemm(d_table, d_matrix.transposed(), x, Plus::C);
+    if let Some(bias) = output.bias {
+        bias_gradient(product.isa, &mut gradients[range(bias)], d);
+    }
 }
 
 impl Recorded {

@@ -1,10 +1,10 @@
 //! From the files that a recipe names to ids: reading, audit, tokenizer, filters.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use crate::batch::Pair;
-use crate::config::{Positions, Recipe, TransformerConfig};
+use crate::config::{DataTable, Positions, Recipe, TransformerConfig};
 use crate::error::{Error, Result};
 use crate::files::sha256_file;
 use crate::text::corpus::{Audit, FilterReport, SentencePairs, TokenLengths, select};
@@ -74,17 +74,20 @@ impl Data {
     ) -> Result<Self> {
         let (clean, _) = select(&train, None, &recipe.data);
         let mut usable = train.clone().keep(&clean);
-        let valid_text = valid.unwrap_or_else(|| usable.split_off(recipe.data.valid_pairs));
         // Duplicates and empty pairs are counted by the report, so it is made from all pairs but the validation's.
-        let train = if usable.len() == clean.len() {
-            train
-        } else {
-            without(train, &clean[usable.len()..])
+        let (train, valid_text) = match valid {
+            Some(valid) => (train, valid),
+            None => {
+                let valid = usable.split_off(recipe.data.valid_pairs);
+                let set_aside = &clean[usable.len()..];
+                (without(train, set_aside, &valid, &recipe.data), valid)
+            }
         };
         let audit = Audit::of(&train, Some(&valid_text));
         let tokenizers = Self::keep_tokenizers(folder, recipe.data.max_tokens, || {
             Tokenizers::prepare(&recipe.tokenizer, &usable.source, &usable.target)
         })?;
+        tokenizers.check(&recipe.tokenizer, recipe.data.tags())?;
         let source = tokenizers.source.encode_all(&train.source)?;
         let target = tokenizers.target.encode_all(&train.target)?;
         let lengths = |side: &[Vec<u32>]| side.iter().map(Vec::len).collect::<Vec<_>>();
@@ -207,11 +210,47 @@ impl Data {
     }
 }
 
-/// All pairs but those with these (ascending) numbers.
-fn without(pairs: SentencePairs, numbers: &[usize]) -> SentencePairs {
-    let mut left_out = numbers.iter().peekable();
-    let kept: Vec<usize> = (0..pairs.len())
-        .filter(|i| left_out.next_if_eq(&i).is_none())
+/// `pairs` without those that are set aside for validation, whose numbers are `set_aside`; where duplicates are removed, without
+/// their later copies too, which would be the first ones left.
+fn without(
+    pairs: SentencePairs,
+    set_aside: &[usize],
+    valid: &SentencePairs,
+    table: &DataTable,
+) -> SentencePairs {
+    let same: HashSet<(&str, &str)> = match table.remove_duplicates {
+        true => valid.iter().collect(),
+        false => HashSet::new(),
+    };
+    let mut left_out = set_aside.iter().peekable();
+    let kept: Vec<usize> = pairs
+        .iter()
+        .enumerate()
+        .filter(|(i, pair)| left_out.next_if_eq(&i).is_none() && !same.contains(pair))
+        .map(|(i, _)| i)
         .collect();
     pairs.keep(&kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_copy_of_a_validation_pair_is_trained_on() {
+        let lines = || (0..40).flat_map(|i| [format!("a{i} b"), format!("a{i} b")]);
+        let pairs = SentencePairs {
+            source: lines().collect(),
+            target: lines().collect(),
+            ..Default::default()
+        };
+        let mut recipe = Recipe::default();
+        recipe.data.valid_pairs = 10;
+        recipe.tokenizer.vocab_size = 300;
+        let folder = tempfile::tempdir().unwrap();
+        let data = Data::from_pairs(&recipe, pairs, None, folder.path(), BTreeMap::new()).unwrap();
+        assert_eq!((data.valid.len(), data.train.len()), (10, 30));
+        assert!(data.train.iter().all(|pair| !data.valid.contains(pair)));
+        assert_eq!(data.filters.duplicate, 30);
+    }
 }

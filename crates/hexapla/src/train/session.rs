@@ -125,8 +125,9 @@ impl Session {
         }
         let mut training = recipe.training.clone();
         if data.valid.is_empty() {
-            // Without validation there is no progress to miss, and no goal to reach.
+            // Without pairs there is no validation: no progress to miss, and no goal to reach.
             (training.patience, training.goal) = (0, None);
+            training.valid_every = usize::MAX;
         }
         let trainer = Trainer::open(inner, training, model)?;
         Ok(Session {
@@ -286,9 +287,10 @@ impl Session {
             .iter()
             .map(|m| (m.name.clone(), format!("{:.2}\n{}", m.value, m.signature)))
             .collect();
-        let seconds = p.seconds.max(1e-9);
+        if !self.data.valid.is_empty() {
+            summary.push(("validation loss".into(), format!("{:.4}", validation.loss)));
+        }
         summary.extend([
-            ("validation loss".into(), format!("{:.4}", validation.loss)),
             (
                 "parameters".into(),
                 self.trainer.learner().model.index().len().to_string(),
@@ -299,7 +301,7 @@ impl Session {
             ("minutes".into(), format!("{:.1}", p.seconds / 60.0)),
             (
                 "target tokens a second".into(),
-                format!("{:.0}", p.target_tokens as f64 / seconds),
+                format!("{:.0}", p.target_tokens as f64 / p.step_seconds().max(1e-9)),
             ),
         ]);
         Report {
@@ -341,7 +343,10 @@ impl Session {
                     "tokens/s",
                     vec![("source + target", points(|x| x.tokens_per_second))],
                 ),
-            ],
+            ]
+            .into_iter()
+            .filter(|curve| curve.series.iter().any(|series| !series.points.is_empty()))
+            .collect(),
             samples,
             versions: Vec::new(),
         }

@@ -365,7 +365,7 @@ impl Trainer {
         Ok(())
     }
 
-    /// Writes this step's weights to a file of their own and forgets the oldest.
+    /// Writes this step's weights to a file of their own.
     fn keep_weights(&mut self) -> Result<()> {
         let step = self.progress.step;
         let path = checkpoint::weights_file(&self.folder, step);

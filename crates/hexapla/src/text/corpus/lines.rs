@@ -8,6 +8,8 @@ use crate::error::{Error, Result};
 
 /// Longest line, in bytes: more is no sentence, and would fill the memory unseen.
 pub const MAX_LINE_BYTES: usize = 1 << 20;
+/// A line that has not ended by then is no longer read to tell how long it is: it may have no end.
+const GIVE_UP: u64 = 64 << 20;
 
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 
@@ -84,8 +86,12 @@ impl<R: BufRead> Lines<R> {
             }
         }
         if line.len() > MAX_LINE_BYTES {
-            let rest = if ended { 0 } else { self.skip_line()? };
-            return Err(self.refuse("a line is too long", line.len() as u64 + rest));
+            let rest = if ended { Some(0) } else { self.skip_line()? };
+            let found = match rest {
+                Some(rest) => format!("{} bytes", line.len() as u64 + rest),
+                None => format!("more than {GIVE_UP} bytes"),
+            };
+            return Err(self.refuse("a line is too long", found));
         }
         if let Some(at) = line.iter().position(|byte| *byte == 0) {
             return Err(Error::new("the text holds a NUL byte")
@@ -113,11 +119,11 @@ impl<R: BufRead> Lines<R> {
         }
     }
 
-    fn refuse(&self, what: &str, bytes: u64) -> Error {
+    fn refuse(&self, what: &str, found: String) -> Error {
         Error::new(what)
             .at(self.place())
             .expected(format!("at most {MAX_LINE_BYTES} bytes"))
-            .found(format!("{bytes} bytes"))
+            .found(found)
             .hint("put one sentence or paragraph on a line; lines end with LF")
     }
 
@@ -141,8 +147,8 @@ impl<R: BufRead> Lines<R> {
         }
     }
 
-    /// Counts the bytes up to the line's end without keeping them.
-    fn skip_line(&mut self) -> Result<u64> {
+    /// Counts the bytes up to the line's end without keeping them; `None` where it does not come.
+    fn skip_line(&mut self) -> Result<Option<u64>> {
         let mut count = 0;
         loop {
             let buffer = match self.reader.fill_buf() {
@@ -155,8 +161,8 @@ impl<R: BufRead> Lines<R> {
             count += used as u64;
             let finished = end.is_some() || buffer.is_empty();
             self.reader.consume(used);
-            if finished {
-                return Ok(count);
+            if finished || count > GIVE_UP {
+                return Ok(finished.then_some(count));
             }
         }
     }

@@ -13,6 +13,8 @@ use crate::files::{Folder, read_limited};
 const MAX_BYTES: u64 = 512 << 20;
 /// Ids stay below this: the largest vocabulary that a model's configuration allows.
 const MAX_IDS: u32 = 1 << 24;
+/// How many times longer a normalizer or a decoder may make a text: known ones stay below 100.
+const MAX_GROWTH: f64 = 65_536.0;
 
 impl Tokenizer {
     /// Reads the `tokenizer.json` at `path`.
@@ -143,9 +145,36 @@ fn check(value: &Value) -> Result<()> {
             }
         }
     }
-    check_parts("normalizer", &value["normalizer"])?;
-    check_parts("decoder", &value["decoder"])?;
-    check_parts("pre_tokenizer", &value["pre_tokenizer"])
+    for place in ["normalizer", "decoder", "pre_tokenizer"] {
+        check_parts(place, &value[place])?;
+        let growth = growth(&value[place]);
+        if growth > MAX_GROWTH {
+            return Err(broken()
+                .at(place)
+                .expected(format!(
+                    "parts that make a text at most {MAX_GROWTH} times longer"
+                ))
+                .found(format!("{growth:.0} times")));
+        }
+    }
+    Ok(())
+}
+
+/// How many times longer a part, and those inside it, can make a text, as far as can be told: each takes what the one before
+/// it made.
+fn growth(part: &Value) -> f64 {
+    let bytes = |text: &Value| text.as_str().map_or(0.0, |text| text.len() as f64);
+    let pattern = &part["pattern"];
+    let own = match part["type"].as_str() {
+        // A regular expression matches a byte at least.
+        Some("Replace") => bytes(&part["content"]) / bytes(&pattern["String"]).max(1.0),
+        Some("Prepend") => bytes(&part["prepend"]) + 1.0,
+        _ => 1.0,
+    }
+    .max(1.0);
+    let lists = ["normalizers", "decoders", "pretokenizers"];
+    let inner = lists.iter().flat_map(|list| part[list].as_array());
+    inner.flatten().map(growth).product::<f64>() * own
 }
 
 /// Checks one part and those inside it. The depth is bounded by the JSON parser's.

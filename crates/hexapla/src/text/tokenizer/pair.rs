@@ -62,6 +62,59 @@ impl Tokenizers {
         }
     }
 
+    /// Whether these, made or opened, are what `table` says, and know each of `tags`.
+    ///
+    /// # Errors
+    /// They are not, or do not.
+    pub fn check<'a>(
+        &self,
+        table: &'a TokenizerTable,
+        tags: impl Iterator<Item = &'a str>,
+    ) -> Result<()> {
+        let refuse = |key: &str, expected: String, found: &str| {
+            Err(Error::new("the tokenizer is another than the recipe says")
+                .at(key)
+                .expected(expected)
+                .found(found)
+                .hint("leave the key out, or train a tokenizer by leaving `tokenizer.file` out"))
+        };
+        for (key, tokens) in [
+            ("data.corpora: tag", tags.collect::<Vec<_>>()),
+            (
+                "tokenizer.special_tokens",
+                table.special_tokens.iter().map(String::as_str).collect(),
+            ),
+        ] {
+            if let Some(token) = tokens
+                .iter()
+                .find(|token| self.source.token_to_id(token).is_none())
+            {
+                return Err(Error::new("the tokenizer has no such token")
+                    .at(key)
+                    .expected("pieces that the tokenizer never cuts")
+                    .found(format!("`{token}`"))
+                    .hint("add it to `special_tokens`, with which a tokenizer is trained"));
+            }
+        }
+        if table.file.is_none() {
+            return Ok(());
+        }
+        if table.codes.is_some() {
+            return refuse("tokenizer.codes", "none beside a file".into(), "both");
+        }
+        if !table.joint {
+            return refuse("tokenizer.joint", "true".into(), "one file for both sides");
+        }
+        if table.lowercase && self.source.encode("A")? != self.source.encode("a")? {
+            return refuse(
+                "tokenizer.lowercase",
+                "false".into(),
+                "a file that tells A from a",
+            );
+        }
+        Ok(())
+    }
+
     /// Reads `tokenizer.json`, or `source_tokenizer.json` and `target_tokenizer.json`, from a model's folder.
     ///
     /// # Errors

@@ -365,6 +365,11 @@ fn broken_files_are_refused() {
             r#","normalizer":{"type":"Sequence","normalizers":[{"type":"Precompiled","precompiled_charsmap":null}]}"#,
         ),
         bpe(r#","normalizer":{"type":"Replace","pattern":{"Regex":"("},"content":""}"#),
+        // Doubles a text 48 times.
+        bpe(&format!(
+            r#","normalizer":{{"type":"Sequence","normalizers":[{}]}}"#,
+            vec![r#"{"type":"Replace","pattern":{"String":"a"},"content":"aa"}"#; 48].join(",")
+        )),
     ];
     for json in attacks {
         let e = Tokenizer::from_json(json.clone())
