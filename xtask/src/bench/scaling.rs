@@ -158,7 +158,7 @@ fn translate_point(bench: &mut Bench, curve: &Curve, at: usize, job: &Job) -> Re
     }
     let row = (|| {
         let path = peers::write("scaling.json", job)?;
-        let ways = Peer::CTranslate2.ways(&bench.python, 2, job.batch);
+        let ways = Peer::CTranslate2.ways(&bench.python, job);
         let way = peers::best(&ways, &path, "run", "run")?;
         let (mut a, mut b) = (translate::ours_way().start(&path)?, way.start(&path)?);
         let agreed = translate::agree(&mut a, &mut b)?;
