@@ -254,9 +254,10 @@ const MISSED: [(&str, &str); 3] = [
     ),
     (
         "train",
-        "**Missed**: peak memory of BASE in f32, by a hundredth: 1,150 of its MiB are weights, two moments and the gradients of \
+        "**Missed**: peak memory of BASE in f32, by a hundredth (the peer's in these rows is that of its fastest way; plain ones hold \
+         less, and the next measurement takes the least): 1,150 of its MiB are weights, two moments and the gradients of \
          two shards, 62 the output table packed once more, the rest what the backward pass reads; and burn's SMALL. The \
-         processor of this table has a peak of 274 Gop/s a core in f32 (Zen 5). On one of 117 (Zen 4), and before packing asked \
+         processor of this table has a peak of 271 Gop/s a core in f32 (Zen 5). On one of 117 (Zen 4), and before packing asked \
          for its numbers ahead of time, the ratios to PyTorch were 1.78, 1.58 and 1.27 in f32 (TINY, SMALL, BASE), 2.15, 1.63 and \
          1.37 in bf16, and 1.97 for the epoch: there arithmetic bounds both sides, and 1.7 times PyTorch's BASE would have been \
          105 % of the limit. Where the time goes, f32 and bf16 of TINY: in the products' inner loop 72 % and 55 %, in packing \
@@ -267,14 +268,16 @@ const MISSED: [(&str, &str); 3] = [
     ),
     (
         "translate",
-        "**Missed**: transformers in f32, by 4 %, and CTranslate2 in f32 with beam 4; and resident memory. The processor of this \
-         table has a peak of 274 Gop/s a core in f32 (Zen 5). On one of 117 (Zen 4) the same programs gave 1.86 and 1.73 (int8, \
+        "**Missed**: transformers in f32, by 7 and 5 %, and CTranslate2 in f32 with beam 4; and resident memory, where the peer \
+         takes least with one batch at a time and ours holds two. The processor of this \
+         table has a peak of 270 Gop/s a core in f32 (Zen 5). On one of 117 (Zen 4), with ours of the day before and with \
+         CTranslate2 as it is without AVX-512 and a tuned malloc, the ratios were 1.86 and 1.73 (int8, \
          batch 32, beam 1 and 4), 3.70 and 3.22 (int8, batch 1, one and two streams), 1.34 and 1.17 (f32, batch 32, beam 1 and \
          4), 2.22 and 2.11 (transformers): there f32 ran at 74 to 83 % of the limit, and 3.5 times transformers was more than \
          all of it. A generated word costs 77 million operations for each hypothesis and 44 million for its share of the \
          source. Where the time went on that one: in f32 85 % in the products' inner loop, 6 % in attention; in int8 68 %, and \
          attention 10 %, log-softmax 5 %, activation 3 %. Resident memory in int8, two batches of 32, by count: 59 MiB are \
-         weights, used straight from the file; 40 are keys and values of 48 rows a sentence in six layers, in bf16; 8 are \
+         weights, used straight from the file; 36 are keys and values of 48 rows a sentence in six layers, in bf16; 8 are \
          logits; the rest is what an encoder of 256 rows and a step need, in both threads. With single sentences 6 MiB of \
          numbers are in use besides the weights, but 15 are held: what the allocator cannot give back (another one, mimalloc, \
          held 4 less); 6 are the program and its libraries. Tried and kept: keys and values in bf16 and in pages that are used \
