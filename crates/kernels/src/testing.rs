@@ -21,3 +21,21 @@ pub(crate) fn view(data: &[f32], rows: usize, columns: usize, transposed: bool) 
         Matrix::new(data, rows, columns, columns)
     }
 }
+
+/// Checks products of m×n×k, even and odd and with no k at all, with each factor as it is and transposed.
+pub(crate) fn for_shapes(check: impl Fn(usize, usize, usize, (bool, bool))) {
+    for (m, n, k) in [
+        (1, 1, 1),
+        (8, 32, 16),
+        (9, 33, 17),
+        (70, 130, 300),
+        (300, 40, 20),
+        (272, 80, 37),
+        (5, 800, 1027),
+        (2, 3, 0),
+    ] {
+        for transposed in [(false, false), (false, true), (true, false), (true, true)] {
+            check(m, n, k, transposed);
+        }
+    }
+}

@@ -177,7 +177,7 @@ mod x86 {
 mod tests {
     use super::*;
     use crate::bf16::round;
-    use crate::testing::{numbers, view};
+    use crate::testing::{for_shapes, numbers, view};
     use crate::{MatrixMut, PackedMatrix, Plus, gemm, gemm_bf16, gemm_packed};
     use proptest::prelude::*;
 
@@ -275,20 +275,7 @@ mod tests {
 
     #[test]
     fn every_instruction_set_is_within_the_rounding_of_f32_sums() {
-        for (m, n, k) in [
-            (1, 1, 1),
-            (8, 32, 16),
-            (9, 33, 17),
-            (70, 130, 300),
-            (300, 40, 20),
-            (272, 80, 37),
-            (5, 800, 1027),
-            (2, 3, 0),
-        ] {
-            for transposed in [(false, false), (false, true), (true, false), (true, true)] {
-                check(m, n, k, transposed);
-            }
-        }
+        for_shapes(check);
     }
 
     proptest! {

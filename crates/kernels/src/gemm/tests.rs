@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::rows::{Activation, value};
-use crate::testing::{numbers, view};
+use crate::testing::{for_shapes, numbers, view};
 use proptest::prelude::*;
 
 /// The definition.
@@ -59,20 +59,7 @@ fn check(m: usize, n: usize, k: usize, transposed: (bool, bool)) {
 
 #[test]
 fn every_instruction_set_gives_the_reference_bit_for_bit() {
-    for (m, n, k) in [
-        (1, 1, 1),
-        (8, 32, 16),
-        (9, 33, 17),
-        (70, 130, 300),
-        (300, 40, 20),
-        (272, 80, 37),
-        (5, 800, 513),
-        (2, 3, 0),
-    ] {
-        for transposed in [(false, false), (false, true), (true, false), (true, true)] {
-            check(m, n, k, transposed);
-        }
-    }
+    for_shapes(check);
 }
 
 proptest! {
