@@ -9,8 +9,8 @@ use crate::simd::{Plain, Simd};
 
 /// Rows of A in a tile.
 pub(super) const MR: usize = 8;
-/// Words of k in a block: a panel of `KC × NR` words is 32 KiB with AVX-512.
-pub(super) const KC: usize = 256;
+/// Words of k in a block: a panel of `KC × NR` words is 64 KiB with AVX-512.
+pub(super) const KC: usize = 512;
 
 /// Columns of B in a tile.
 pub(super) fn tile_width(isa: Isa) -> usize {

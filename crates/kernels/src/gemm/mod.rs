@@ -9,7 +9,8 @@
 //! in its own order and takes denormal numbers for zero: its outputs differ from the others' by the rounding of f32 sums,
 //! and depend on their row of A and their column of B alone as before.
 //!
-//! The blocking is Goto's: a panel of B (`KC × NR`) stays in the first cache, a block of A (`MC × KC`) in the second.
+//! The blocking is Goto's: a panel of B (`KC × NR`) and a block of A (`MC × KC`) stay in the second cache. A tile reads B
+//! from there faster than it multiplies, and the longer it goes on the less often are its sums stored and loaded again.
 
 mod layout;
 mod packed;
@@ -31,8 +32,6 @@ use tile::{Tile, run_tile};
 
 pub use packed::PackedMatrix;
 
-/// Bytes of a cache line.
-const LINE: usize = 64;
 /// Rows of A in a packed block.
 const MC: usize = 256;
 /// Columns of B in a packed block (a multiple of every tile's width).
@@ -268,7 +267,7 @@ impl<'a> Product<'a> {
                 Plus::Bias(bias) if last => bias[n0..n0 + n].as_ptr(),
                 _ => std::ptr::null(),
             };
-            // While this panel is multiplied, the next one comes: the first two tiles ask for a line of it at each step of k.
+            // While this panel is multiplied, the next one comes: its first tiles ask for an equal share of it each.
             let panel_end = match b {
                 B::Packed { panels, rows } => {
                     let next = b_start + self.format.words(rows) * width;
@@ -276,10 +275,17 @@ impl<'a> Product<'a> {
                 }
                 B::Direct(m) => m.data.as_ptr().cast(),
             };
-            let packed_b = matches!(b, B::Packed { .. });
+            let askers = match b {
+                B::Packed { .. } => (block.rows.1 - block.rows.0).div_ceil(MR).clamp(2, 8),
+                B::Direct(_) => 0,
+            };
             for (number, m0) in (block.rows.0..block.rows.1).step_by(MR).enumerate() {
                 let m = (block.rows.1 - m0).min(MR);
-                let next_step = if number < 2 && packed_b { LINE } else { 0 };
+                let next_step = if number < askers {
+                    width * size_of::<f32>() / askers
+                } else {
+                    0
+                };
                 let (a_data, a_start, a_rows, a_columns) = match packed_a {
                     Some(packed) => (packed, (m0 - block.rows.0) * k, 1, MR),
                     None => {
@@ -306,7 +312,7 @@ impl<'a> Product<'a> {
                     n,
                     load_c: !first || self.epilogue.plus == Plus::C,
                     bias,
-                    next: panel_end.wrapping_add(number.min(1) * k * LINE),
+                    next: panel_end.wrapping_add(number * k * next_step),
                     next_step,
                 };
                 // SAFETY: the asserts above show that the last element that a tile of m rows, n columns and k steps
