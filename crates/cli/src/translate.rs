@@ -10,7 +10,7 @@ use hexapla::formats;
 use hexapla::formats::generation::GenerationDefaults;
 use hexapla::generate::engine::{Engine, Request};
 use hexapla::generate::translator::{TranslateOptions, Translation, Translator};
-use hexapla::generate::{Sampling, SearchOptions};
+use hexapla::generate::{EarlyStopping, Sampling, SearchOptions};
 use hexapla::text::corpus::{Lines, read_lines};
 
 use crate::console::{broken, input, say, shown};
@@ -71,6 +71,10 @@ pub(crate) struct SearchFlags {
     /// Score = log-probability / length^penalty.
     #[arg(long)]
     length_penalty: Option<f32>,
+    /// When a sentence's search ends: true (once as many translations are finished as the beam is wide), false (once
+    /// besides no open one scores better than the worst of them) or never (once no open one could still get better).
+    #[arg(long)]
+    early_stopping: Option<EarlyStopping>,
     /// Fewest tokens of a sentence.
     #[arg(long)]
     min_decoding_length: Option<usize>,
@@ -146,6 +150,7 @@ impl SearchFlags {
             search.beam_size = search.beam_size.max(search.n_best);
         }
         search.length_penalty = self.length_penalty.unwrap_or(search.length_penalty);
+        search.early_stopping = self.early_stopping.unwrap_or(search.early_stopping);
         search.min_length = self.min_decoding_length.unwrap_or(search.min_length);
         search.no_repeat_ngram_size = self
             .no_repeat_ngram_size

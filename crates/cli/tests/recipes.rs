@@ -44,6 +44,7 @@ pairs = { tsv = "pairs.tsv", tag = ">>de<<" }
 
 [[test]]
 name = "back"
+early_stopping = true
 beam_size = 1
 pairs = { tsv = "pairs.tsv", reverse = true, tag = ">>en<<", max_pairs = 3 }
 "#;

@@ -45,6 +45,7 @@ fn command_lines() {
             "translate --beam-size 99999999999999999999 a",
         ),
         ("a number that is none", "--threads many translate a"),
+        ("an unknown value", "translate --early-stopping often a"),
         (
             "an unknown value",
             "tokenizer train --input pairs.tsv --output new.json --kind bpee",

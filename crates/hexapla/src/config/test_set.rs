@@ -14,6 +14,8 @@ pub struct TestSet {
     pub beam_size: usize,
     /// Score of a hypothesis = log-probability / length^penalty.
     pub length_penalty: f32,
+    /// A sentence ends as soon as `beam_size` hypotheses of it are finished.
+    pub early_stopping: bool,
     /// BLEU's words: `13a`, `zh`, `char`, `intl` or `none`.
     pub tokenize: String,
     /// Ignore case.
@@ -30,6 +32,7 @@ impl Default for TestSet {
             name: "test".into(),
             beam_size: 4,
             length_penalty: 1.0,
+            early_stopping: false,
             tokenize: "13a".into(),
             lowercase: false,
             detokenize: false,

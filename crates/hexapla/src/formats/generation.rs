@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 
 use super::keys::{Keys, float};
 use crate::config::TransformerConfig;
-use crate::error::Result;
+use crate::error::{Error, Result, unknown_name};
 use crate::files::Folder;
 
 /// The file that holds them.
@@ -39,6 +39,23 @@ pub enum EarlyStopping {
     /// Only once no open one could still get better: like the heuristic, but under a positive length penalty the
     /// open one is scored as if it had the longest length (`"never"`).
     Never,
+}
+
+impl std::str::FromStr for EarlyStopping {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "false" => Ok(EarlyStopping::Heuristic),
+            "true" => Ok(EarlyStopping::WhenFull),
+            "never" => Ok(EarlyStopping::Never),
+            _ => Err(unknown_name(
+                "early stopping",
+                name,
+                &["false", "true", "never"],
+            )),
+        }
+    }
 }
 
 /// The defaults of a folder; see the module for what each does in transformers.

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::config::{ComputeType, Recipe, TokenizerKind};
 use crate::error::Result;
 use crate::formats::manifest::ManifestMetric;
-use crate::generate::SearchOptions;
 use crate::generate::engine::{Engine, Request};
+use crate::generate::{EarlyStopping, SearchOptions};
 use crate::metrics::{Scores, Tokenizer as Words};
 use crate::model::transformer::Transformer;
 use crate::prepared::Prepared;
@@ -149,6 +149,10 @@ impl<'a> Judge<'a> {
         let options = SearchOptions {
             beam_size: test.set.beam_size,
             length_penalty: test.set.length_penalty,
+            early_stopping: match test.set.early_stopping {
+                true => EarlyStopping::WhenFull,
+                false => EarlyStopping::Heuristic,
+            },
             ..SearchOptions::for_model(c)
         };
         let sources = sources.iter().map(Vec::as_slice);
