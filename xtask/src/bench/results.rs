@@ -241,58 +241,57 @@ const ABOUT: [(&str, &str); 5] = [
 
 /// Of the sections with bars that were missed: where the time and the memory go, and what was tried. Profiles are those of
 /// `perf record -e cpu-clock` on the programs that were measured.
-const MISSED: [(&str, &str); 5] = [
+const MISSED: [(&str, &str); 4] = [
     (
         "gemm",
-        "**Missed**: the two shapes with a vocabulary-sized side, in layouts that no training step has. A step multiplies \
-         128×10000×128 as A·Bᵀ (the logits), 128×128×10000 as A·B (the gradient of what they came from) and 10000×128×128 as \
-         Aᵀ·B (the gradient of the table), and these three stand above the bar. The lowest, Aᵀ·B of 128×128×10000, reads two \
-         matrices of 5 MB once and packs both of them, for 128 multiplications of each number; packing reads its numbers in \
-         blocks of 16 rows by 32 and asks for the next block meanwhile, which is what lifted the narrow shapes. PyTorch's f32 \
-         products (MKL) run at 41 % of this processor's limit (Zen 5, whose AVX-512 is twice as wide as MKL seems to use), and ran \
-         at 84 % of Zen 4's, whose limit is 117 Gop/s a core.",
+        "**Missed**: four narrow shapes, where each number serves 128 or 256 multiplications alone and both factors have to be \
+         packed: Aᵀ·B at 77 to 83 %. Of these layouts a step of TINY has the weights' gradients (Aᵀ·B of 128 by 256 or 512 by \
+         128 over 1,024 rows: 81 to 83 %) and neither 128×10000×128 as Aᵀ·B nor 128×128×10000: its logits are A·Bᵀ (89 %), the \
+         gradient of what they came from A·B (85 %), that of the table 10000×128×128 as Aᵀ·B (85 %). Packing reads its numbers \
+         in blocks of 16 rows by 32 and asks for the next block meanwhile, which lifted these shapes by up to 20 points. \
+         Panels of 512 instead of 256 k, from the second cache, and asking for the next panel evenly lifted products with packed weights \
+         from 92 to 97 % (32 rows) and from 95 to 98 % (128 rows), weights from memory, on both threads at once. PyTorch's f32 \
+         products (MKL) run at 41 % of this processor's limit (Zen 5, whose AVX-512 is twice as wide as MKL seems to use), and \
+         ran at 84 % of Zen 4's, whose limit is 117 Gop/s a core.",
     ),
     (
         "train",
         "**Missed**: peak memory of BASE in f32 against PyTorch compiled, which holds least; its fastest way, eager with a tuned \
-         malloc, held 4,531 MiB, of which ours is 0.41. (Memory of TINY and SMALL in f32, and of burn and candle, was \
-         measured before that and against the fastest way.) Of ours, \
-         1,150 MiB are weights, two moments and the gradients of \
-         two shards, 62 the output table packed once more, the rest what the backward pass reads; and burn's SMALL. The \
+         malloc, held 4,531 MiB, of which ours is 0.41. Of ours, 1,150 MiB are weights, two moments and the gradients of two \
+         shards, 62 the output table packed once more, the rest what the backward pass reads. And burn's SMALL: 3.5 times it \
+         would be 86 % of the limit for the whole step, and ours runs at 75 %. The \
          processor of this table has a peak of 271 Gop/s a core in f32 (Zen 5). On one of 117 (Zen 4), and before packing asked \
          for its numbers ahead of time, the ratios to PyTorch were 1.78, 1.58 and 1.27 in f32 (TINY, SMALL, BASE), 2.15, 1.63 and \
          1.37 in bf16, and 1.97 for the epoch: there arithmetic bounds both sides, and 1.7 times PyTorch's BASE would have been \
          105 % of the limit. Where the time goes, f32 and bf16 of TINY: in the products' inner loop 72 % and 55 %, in packing \
          8 % each, loss and its gradient 3 % and 5 %, the backward step of layer norm 3 % and 4 %, softmax 2 % and 4 %, \
          attention's small products 5 % in bf16, the rest in many small parts; of BASE in f32 82 % in the inner loop. Packing \
-         was 27 % of TINY's step in bf16 (beside other work) until it read its numbers in blocks of 16 rows by 32 and asked for the next block \
+         was 27 % of TINY's step in bf16 (beside other work) until it read its numbers in blocks and asked for the next one \
          meanwhile. A step asks for no memory once its shapes have been seen.",
     ),
     (
         "translate",
-        "**Missed**: transformers in f32, by 7 and 5 %, and CTranslate2 in f32 with beam 4; and resident memory, where the peer \
-         takes least with one batch at a time and ours holds two. The processor of this \
-         table has a peak of 270 Gop/s a core in f32 (Zen 5). On one of 117 (Zen 4), with ours of the day before and with \
-         CTranslate2 as it is without AVX-512 and a tuned malloc, the ratios were 1.86 and 1.73 (int8, \
-         batch 32, beam 1 and 4), 3.70 and 3.22 (int8, batch 1, one and two streams), 1.34 and 1.17 (f32, batch 32, beam 1 and \
-         4), 2.22 and 2.11 (transformers): there f32 ran at 74 to 83 % of the limit, and 3.5 times transformers was more than \
-         all of it. A generated word costs 77 million operations for each hypothesis and 44 million for its share of the \
-         source. Where the time went on that one: in f32 85 % in the products' inner loop, 6 % in attention; in int8 68 %, and \
-         attention 10 %, log-softmax 5 %, activation 3 %. Resident memory in int8, two batches of 32, by count: 59 MiB are \
+        "**Missed**: CTranslate2 in f32 with beam 4, where 1.5 times its rate would be 87 % of the limit for the whole of decoding \
+         and ours runs at 81 %; and resident memory. Transformers with beam 4 gave 3.46 in another run of the same day. Where \
+         the time goes in f32, batch 32, beam 1 and 4: 84 and 86 % in the products' inner loop (at 89 and 93 % of the limit), \
+         attention 8 and 7 %, log-softmax and the choice of words 2.4 and 2.9 %, the rest below 1.2 % each. Longer panels and asking for the next one \
+         evenly made beam 1 and 4 faster by 7 and 5 %; huge pages gave 1 % and are not used; packing the rows that are \
+         multiplied, too, gave nothing. The processor of this table has a peak of 270 Gop/s a core in f32 (Zen 5). On one of 117 \
+         (Zen 4), with ours of before all this and with CTranslate2 as it is without AVX-512 and a tuned malloc, the ratios were \
+         1.86 and 1.73 (int8, batch 32, beam 1 and 4), 3.70 and 3.22 (int8, batch 1, one and two streams), 1.34 and 1.17 (f32, \
+         batch 32, beam 1 and 4), 2.22 and 2.11 (transformers): there f32 ran at 74 to 83 % of the limit, and 3.5 times \
+         transformers was more than all of it. A generated word costs 77 million operations for each hypothesis and 44 million \
+         for its share of the source. In int8 the time went 68 % into the products, attention 10 %, log-softmax 5 %, activation \
+         3 % (Zen 4). Resident memory in int8, two batches of 32, by count: 59 MiB are \
          weights, used straight from the file; 36 are keys and values of 48 rows a sentence in six layers, in bf16; 8 are \
-         logits; the rest is what an encoder of 256 rows and a step need, in both threads. With single sentences 6 MiB of \
-         numbers are in use besides the weights, but 15 are held: what the allocator cannot give back (another one, mimalloc, \
-         held 4 less); 6 are the program and its libraries. Tried and kept: keys and values in bf16 and in pages that are used \
-         again (226 to 148 MiB), attention with explicit vectors (15 % faster).",
+         logits; the rest is what an encoder of 256 rows and a step need, in both threads. With single sentences 59 are weights, 6 the \
+         program and its libraries, and 14 are held by two streams, of which 6 are in use: the rest is what the allocator cannot \
+         give back (another one, mimalloc, held 4 less). The bar there is 69, four more than weights and program. Tried and kept: \
+         keys and values in bf16 and in pages that are used again (226 to 148 MiB), attention with explicit vectors (15 % faster).",
     ),
     (
         "startup",
         "CTranslate2 was started as it is, without AVX-512 and a tuned malloc; most of its time is Python's.",
-    ),
-    (
-        "scaling",
-        "**To be measured again**: these rows are from before CTranslate2 was given AVX-512 and a tuned malloc, which the rows of \
-         `translate` have, and before sentences of 512 tokens came in two batches for it as for ours.",
     ),
 ];
 
