@@ -1,5 +1,7 @@
 //! What the tests of several kernels need.
 
+use proptest::prelude::*;
+
 use crate::Matrix;
 
 /// `n` numbers from −1 to 1, the same for a seed.
@@ -38,4 +40,14 @@ pub(crate) fn for_shapes(check: impl Fn(usize, usize, usize, (bool, bool))) {
             check(m, n, k, transposed);
         }
     }
+}
+
+/// A product's check over random shapes, the two factors lying either way.
+pub(crate) fn for_odd_shapes(check: impl Fn(usize, usize, usize, (bool, bool))) {
+    proptest!(
+        ProptestConfig::with_cases(40),
+        |(m in 1usize..40, n in 1usize..100, k in 0usize..70, ta: bool, tb: bool)| {
+            check(m, n, k, (ta, tb));
+        }
+    );
 }

@@ -246,13 +246,11 @@ const MISSED: [(&str, &str); 4] = [
         "gemm",
         "**Missed**: four narrow shapes, where each number serves 128 or 256 multiplications alone and both factors have to be \
          packed: Aᵀ·B at 77 to 83 %. Of these layouts a step of TINY has the weights' gradients (Aᵀ·B of 128 by 256 or 512 by \
-         128 over 1,024 rows: 81 to 83 %) and neither 128×10000×128 as Aᵀ·B nor 128×128×10000: its logits are A·Bᵀ (89 %), the \
-         gradient of what they came from A·B (85 %), that of the table 10000×128×128 as Aᵀ·B (85 %). Packing reads its numbers \
-         in blocks of 16 rows by 32 and asks for the next block meanwhile, which lifted these shapes by up to 20 points. \
-         Panels of 512 instead of 256 k, from the second cache, and asking for the next panel evenly lifted products with packed weights \
-         from 92 to 97 % (32 rows) and from 95 to 98 % (128 rows), weights from memory, on both threads at once. PyTorch's f32 \
-         products (MKL) run at 41 % of this processor's limit (Zen 5, whose AVX-512 is twice as wide as MKL seems to use), and \
-         ran at 84 % of Zen 4's, whose limit is 117 Gop/s a core.",
+         128 over 1,024 rows: 81 to 83 %), but neither 128×10000×128 nor 128×128×10000 as Aᵀ·B: its logits are the first as A·Bᵀ \
+         (89 %), the gradient of what they came from the second as A·B (85 %), and that of the table 10000×128×128 as Aᵀ·B \
+         (85 %). Packing reads its numbers in blocks of 16 rows by 32 and asks for the next block meanwhile, which is what \
+         lifted the narrow shapes. PyTorch's f32 products (MKL) run at 41 % of this processor's limit (Zen 5, whose AVX-512 is \
+         twice as wide as MKL seems to use), and ran at 84 % of Zen 4's, whose limit is 117 Gop/s a core.",
     ),
     (
         "train",

@@ -177,9 +177,8 @@ mod x86 {
 mod tests {
     use super::*;
     use crate::bf16::round;
-    use crate::testing::{for_shapes, numbers, view};
+    use crate::testing::{for_odd_shapes, for_shapes, numbers, view};
     use crate::{MatrixMut, PackedMatrix, Plus, gemm, gemm_bf16, gemm_packed};
-    use proptest::prelude::*;
 
     #[test]
     fn pairs_are_the_rounded_numbers_in_both_layouts() {
@@ -278,12 +277,9 @@ mod tests {
         for_shapes(check);
     }
 
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(40))]
-        #[test]
-        fn odd_shapes_too(m in 1usize..40, n in 1usize..100, k in 0usize..70, ta: bool, tb: bool) {
-            check(m, n, k, (ta, tb));
-        }
+    #[test]
+    fn odd_shapes_too() {
+        for_odd_shapes(check);
     }
 
     #[test]

@@ -2,8 +2,7 @@
 
 use super::*;
 use crate::rows::{Activation, value};
-use crate::testing::{for_shapes, numbers, view};
-use proptest::prelude::*;
+use crate::testing::{for_odd_shapes, for_shapes, numbers, view};
 
 /// The definition.
 fn reference(c: &mut [f32], a: Matrix, b: Matrix, accumulate: bool, bias: Option<&[f32]>) {
@@ -62,12 +61,9 @@ fn every_instruction_set_gives_the_reference_bit_for_bit() {
     for_shapes(check);
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
-    #[test]
-    fn odd_shapes_too(m in 1usize..40, n in 1usize..100, k in 0usize..70, ta: bool, tb: bool) {
-        check(m, n, k, (ta, tb));
-    }
+#[test]
+fn odd_shapes_too() {
+    for_odd_shapes(check);
 }
 
 #[test]
