@@ -1,4 +1,4 @@
-"""What PyTorch computes in training: loss, logits, every gradient, and ten steps of Adam.
+"""What PyTorch computes in training: loss, logits, every gradient, and ten steps of Adam; and steps of Muon.
 
     python training.py OUTDIR
 
@@ -20,6 +20,11 @@ The json file holds
                    (1 − ε)·nll + ε·(mean over the vocabulary of −log p)
     steps          [{"learning_rate", "loss" (before the update), "gradient_norm" (before clipping)}], the batch being the
                    same in each; gradients are multiplied by min(1, clip_norm / (norm + 1e-6))
+
+OUTDIR/muon.json holds what torch.optim.Muon makes of three matrices, with the iteration in float64 where PyTorch rounds
+to bfloat16:
+    learning_rate, momentum, weight_decay
+    matrices       [{"rows", "columns", "initial", "gradients" (one a step), "final"}], numbers row after row
 """
 
 import json
@@ -176,12 +181,36 @@ def run(pre_norm, out):
     print(name, " ".join(f"{s['loss']:.4f}" for s in steps), "norms", " ".join(f"{s['gradient_norm']:.2f}" for s in steps))
 
 
+def muon(out):
+    torch.manual_seed(8)
+    settings = dict(lr=0.02, momentum=0.95, weight_decay=0.1)
+    bfloat16 = torch.bfloat16
+    torch.bfloat16 = torch.float64
+    matrices = []
+    for rows, columns in ((6, 6), (4, 9), (9, 4)):
+        thousandths = lambda: (torch.randn(rows, columns) * 1000).round() / 1000
+        matrix = nn.Parameter(thousandths())
+        initial = matrix.detach().clone()
+        gradients = [thousandths() for _ in range(STEPS // 2)]
+        optimizer = torch.optim.Muon([matrix], adjust_lr_fn="match_rms_adamw", **settings)
+        for gradient in gradients:
+            matrix.grad = gradient
+            optimizer.step()
+        flat = lambda t: t.flatten().tolist()
+        matrices.append(dict(rows=rows, columns=columns, initial=flat(initial), gradients=[flat(g) for g in gradients],
+                             final=flat(matrix.detach())))
+    torch.bfloat16 = bfloat16
+    golden = dict(learning_rate=settings.pop("lr"), **settings, matrices=matrices)
+    (out / "muon.json").write_text(json.dumps(golden) + "\n")
+
+
 def main(out):
     torch.set_num_threads(1)
     torch.set_default_dtype(torch.float64)
     out.mkdir(parents=True, exist_ok=True)
     for pre_norm in (False, True):
         run(pre_norm, out)
+    muon(out)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,9 @@
 use std::alloc::System;
 
 use hexapla::batch::{Pair, PairRows};
-use hexapla::config::{ComputeType, Norm, Positions, Precision, TrainingTable, TransformerConfig};
+use hexapla::config::{
+    ComputeType, Norm, OptimizerKind, Positions, Precision, TrainingTable, TransformerConfig,
+};
 use hexapla::generate::engine::Engine;
 use hexapla::model::transformer::Transformer;
 use hexapla::prepared::Prepared;
@@ -33,6 +35,7 @@ struct Case {
     accumulate: usize,
     ema_decay: f32,
     clip_norm: f32,
+    optimizer: OptimizerKind,
 }
 
 const PLAIN: Case = Case {
@@ -43,6 +46,7 @@ const PLAIN: Case = Case {
     accumulate: 1,
     ema_decay: 0.0,
     clip_norm: 0.0,
+    optimizer: OptimizerKind::Adam,
 };
 
 impl Case {
@@ -60,6 +64,7 @@ impl Case {
             shards: self.shards,
             ema_decay: self.ema_decay,
             clip_norm: self.clip_norm,
+            optimizer: self.optimizer,
             ..TrainingTable::default()
         };
         (Learner::new(model, weights, &t), t)
@@ -170,6 +175,10 @@ fn steps_allocate_nothing() {
             ..PLAIN
         },
         Case { shards: 5, ..PLAIN },
+        Case {
+            optimizer: OptimizerKind::Muon,
+            ..PLAIN
+        },
     ];
     for threads in [1, 2] {
         let pool = ThreadPoolBuilder::new().num_threads(threads).build();

@@ -1,7 +1,7 @@
 //! A result depends on its sentence alone; a training on its seed alone.
 
 use hexapla::batch::Pair;
-use hexapla::config::{ComputeType, TrainingTable, TransformerConfig};
+use hexapla::config::{ComputeType, OptimizerKind, TrainingTable, TransformerConfig};
 use hexapla::error::Result;
 use hexapla::generate::engine::{Engine, Request};
 use hexapla::generate::{Hypothesis, SearchOptions};
@@ -117,8 +117,17 @@ fn settings(max_steps: usize) -> TrainingTable {
     }
 }
 
-fn train(folder: &std::path::Path, threads: usize, stop: usize) -> (Vec<u64>, Weights) {
-    let mut trainer = Trainer::open(folder, settings(stop), model(32, 1, 50)).unwrap();
+fn train(
+    optimizer: OptimizerKind,
+    folder: &std::path::Path,
+    threads: usize,
+    stop: usize,
+) -> (Vec<u64>, Weights) {
+    let t = TrainingTable {
+        optimizer,
+        ..settings(stop)
+    };
+    let mut trainer = Trainer::open(folder, t, model(32, 1, 50)).unwrap();
     let mut losses = Losses(Vec::new());
     let mut none = |_: &Transformer, _: &Weights| -> Result<Option<Validation>> {
         unreachable!("no validation is due")
@@ -136,21 +145,22 @@ fn train(folder: &std::path::Path, threads: usize, stop: usize) -> (Vec<u64>, We
 fn a_training_is_the_same_on_any_number_of_threads_and_after_interruptions() {
     const STEPS: usize = 30;
     let folder = || tempfile::tempdir().unwrap();
-    let (losses, weights) = train(folder().path(), 1, STEPS);
-    assert_eq!(losses.len(), STEPS);
-    let (on_two, weights_on_two) = train(folder().path(), 2, STEPS);
-    assert!(losses == on_two && weights == weights_on_two, "two threads");
-    let mut random = SplitMix(1);
-    for _ in 0..20 {
-        // The last checkpoint is that of step 7, 14, 21 or 28, or the clean end of the first part.
-        let place = folder();
-        let stop = 1 + random.below(STEPS - 1);
-        let (first, _) = train(place.path(), 2, stop);
-        let (second, resumed) = train(place.path(), 1, STEPS);
-        assert!(
-            losses == [first, second].concat() && weights == resumed,
-            "stopped after {stop}"
-        );
+    for (optimizer, interruptions) in [(OptimizerKind::Adam, 20), (OptimizerKind::Muon, 5)] {
+        let (losses, weights) = train(optimizer, folder().path(), 1, STEPS);
+        assert_eq!(losses.len(), STEPS);
+        let (on_two, weights_on_two) = train(optimizer, folder().path(), 2, STEPS);
+        let same = losses == on_two && weights == weights_on_two;
+        assert!(same, "{optimizer:?} on two threads");
+        let mut random = SplitMix(1);
+        for _ in 0..interruptions {
+            // The last checkpoint is that of step 7, 14, 21 or 28, or the clean end of the first part.
+            let place = folder();
+            let stop = 1 + random.below(STEPS - 1);
+            let (first, _) = train(optimizer, place.path(), 2, stop);
+            let (second, resumed) = train(optimizer, place.path(), 1, STEPS);
+            let same = losses == [first, second].concat() && weights == resumed;
+            assert!(same, "{optimizer:?} stopped after {stop}");
+        }
     }
 }
 

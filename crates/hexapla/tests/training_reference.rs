@@ -1,4 +1,4 @@
-//! Loss, gradients and ten updates against PyTorch (`xtask/reference/training.py`).
+//! Loss, gradients, ten updates and Muon against PyTorch (`xtask/reference/training.py`).
 
 use std::path::Path;
 
@@ -6,9 +6,18 @@ use hexapla::batch::PairRows;
 use hexapla::config::{Norm, Positions, TrainingTable, TransformerConfig};
 use hexapla::formats::safetensors::TensorStore;
 use hexapla::model::transformer::Transformer;
+use hexapla::tensor::Arena;
+use hexapla::train::muon::{Muon, Shape};
 use hexapla::train::shards::Learner;
 use hexapla::weights::Weights;
+use hexapla_kernels::Isa;
 use serde_json::Value;
+
+fn golden(name: &str) -> Value {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let text = std::fs::read_to_string(folder.join(format!("{name}.json"))).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
 
 fn rows(v: &Value) -> Vec<Vec<u32>> {
     serde_json::from_value(v.clone()).unwrap()
@@ -16,8 +25,7 @@ fn rows(v: &Value) -> Vec<Vec<u32>> {
 
 fn check(name: &str, norm: Norm, shards: usize) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let text = std::fs::read_to_string(folder.join(format!("training_{name}.json"))).unwrap();
-    let golden: Value = serde_json::from_str(&text).unwrap();
+    let golden = golden(&format!("training_{name}"));
     let store =
         TensorStore::open_file(&folder.join(format!("training_{name}.safetensors"))).unwrap();
     let c = &golden["config"];
@@ -100,5 +108,37 @@ fn training_is_pytorchs() {
     for shards in [1, 2] {
         check("post_norm", Norm::Post, shards);
         check("pre_norm", Norm::Pre, shards);
+    }
+}
+
+#[test]
+fn muon_is_pytorchs() {
+    let golden = golden("muon");
+    let number = |key: &str| golden[key].as_f64().unwrap() as f32;
+    let numbers = |v: &Value| serde_json::from_value::<Vec<f32>>(v.clone()).unwrap();
+    let muon = Muon {
+        learning_rate: number("learning_rate"),
+        momentum: number("momentum"),
+        weight_decay: number("weight_decay"),
+        gradient_scale: 1.0,
+    };
+    for matrix in golden["matrices"].as_array().unwrap() {
+        let n = |key: &str| matrix[key].as_u64().unwrap() as usize;
+        let shape = Shape {
+            rows: n("rows"),
+            columns: n("columns"),
+        };
+        let mut weights = numbers(&matrix["initial"]);
+        let mut momentum = vec![0.0; weights.len()];
+        let arena = Arena::default();
+        for gradient in matrix["gradients"].as_array().unwrap() {
+            let gradient = numbers(gradient);
+            let isa = Isa::best();
+            muon.update(isa, &arena, shape, &mut weights, &mut momentum, &gradient);
+        }
+        for (found, expected) in weights.iter().zip(numbers(&matrix["final"])) {
+            let close = (found - expected).abs() < 1e-5;
+            assert!(close, "{shape:?}: {found}, PyTorch {expected}");
+        }
     }
 }

@@ -146,6 +146,7 @@ impl Recipe {
         for (key, value) in [
             ("beta1", t.beta1),
             ("beta2", t.beta2),
+            ("momentum", t.momentum),
             ("label_smoothing", t.label_smoothing),
             ("bpe_dropout", t.bpe_dropout),
             ("ema_decay", t.ema_decay),

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::arithmetic::Precision;
 
-/// Adam's variant.
+/// What turns gradients into updates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OptimizerKind {
@@ -12,6 +12,8 @@ pub enum OptimizerKind {
     Adam,
     /// Adam with weight decay apart from the gradient.
     Adamw,
+    /// Muon (Jordan et al. 2024) for the linear layers, AdamW for all else.
+    Muon,
 }
 
 /// How the learning rate moves.
@@ -62,7 +64,7 @@ pub struct TrainingTable {
     pub max_minutes: Option<f64>,
     /// Whether `max_minutes` counts validations.
     pub count_validations: bool,
-    /// Adam or AdamW.
+    /// Adam, AdamW or Muon.
     pub optimizer: OptimizerKind,
     /// Highest learning rate, reached at the end of warm-up.
     pub learning_rate: f32,
@@ -78,7 +80,9 @@ pub struct TrainingTable {
     pub beta2: f32,
     /// Adam's ε.
     pub eps: f32,
-    /// AdamW's weight decay.
+    /// Muon's decay of the momentum.
+    pub momentum: f32,
+    /// AdamW's and Muon's weight decay.
     pub weight_decay: f32,
     /// Largest norm of the gradient; 0 is no limit.
     pub clip_norm: f32,
@@ -130,6 +134,7 @@ impl Default for TrainingTable {
             beta1: 0.9,
             beta2: 0.98,
             eps: 1e-9,
+            momentum: 0.95,
             weight_decay: 0.0,
             clip_norm: 1.0,
             label_smoothing: 0.1,

@@ -4,6 +4,7 @@ pub mod batches;
 pub mod checkpoint;
 pub mod data;
 mod judge;
+pub mod muon;
 pub mod optimizer;
 pub mod pairs;
 pub mod progress;

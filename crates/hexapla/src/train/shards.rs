@@ -55,7 +55,7 @@ impl Learner {
         Learner {
             precision: t.precision,
             packed: model.pack_output(&weights, t.precision),
-            optimizer: Optimizer::new(t, &weights.data),
+            optimizer: Optimizer::new(t, &weights),
             gradients: (0..t.shards)
                 .map(|_| Gradients::zeros(weights.data.len()))
                 .collect(),
