@@ -229,7 +229,7 @@ impl Watcher for Console {
         };
         let left = Duration::try_from_secs_f64(seconds_left(&self.training, progress));
         let message = format!(
-            "loss {:.3} rate {rate:.1e} {:.0} tokens/s, {} left",
+            "loss {:.3} rate {rate:.1e} {:.0} target tokens/s, {} left",
             p.loss,
             p.tokens_per_second,
             HumanDuration(left.unwrap_or_default())

@@ -74,7 +74,7 @@ fn made_up() -> Report {
             curve("Translation quality", "0 to 100", &[("BLEU", bleu), ("chrF", chrf)]),
             curve("Learning rate", "", &[("learning rate", every(50, &mut |x| rate(x)))]),
             curve("Gradient norm", "before clipping", &[("norm", norm)]),
-            curve("Speed", "tokens per second", &[("source and target", speed)]),
+            curve("Speed", "target tokens/s", &[("training", speed)]),
         ],
         samples: samples.collect(),
         versions: text(&[("linux", "x86_64")]),

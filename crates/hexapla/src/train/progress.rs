@@ -18,7 +18,7 @@ pub struct Point {
     pub learning_rate: f64,
     /// Norm of the gradient before clipping.
     pub gradient_norm: f64,
-    /// Source and target tokens a second.
+    /// Target tokens a second.
     pub tokens_per_second: f64,
 }
 
@@ -108,8 +108,6 @@ pub struct Sums {
     pub gradient_norm: f64,
     /// Target tokens.
     pub target_tokens: u64,
-    /// Source and target tokens.
-    pub tokens: u64,
     /// Steps.
     pub steps: u64,
     /// Seconds.
@@ -175,7 +173,7 @@ impl Progress {
             negative_log_likelihood: sums.negative_log_likelihood / tokens,
             learning_rate: f64::from(learning_rate),
             gradient_norm: sums.gradient_norm / sums.steps as f64,
-            tokens_per_second: sums.tokens as f64 / sums.seconds.max(1e-9),
+            tokens_per_second: sums.target_tokens as f64 / sums.seconds.max(1e-9),
         };
         self.points.push(point);
         Some(point)
@@ -197,5 +195,35 @@ mod tests {
         assert_eq!(progress.counted_seconds(&t), 60.0);
         t.count_validations = false;
         assert_eq!(progress.counted_seconds(&t), 45.0);
+    }
+
+    #[test]
+    fn a_point_is_a_mean_of_target_tokens() {
+        let mut progress = Progress {
+            step: 7,
+            since: Sums {
+                loss: 300.0,
+                negative_log_likelihood: 200.0,
+                gradient_norm: 3.0,
+                target_tokens: 100,
+                steps: 2,
+                seconds: 4.0,
+            },
+            ..Progress::default()
+        };
+        let point = progress.end_point(0.5).unwrap();
+        assert_eq!(
+            point,
+            Point {
+                step: 7,
+                loss: 3.0,
+                negative_log_likelihood: 2.0,
+                learning_rate: 0.5,
+                gradient_norm: 1.5,
+                tokens_per_second: 25.0,
+            }
+        );
+        assert_eq!(progress.points, [point]);
+        assert_eq!(progress.end_point(0.5), None, "the sums begin again");
     }
 }

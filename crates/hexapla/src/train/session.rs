@@ -340,8 +340,8 @@ impl Session {
                 ),
                 curve(
                     "Speed",
-                    "tokens/s",
-                    vec![("source + target", points(|x| x.tokens_per_second))],
+                    "target tokens/s",
+                    vec![("training", points(|x| x.tokens_per_second))],
                 ),
             ]
             .into_iter()

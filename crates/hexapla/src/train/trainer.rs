@@ -322,7 +322,6 @@ impl Trainer {
             p.since.negative_log_likelihood += report.negative_log_likelihood * tokens;
             p.since.gradient_norm += report.gradient_norm;
             p.since.target_tokens += report.target_tokens as u64;
-            p.since.tokens += (report.target_tokens + report.source_tokens) as u64;
             p.since.steps += 1;
             p.since.seconds += seconds;
         }
