@@ -17,6 +17,11 @@ pub(crate) struct LanguageFlags {
 impl LanguageFlags {
     pub(crate) fn direction(&self, model: &Translator) -> Result<Direction> {
         let tokenizer = &model.tokenizers.source;
-        Direction::new(tokenizer, self.from.as_deref(), self.to.as_deref())
+        Direction::new(
+            tokenizer,
+            &model.directions,
+            self.from.as_deref(),
+            self.to.as_deref(),
+        )
     }
 }

@@ -132,6 +132,11 @@ pub(crate) fn inspect(args: InspectArgs) -> Result<()> {
         for m in &manifest.fields.metrics {
             line(&m.name, format!("{:.2} ({})", m.value, m.signature))?;
         }
+        let directions = &manifest.fields.directions;
+        if !directions.is_empty() {
+            let pairs: Vec<String> = directions.iter().map(|(a, b)| format!("{a}-{b}")).collect();
+            line("directions", pairs.join(", "))?;
+        }
         for (name, note) in &manifest.fields.notes {
             line(name, note.clone())?;
         }
@@ -147,6 +152,8 @@ pub(crate) fn inspect(args: InspectArgs) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use hexapla::config::Recipe;
+
     use super::*;
 
     #[test]
@@ -156,6 +163,11 @@ mod tests {
         assert_eq!(model.storage, Storage::Int8);
         // What is embedded is not checked at each start: it is here.
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/demo");
-        model.manifest.unwrap().verify(&path).unwrap();
+        let manifest = model.manifest.unwrap();
+        manifest.verify(&path).unwrap();
+        // Its recipe trains the directions that it says it was trained on.
+        let recipe = Recipe::open(&path.join("../../recipes/demo.toml")).unwrap();
+        assert_eq!(manifest.fields.directions, recipe.data.directions());
+        assert_eq!(manifest.fields.directions.len(), 4);
     }
 }

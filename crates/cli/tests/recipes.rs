@@ -14,11 +14,13 @@ layers = 1
 [[data.corpora]]
 tsv = "pairs.tsv"
 tag = ">>de<<"
+source_language = "en"
 
 [[data.corpora]]
 tsv = "pairs.tsv"
 reverse = true
 tag = ">>en<<"
+source_language = "de"
 repeat = 3
 max_pairs = 2
 
@@ -84,6 +86,10 @@ fn every_corpus_is_learned_from_and_every_test_set_scored() {
     );
     // The one file of all corpora is hashed once.
     assert_eq!(manifest["data"].as_object().unwrap().len(), 1);
+    assert_eq!(
+        manifest["directions"],
+        serde_json::json!([["de", "en"], ["en", "de"]])
+    );
     let report = fs::read_to_string(folder.path().join("model/report.html")).unwrap();
     assert!(report.contains("forth") && report.contains("ref_len"));
 }

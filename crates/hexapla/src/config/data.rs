@@ -51,6 +51,8 @@ pub struct Corpus {
     pub reverse: bool,
     /// Put before each source, with a space: the target language of a multilingual model, such as `>>de<<`.
     pub tag: Option<String>,
+    /// Language of the sources, such as `en`. Where every body has one and a tag, the model knows its directions.
+    pub source_language: Option<String>,
     /// How often an epoch visits each pair.
     pub repeat: usize,
     /// At most this many pairs, taken evenly from the whole.
@@ -65,6 +67,7 @@ impl Default for Corpus {
             tsv: None,
             reverse: false,
             tag: None,
+            source_language: None,
             repeat: 1,
             max_pairs: None,
         }
@@ -98,6 +101,20 @@ impl DataTable {
         corpora.filter_map(|corpus| corpus.tag.as_deref())
     }
 
+    /// Each pair of a source and a target language that is trained on, once; nothing where a body does not say its own.
+    pub fn directions(&self) -> BTreeSet<(String, String)> {
+        let direction = |corpus: &Corpus| {
+            let to = corpus
+                .tag
+                .as_deref()?
+                .strip_prefix(">>")?
+                .strip_suffix("<<")?;
+            Some((corpus.source_language.clone()?, to.to_string()))
+        };
+        let all: Option<_> = self.corpora.iter().map(direction).collect();
+        all.unwrap_or_default()
+    }
+
     /// Every file that is named, once.
     pub fn files(&self) -> BTreeSet<&Path> {
         let single = [
@@ -112,5 +129,43 @@ impl DataTable {
         let several = corpora.flat_map(|c| [&c.source, &c.target, &c.tsv]);
         let named = single.into_iter().chain(several);
         named.filter_map(|path| path.as_deref()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directions_are_known_only_where_every_body_says_its_own() {
+        let corpus = |from: Option<&str>, tag: Option<&str>| Corpus {
+            source_language: from.map(String::from),
+            tag: tag.map(String::from),
+            ..Corpus::default()
+        };
+        let directions = |corpora: &[Corpus]| {
+            let table = DataTable {
+                corpora: corpora.to_vec(),
+                ..DataTable::default()
+            };
+            table.directions().into_iter().collect::<Vec<_>>()
+        };
+        let (there, back) = (
+            corpus(Some("en"), Some(">>de<<")),
+            corpus(Some("de"), Some(">>en<<")),
+        );
+        let pair = |from: &str, to: &str| (from.to_string(), to.to_string());
+        assert_eq!(
+            directions(&[there.clone(), back.clone(), there.clone()]),
+            [pair("de", "en"), pair("en", "de")]
+        );
+        for other in [
+            corpus(None, Some(">>zh<<")),
+            corpus(Some("en"), None),
+            corpus(Some("en"), Some("zh")),
+        ] {
+            assert_eq!(directions(&[there.clone(), other]), []);
+        }
+        assert_eq!(directions(&[]), []);
     }
 }

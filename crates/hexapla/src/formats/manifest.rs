@@ -5,7 +5,7 @@
 //! than all else from the start to the first word, so these have a CRC-32 too, which is as fast as memory. Both find damage;
 //! against forgery neither helps, for who can change the weights can change the manifest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use hexapla_kernels::SharedBytes;
@@ -53,6 +53,9 @@ pub struct ManifestFields {
     /// Its measured quality.
     #[serde(default)]
     pub metrics: Vec<ManifestMetric>,
+    /// Source and target language of each direction that it was trained on; nothing where that is not known.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub directions: BTreeSet<(String, String)>,
     /// Anything else: the command, the number of steps, the licence.
     #[serde(default)]
     pub notes: BTreeMap<String, String>,

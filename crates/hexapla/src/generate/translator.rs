@@ -1,6 +1,6 @@
 //! Text in, text out: sentences, ids, search, and back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::engine::{Engine, Request};
 use super::{Alignment, Hypothesis, SearchOptions};
@@ -23,6 +23,8 @@ pub struct Translator {
     pub generation: GenerationDefaults,
     /// Whose layout the folder has.
     pub family: Family,
+    /// Source and target language of each direction that it was trained on; nothing where the folder does not say.
+    pub directions: BTreeSet<(String, String)>,
 }
 
 /// How to translate.
@@ -91,6 +93,10 @@ impl Translator {
             engine: Engine::new(opened.model().clone(), prepared),
             generation: opened.generation,
             family: opened.family,
+            directions: opened
+                .manifest
+                .map(|manifest| manifest.fields.directions)
+                .unwrap_or_default(),
         })
     }
 

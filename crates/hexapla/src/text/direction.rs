@@ -1,7 +1,9 @@
 //! From which language into which a multilingual model translates.
 //!
 //! Such a model is told its target by a tag before the source, `>>de<<`. Which languages it has is read from the tags among
-//! its tokens.
+//! its tokens; which of their pairs it was trained on, its manifest may say.
+
+use std::collections::BTreeSet;
 
 use super::language::recognise;
 use super::tokenizer::Tokenizer;
@@ -12,6 +14,8 @@ use crate::error::{Error, Result};
 pub struct Direction {
     /// The model's languages.
     languages: Vec<String>,
+    /// The pairs of them that it was trained on; nothing where that is not known.
+    trained: BTreeSet<(String, String)>,
     /// The language of all lines; recognised line by line where absent.
     from: Option<String>,
     /// The target of all lines; chosen by each line's language where absent.
@@ -19,13 +23,18 @@ pub struct Direction {
 }
 
 impl Direction {
-    /// The direction `from` → `to` for the model of `tokenizer`, either of which may be left open. Where `to` is open,
-    /// English text goes to Chinese and all other text to English; a model without one of these needs `to`, or text that
-    /// brings its tags.
+    /// The direction `from` → `to`, either of which may be left open, for the model of `tokenizer` that was trained on the
+    /// pairs `trained` (any, where it is empty). Where `to` is open, English text goes to Chinese and all other text to
+    /// English; a model without one of these needs `to`, or text that brings its tags.
     ///
     /// # Errors
-    /// A language that the model has no tag for, or the same language twice.
-    pub fn new(tokenizer: &Tokenizer, from: Option<&str>, to: Option<&str>) -> Result<Self> {
+    /// A language that the model has no tag for, the same language twice, or two that it was not trained on.
+    pub fn new(
+        tokenizer: &Tokenizer,
+        trained: &BTreeSet<(String, String)>,
+        from: Option<&str>,
+        to: Option<&str>,
+    ) -> Result<Self> {
         let languages: Vec<String> = tokenizer
             .tokens()
             .filter_map(|token| Some(token.strip_prefix(">>")?.strip_suffix("<<")?.to_string()))
@@ -44,11 +53,33 @@ impl Direction {
                     .hint("leave out --from, and the language of each line is recognised"),
             );
         }
-        Ok(Direction {
+        let direction = Direction {
             languages,
+            trained: trained.clone(),
             from: from.map(str::to_string),
             to: to.map(str::to_string),
-        })
+        };
+        match from.zip(to) {
+            Some((from, to)) if !direction.is_trained(from, to) => {
+                Err(untrained(&format!("`{from}-{to}`"), trained))
+            }
+            _ => Ok(direction),
+        }
+    }
+
+    fn is_trained(&self, from: &str, to: &str) -> bool {
+        let pair = (from.to_string(), to.to_string());
+        self.trained.is_empty() || self.trained.contains(&pair)
+    }
+
+    /// The language that `line` seems to be in, if the model was not trained to translate from that one into the target of
+    /// all lines. `None` where that is not known, and for a line that brings its tag.
+    pub fn untrained(&self, line: &str) -> Option<&str> {
+        let (None, Some(to)) = (&self.from, &self.to) else {
+            return None;
+        };
+        let from = self.recognised(line.trim_start())?;
+        (!self.is_trained(from, to) && !self.has_tag(line)).then_some(from)
     }
 
     /// `line` with the tag of its target language before it. A line that is empty or has a tag, and any line whose target is
@@ -66,20 +97,29 @@ impl Direction {
         !leading_tag(text, known).0.is_empty()
     }
 
+    fn has(&self, language: &str) -> bool {
+        self.languages.iter().any(|l| l == language)
+    }
+
+    /// The language of the model that `text` seems to be in.
+    fn recognised(&self, text: &str) -> Option<&str> {
+        let known: Vec<&str> = self.languages.iter().map(String::as_str).collect();
+        recognise(text, &known)
+    }
+
     /// The language that `text` is translated into.
     fn target(&self, text: &str) -> Option<&str> {
         if let Some(to) = &self.to {
             return Some(to);
         }
-        let known: Vec<&str> = self.languages.iter().map(String::as_str).collect();
         // Chinese and English are what an open target needs.
         let (english, chinese) = ("en", "zh");
-        if !known.contains(&english) || !known.contains(&chinese) {
+        if ![english, chinese].iter().all(|name| self.has(name)) {
             return None;
         }
         let from = match &self.from {
             Some(from) => Some(from.as_str()),
-            None => recognise(text, &known),
+            None => self.recognised(text),
         };
         Some(if from == Some(english) {
             chinese
@@ -113,10 +153,24 @@ fn unknown(flag: &str, name: &str, languages: &[String]) -> Error {
     }
 }
 
+fn untrained(found: &str, trained: &BTreeSet<(String, String)>) -> Error {
+    let pairs: Vec<String> = trained.iter().map(|(a, b)| format!("{a}-{b}")).collect();
+    Error::new("the model was not trained to translate in this direction")
+        .at("--from and --to")
+        .expected(format!("one of {}", pairs.join(", ")))
+        .found(found)
+        .hint("translate twice, by way of a language that it has both directions for")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::TokenizerTable;
+
+    /// A model that does not say what it was trained on.
+    fn direction(tokenizer: &Tokenizer, from: Option<&str>, to: Option<&str>) -> Result<Direction> {
+        Direction::new(tokenizer, &BTreeSet::new(), from, to)
+    }
 
     /// The tokenizer of a model with these languages.
     fn tokenizer(languages: &[&str]) -> Tokenizer {
@@ -131,7 +185,7 @@ mod tests {
     #[test]
     fn an_open_target_is_english_or_chinese() {
         let tokenizer = tokenizer(&["en", "de", "zh"]);
-        let open = Direction::new(&tokenizer, None, None).unwrap();
+        let open = direction(&tokenizer, None, None).unwrap();
         for (line, tagged) in [
             ("Good morning.", ">>zh<< Good morning."),
             (
@@ -146,11 +200,11 @@ mod tests {
         ] {
             assert_eq!(open.tagged(line), tagged);
         }
-        let from = Direction::new(&tokenizer, Some("en"), None).unwrap();
+        let from = direction(&tokenizer, Some("en"), None).unwrap();
         assert_eq!(from.tagged("Tom"), ">>zh<< Tom");
-        let from = Direction::new(&tokenizer, Some("de"), None).unwrap();
+        let from = direction(&tokenizer, Some("de"), None).unwrap();
         assert_eq!(from.tagged("Tom"), ">>en<< Tom");
-        let to = Direction::new(&tokenizer, None, Some("de")).unwrap();
+        let to = direction(&tokenizer, None, Some("de")).unwrap();
         assert_eq!(to.tagged(" Good morning."), ">>de<<  Good morning.");
     }
 
@@ -171,14 +225,14 @@ mod tests {
         ] {
             assert_eq!(leading_tag(line, known), (tag, rest));
         }
-        let to = Direction::new(&tokenizer(&["en", "de"]), None, Some("de")).unwrap();
+        let to = direction(&tokenizer(&["en", "de"]), None, Some("de")).unwrap();
         assert_eq!(to.tagged(">> He wrote."), ">>de<< >> He wrote.");
     }
 
     #[test]
     fn models_without_these_languages_leave_the_line_alone() {
         for languages in [&["fr", "en"][..], &[]] {
-            let open = Direction::new(&tokenizer(languages), None, None).unwrap();
+            let open = direction(&tokenizer(languages), None, None).unwrap();
             assert_eq!(open.tagged("Good morning."), "Good morning.");
         }
     }
@@ -186,7 +240,7 @@ mod tests {
     #[test]
     fn what_the_model_has_not_is_refused() {
         let of = |languages: &[&str], from, to| {
-            Direction::new(&tokenizer(languages), from, to)
+            direction(&tokenizer(languages), from, to)
                 .unwrap_err()
                 .to_string()
         };
@@ -198,5 +252,37 @@ mod tests {
         assert!(e.contains("no language tags"), "{e}");
         let e = of(&["en", "de"], Some("de"), Some("de"));
         assert!(e.contains("`de` twice"), "{e}");
+    }
+
+    #[test]
+    fn directions_that_were_not_trained_are_told() {
+        let tokenizer = tokenizer(&["en", "de", "zh"]);
+        let pairs = [("de", "en"), ("en", "de"), ("zh", "en"), ("en", "zh")];
+        let trained = pairs.map(|(a, b)| (a.to_string(), b.to_string())).into();
+        let of = |from, to| Direction::new(&tokenizer, &trained, from, to);
+        for (from, to) in pairs {
+            of(Some(from), Some(to)).unwrap();
+        }
+        let e = of(Some("zh"), Some("de")).unwrap_err().to_string();
+        assert!(
+            e.contains("de-en, en-de, en-zh, zh-en") && e.contains("`zh-de`"),
+            "{e}"
+        );
+
+        let to = of(None, Some("de")).unwrap();
+        assert_eq!(to.untrained("车站在哪里？"), Some("zh"));
+        assert_eq!(to.untrained(" Wo ist der Bahnhof?"), Some("de"));
+        for line in ["Where is the station?", "", "42", ">>en<< 车站在哪里？"] {
+            assert_eq!(to.untrained(line), None, "{line}");
+        }
+        assert_eq!(
+            of(Some("en"), Some("de"))
+                .unwrap()
+                .untrained("车站在哪里？"),
+            None
+        );
+        assert_eq!(of(None, None).unwrap().untrained("车站在哪里？"), None);
+        let any = direction(&tokenizer, None, Some("de")).unwrap();
+        assert_eq!(any.untrained("车站在哪里？"), None);
     }
 }

@@ -249,6 +249,7 @@ impl Session {
                     seed: Some(self.recipe.training.seed),
                     data: self.data.hashes.clone(),
                     metrics: metrics.to_vec(),
+                    directions: self.recipe.data.directions(),
                     notes: notes.into_iter().map(|(k, v)| (k.to_string(), v)).collect(),
                 },
             },
