@@ -135,13 +135,30 @@ fn train(learner: &mut Learner, t: &TrainingTable, batches: &[Vec<Vec<PairRows>>
     }
 }
 
+/// What `rounds` on the batches allocate.
+///
+/// How many matrices Muon has at work at once, and so how many buffers, is chance on several threads. It is not more than
+/// there are threads: once that many were, nothing more is allocated.
+fn settled(
+    case: Case,
+    learner: &mut Learner,
+    t: &TrainingTable,
+    batches: &[Vec<Vec<PairRows>>],
+    rounds: usize,
+) -> (usize, usize) {
+    let by_chance = case.optimizer == OptimizerKind::Muon && rayon::current_num_threads() > 1;
+    let tries = if by_chance { 10 } else { 1 };
+    let counts = (0..tries).map(|_| count(|| train(learner, t, batches, rounds)));
+    counts.min().unwrap_or_default()
+}
+
 /// With one shape, the first step makes all that later ones need.
 fn one_shape(case: Case) -> (usize, usize) {
     let (mut learner, t) = case.learner();
     let batches = &case.batches()[5..];
     let first = count(|| train(&mut learner, &t, batches, 1));
     assert!(first.0 > 100, "nothing is counted: {first:?}");
-    count(|| train(&mut learner, &t, batches, 3))
+    settled(case, &mut learner, &t, batches, 3)
 }
 
 /// With many shapes, the first pass over them does, but for a few buffers that were lent to smaller matrices when a matrix
@@ -150,7 +167,7 @@ fn many_shapes(case: Case, rounds: usize) -> (usize, usize) {
     let (mut learner, t) = case.learner();
     let batches = case.batches();
     train(&mut learner, &t, &batches, 3);
-    count(|| train(&mut learner, &t, &batches, rounds))
+    settled(case, &mut learner, &t, &batches, rounds)
 }
 
 #[test]
