@@ -134,7 +134,7 @@ pub(crate) fn inspect(args: InspectArgs) -> Result<()> {
         }
         let directions = &manifest.fields.directions;
         if !directions.is_empty() {
-            let pairs: Vec<String> = directions.iter().map(|(a, b)| format!("{a}-{b}")).collect();
+            let pairs: Vec<String> = directions.iter().map(ToString::to_string).collect();
             line("directions", pairs.join(", "))?;
         }
         for (name, note) in &manifest.fields.notes {
@@ -163,11 +163,15 @@ mod tests {
         assert_eq!(model.storage, Storage::Int8);
         // What is embedded is not checked at each start: it is here.
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/demo");
-        let manifest = model.manifest.unwrap();
-        manifest.verify(&path).unwrap();
-        // Its recipe trains the directions that it says it was trained on.
-        let recipe = Recipe::open(&path.join("../../recipes/demo.toml")).unwrap();
-        assert_eq!(manifest.fields.directions, recipe.data.directions());
-        assert_eq!(manifest.fields.directions.len(), 4);
+        model.manifest.unwrap().verify(&path).unwrap();
+    }
+
+    #[test]
+    fn the_embedded_model_names_the_directions_of_its_recipe() {
+        let manifest = formats::open(folder(None)).unwrap().manifest.unwrap();
+        let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes/demo.toml");
+        let trained = Recipe::open(&recipe).unwrap().data.directions();
+        assert_eq!(trained.len(), 4);
+        assert_eq!(manifest.fields.directions, trained);
     }
 }

@@ -195,12 +195,14 @@ pub(crate) fn run(args: TranslateArgs) -> Result<()> {
     let direction = args.language.direction(&model)?;
     let mut done = 0;
     let mut unfinished = 0;
-    let mut untrained = Untrained::default();
+    let mut untrained = 0;
+    let mut first_untrained = None;
     let mut flush = |lines: &[String], last: bool| -> Result<()> {
         let tagged: Vec<String> = lines.iter().map(|line| direction.tagged(line)).collect();
         for (number, line) in lines.iter().enumerate() {
             if let Some(language) = direction.untrained(line) {
-                untrained.count(done + number, language);
+                untrained += 1;
+                first_untrained.get_or_insert((done + number + 1, language.to_string()));
             }
         }
         let here = match &prefixes {
@@ -231,30 +233,12 @@ pub(crate) fn run(args: TranslateArgs) -> Result<()> {
             "note: {unfinished} lines reached the longest length before their end; see --max-decoding-length"
         ));
     }
-    if let Some((number, language)) = untrained.first {
+    if let Some((number, language)) = first_untrained {
         say(format_args!(
-            "note: {} lines seem to be in a language that this model was not trained to translate from into this target; the first is line {}, `{language}`; if that is wrong, name --from",
-            untrained.lines,
-            number + 1
+            "note: {untrained} lines seem to be in a language that this model was not trained to translate from into this target; the first is line {number}, `{language}`; if that is wrong, name --from"
         ));
     }
     Ok(())
-}
-
-/// Lines in a language that the model was not trained to translate from.
-#[derive(Default)]
-struct Untrained {
-    lines: usize,
-    /// The first one's number, from 0, and language.
-    first: Option<(usize, String)>,
-}
-
-impl Untrained {
-    fn count(&mut self, number: usize, language: &str) {
-        self.lines += 1;
-        self.first
-            .get_or_insert_with(|| (number, language.to_string()));
-    }
 }
 
 /// The lines of the arguments, each of which may have several, of the input file or of standard input.

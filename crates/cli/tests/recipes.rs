@@ -88,7 +88,7 @@ fn every_corpus_is_learned_from_and_every_test_set_scored() {
     assert_eq!(manifest["data"].as_object().unwrap().len(), 1);
     assert_eq!(
         manifest["directions"],
-        serde_json::json!([["de", "en"], ["en", "de"]])
+        serde_json::json!([{"source": "de", "target": "en"}, {"source": "en", "target": "de"}])
     );
     let report = fs::read_to_string(folder.path().join("model/report.html")).unwrap();
     assert!(report.contains("forth") && report.contains("ref_len"));

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::language::{LanguagePair, tagged_language};
+
 /// The `[data]` table: where the sentence pairs are and which are kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -102,14 +104,12 @@ impl DataTable {
     }
 
     /// Each pair of a source and a target language that is trained on, once; nothing where a body does not say its own.
-    pub fn directions(&self) -> BTreeSet<(String, String)> {
+    pub fn directions(&self) -> BTreeSet<LanguagePair> {
         let direction = |corpus: &Corpus| {
-            let to = corpus
-                .tag
-                .as_deref()?
-                .strip_prefix(">>")?
-                .strip_suffix("<<")?;
-            Some((corpus.source_language.clone()?, to.to_string()))
+            Some(LanguagePair {
+                source: corpus.source_language.clone()?,
+                target: tagged_language(corpus.tag.as_deref()?)?.to_string(),
+            })
         };
         let all: Option<_> = self.corpora.iter().map(direction).collect();
         all.unwrap_or_default()
@@ -148,24 +148,24 @@ mod tests {
                 corpora: corpora.to_vec(),
                 ..DataTable::default()
             };
-            table.directions().into_iter().collect::<Vec<_>>()
+            let found = table.directions();
+            found.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         let (there, back) = (
             corpus(Some("en"), Some(">>de<<")),
             corpus(Some("de"), Some(">>en<<")),
         );
-        let pair = |from: &str, to: &str| (from.to_string(), to.to_string());
         assert_eq!(
             directions(&[there.clone(), back.clone(), there.clone()]),
-            [pair("de", "en"), pair("en", "de")]
+            ["de-en", "en-de"]
         );
         for other in [
             corpus(None, Some(">>zh<<")),
             corpus(Some("en"), None),
             corpus(Some("en"), Some("zh")),
         ] {
-            assert_eq!(directions(&[there.clone(), other]), []);
+            assert!(directions(&[there.clone(), other]).is_empty());
         }
-        assert_eq!(directions(&[]), []);
+        assert!(directions(&[]).is_empty());
     }
 }

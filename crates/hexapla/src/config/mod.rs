@@ -2,6 +2,7 @@
 
 mod arithmetic;
 mod data;
+mod language;
 mod model;
 mod recipe;
 mod test_set;
@@ -11,6 +12,7 @@ mod transformer;
 
 pub use arithmetic::{ComputeType, Precision};
 pub use data::{Corpus, DataTable};
+pub use language::{LanguagePair, tagged_language};
 pub use model::ModelTable;
 pub use recipe::Recipe;
 pub use test_set::TestSet;

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::generation::GENERATION_FILE;
 use super::safetensors::{INDEX_FILE, WEIGHTS_FILE, is_plain_name};
+use crate::config::LanguagePair;
 use crate::error::{Error, Result};
 use crate::files::{Folder, crc32, sha256_file};
 
@@ -55,7 +56,7 @@ pub struct ManifestFields {
     pub metrics: Vec<ManifestMetric>,
     /// Source and target language of each direction that it was trained on; nothing where that is not known.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub directions: BTreeSet<(String, String)>,
+    pub directions: BTreeSet<LanguagePair>,
     /// Anything else: the command, the number of steps, the licence.
     #[serde(default)]
     pub notes: BTreeMap<String, String>,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::engine::{Engine, Request};
 use super::{Alignment, Hypothesis, SearchOptions};
-use crate::config::ComputeType;
+use crate::config::{ComputeType, LanguagePair};
 use crate::error::{Error, Result};
 use crate::files::Folder;
 use crate::formats::{self, Family, generation::GenerationDefaults};
@@ -24,7 +24,7 @@ pub struct Translator {
     /// Whose layout the folder has.
     pub family: Family,
     /// Source and target language of each direction that it was trained on; nothing where the folder does not say.
-    pub directions: BTreeSet<(String, String)>,
+    pub directions: BTreeSet<LanguagePair>,
 }
 
 /// How to translate.

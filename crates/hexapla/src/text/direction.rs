@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use super::language::recognise;
 use super::tokenizer::Tokenizer;
+use crate::config::{LanguagePair, tagged_language};
 use crate::error::{Error, Result};
 
 /// What stands for `--from` and `--to` of a model: which tag a line gets.
@@ -15,7 +16,7 @@ pub struct Direction {
     /// The model's languages.
     languages: Vec<String>,
     /// The pairs of them that it was trained on; nothing where that is not known.
-    trained: BTreeSet<(String, String)>,
+    trained: BTreeSet<LanguagePair>,
     /// The language of all lines; recognised line by line where absent.
     from: Option<String>,
     /// The target of all lines; chosen by each line's language where absent.
@@ -31,13 +32,13 @@ impl Direction {
     /// A language that the model has no tag for, the same language twice, or two that it was not trained on.
     pub fn new(
         tokenizer: &Tokenizer,
-        trained: &BTreeSet<(String, String)>,
+        trained: &BTreeSet<LanguagePair>,
         from: Option<&str>,
         to: Option<&str>,
     ) -> Result<Self> {
         let languages: Vec<String> = tokenizer
             .tokens()
-            .filter_map(|token| Some(token.strip_prefix(">>")?.strip_suffix("<<")?.to_string()))
+            .filter_map(|token| Some(tagged_language(&token)?.to_string()))
             .collect();
         for (flag, name) in [("--from", from), ("--to", to)] {
             if let Some(name) = name.filter(|name| !languages.iter().any(|l| l == name)) {
@@ -68,8 +69,8 @@ impl Direction {
     }
 
     fn is_trained(&self, from: &str, to: &str) -> bool {
-        let pair = (from.to_string(), to.to_string());
-        self.trained.is_empty() || self.trained.contains(&pair)
+        let named = |pair: &LanguagePair| pair.source == from && pair.target == to;
+        self.trained.is_empty() || self.trained.iter().any(named)
     }
 
     /// The language that `line` seems to be in, if the model was not trained to translate from that one into the target of
@@ -78,8 +79,11 @@ impl Direction {
         let (None, Some(to)) = (&self.from, &self.to) else {
             return None;
         };
-        let from = self.recognised(line.trim_start())?;
-        (!self.is_trained(from, to) && !self.has_tag(line)).then_some(from)
+        if self.trained.is_empty() || self.has_tag(line) {
+            return None;
+        }
+        self.recognised(line.trim_start())
+            .filter(|from| !self.is_trained(from, to))
     }
 
     /// `line` with the tag of its target language before it. A line that is empty or has a tag, and any line whose target is
@@ -153,8 +157,8 @@ fn unknown(flag: &str, name: &str, languages: &[String]) -> Error {
     }
 }
 
-fn untrained(found: &str, trained: &BTreeSet<(String, String)>) -> Error {
-    let pairs: Vec<String> = trained.iter().map(|(a, b)| format!("{a}-{b}")).collect();
+fn untrained(found: &str, trained: &BTreeSet<LanguagePair>) -> Error {
+    let pairs: Vec<String> = trained.iter().map(ToString::to_string).collect();
     Error::new("the model was not trained to translate in this direction")
         .at("--from and --to")
         .expected(format!("one of {}", pairs.join(", ")))
@@ -258,7 +262,11 @@ mod tests {
     fn directions_that_were_not_trained_are_told() {
         let tokenizer = tokenizer(&["en", "de", "zh"]);
         let pairs = [("de", "en"), ("en", "de"), ("zh", "en"), ("en", "zh")];
-        let trained = pairs.map(|(a, b)| (a.to_string(), b.to_string())).into();
+        let pair = |(source, target): (&str, &str)| LanguagePair {
+            source: source.to_string(),
+            target: target.to_string(),
+        };
+        let trained = pairs.map(pair).into();
         let of = |from, to| Direction::new(&tokenizer, &trained, from, to);
         for (from, to) in pairs {
             of(Some(from), Some(to)).unwrap();
