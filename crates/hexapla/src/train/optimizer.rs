@@ -134,7 +134,7 @@ impl Optimizer {
         }
     }
 
-    /// Sums the shards' gradients into the first in their order, and updates `weights` with them unless they are not
+    /// Sums the shards' gradients into the first (see [`add_tree`]), and updates `weights` with them unless they are not
     /// finite. Gives the norm of the sum before clipping.
     pub fn update(
         &mut self,
@@ -147,14 +147,13 @@ impl Optimizer {
         let Some((sum, others)) = gradients.split_first_mut() else {
             return 0.0;
         };
+        let arena = &self.arena;
         let chunks = sum.data.par_chunks_mut(CHUNK);
         chunks
             .zip(&mut self.squares)
             .enumerate()
             .for_each(|(i, (sum, squares))| {
-                for other in others.iter() {
-                    add_assign(isa, sum, &other.data[i * CHUNK..][..sum.len()]);
-                }
+                add_tree(isa, arena, sum, others, i * CHUNK);
                 *squares = squared_norm(isa, sum);
             });
         let norm = self.squares.iter().sum::<f64>().sqrt();
@@ -196,7 +195,6 @@ impl Optimizer {
             average: self.average.as_deref_mut(),
             gradient: &sum.data,
         };
-        let arena = &self.arena;
         all.for_each(&self.parts, &|part, s| {
             match part.matrix {
                 Some(shape) => muon.update(isa, arena, shape, s.weights, s.first, s.gradient),
@@ -210,9 +208,33 @@ impl Optimizer {
     }
 }
 
+/// Adds the numbers of `others` that begin at `start` to `sum`, those of the shard before them, as a binary tree over the
+/// shards' numbers: each subtree holds a power of two of shards, the last what is left. A sum over machines that each hold
+/// such a subtree is therefore the same, bit for bit: ((s0 + s1) + (s2 + s3)) is two sums of two.
+fn add_tree(isa: Isa, arena: &Arena, sum: &mut [f32], others: &[Gradients], start: usize) {
+    if others.is_empty() {
+        return;
+    }
+    // The left subtree: the largest power of two that leaves something for the right.
+    let left = (others.len() + 1).next_power_of_two() / 2;
+    let (others, right) = others.split_at(left - 1);
+    add_tree(isa, arena, sum, others, start);
+    let (first, others) = (&right[0].data[start..][..sum.len()], &right[1..]);
+    if others.is_empty() {
+        add_assign(isa, sum, first);
+    } else {
+        let mut right = arena.tensor(1, sum.len());
+        right.data_mut().copy_from_slice(first);
+        add_tree(isa, arena, right.data_mut(), others, start);
+        add_assign(isa, sum, right.data());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+
+    use crate::random::SplitMix;
 
     use super::*;
 
@@ -240,6 +262,38 @@ mod tests {
         assert!((norm - 4.0 * 100_000f64.sqrt()).abs() < 1e-6);
         // The first step of Adam has the length of the learning rate.
         assert!(weights.data.iter().all(|w| (w + 0.1).abs() < 1e-6));
+    }
+
+    #[test]
+    fn shards_are_summed_as_a_tree() {
+        let mut random = SplitMix(5);
+        let shards: Vec<Gradients> = (0..9)
+            .map(|_| {
+                let mut gradients = Gradients::zeros(100);
+                gradients.data.fill_with(|| random.normal());
+                gradients
+            })
+            .collect();
+        let sum = |range: Range<usize>| {
+            let mut sum = shards[range.start].data.to_vec();
+            let others = &shards[range.start + 1..range.end];
+            add_tree(Isa::best(), &Arena::default(), &mut sum, others, 0);
+            sum
+        };
+        let add = |a: Vec<f32>, b: Vec<f32>| -> Vec<f32> {
+            a.iter().zip(&b).map(|(a, b)| a + b).collect()
+        };
+        assert_eq!(sum(0..2), add(sum(0..1), sum(1..2)));
+        assert_eq!(sum(0..3), add(sum(0..2), sum(2..3)));
+        assert_eq!(sum(0..4), add(sum(0..2), sum(2..4)));
+        assert_eq!(sum(0..7), add(sum(0..4), add(sum(4..6), sum(6..7))));
+        // Two machines of four shards, four of two.
+        assert_eq!(sum(0..8), add(sum(0..4), sum(4..8)));
+        assert_eq!(sum(0..9), add(sum(0..8), sum(8..9)));
+        // A part of the run is the part of the sum.
+        let mut part = shards[0].data[30..40].to_vec();
+        add_tree(Isa::best(), &Arena::default(), &mut part, &shards[1..7], 30);
+        assert_eq!(part, sum(0..7)[30..40]);
     }
 
     #[test]
