@@ -94,12 +94,12 @@ impl Opened {
     }
 
     /// −ln p for each target token of the validation pairs, in f32.
-    fn loss(&self, weights: &Weights) -> f64 {
+    fn loss(&self, weights: &Weights) -> Result<f64> {
         let parameters = Prepared::new(weights, ComputeType::Float32);
         let engine = Engine::new(self.model.clone(), parameters);
         let smoothing = self.recipe.training.label_smoothing;
-        let (_, sum, tokens) = engine.loss(&self.data.valid, smoothing);
-        sum / tokens.max(1) as f64
+        let (_, sum, tokens) = engine.loss(&self.data.valid, smoothing)?;
+        Ok(sum / tokens.max(1) as f64)
     }
 }
 
@@ -159,7 +159,7 @@ pub(crate) fn begin(job: &Job) -> Result<()> {
     write_lines(&place("test.source"), &test.pairs.source)?;
     write_lines(&place("test.reference"), &test.pairs.target)?;
     protocol::say(&json!({
-        "loss": opened.loss(&start),
+        "loss": opened.loss(&start)?,
         "parameters": model.index().len(),
         "train_pairs": data.train.len(),
         "valid_pairs": data.valid.len(),
@@ -206,7 +206,7 @@ pub(crate) fn end(job: &Job) -> Result<()> {
     )?;
     let p = trainer.progress();
     protocol::say(&json!({
-        "loss": opened.loss(&weights),
+        "loss": opened.loss(&weights)?,
         "updates": p.updates,
         "seconds": p.step_seconds(),
         "tokens": p.target_tokens,

@@ -120,7 +120,7 @@ pub(crate) fn serve(job: &Job) -> Result<()> {
             return Err(protocol::unknown(words));
         };
         let steps: usize = steps.parse().map_err(|_| protocol::unknown(words))?;
-        Ok(pool.install(|| run(&mut learner, job, &table, &batches, &mut done, steps)))
+        pool.install(|| run(&mut learner, job, &table, &batches, &mut done, steps))
     })
 }
 
@@ -137,7 +137,7 @@ fn run(
     batches: &[Vec<PairRows>],
     done: &mut usize,
     steps: usize,
-) -> Value {
+) -> Result<Value> {
     let start = Instant::now();
     let (mut losses, mut tokens) = (Vec::with_capacity(steps), 0);
     for _ in 0..steps {
@@ -147,19 +147,19 @@ fn run(
             *done as u64,
             job.learning_rate,
             std::slice::from_ref(batch),
-        );
+        )?;
         losses.push(report.loss);
         tokens += report.target_tokens;
         *done += 1;
     }
     let seconds = start.elapsed().as_secs_f64();
-    json!({
+    Ok(json!({
         "seconds": seconds,
         "tokens": tokens,
         "losses": losses,
         "gradients": gradients(learner),
         "parameters": learner.model.index().iter().len(),
-    })
+    }))
 }
 
 /// Parameters that the last step gave a gradient.

@@ -46,6 +46,12 @@ impl Confidence {
         let pairs = sources.iter().zip(references);
         let pairs =
             model.pair_ids(pairs.map(|(source, target)| (source.as_str(), target.as_str())))?;
+        // A reference that is longer than the model takes says nothing of its confidence.
+        let most = model.engine.max_tokens();
+        let pairs: Vec<_> = pairs
+            .into_iter()
+            .filter(|(source, target)| source.len().max(target.len() + 1) <= most)
+            .collect();
         let predicted = model.engine.predict(&pairs, BATCH_TOKENS)?;
         let predicted = predicted.iter().flatten();
         let chrf = Chrf::default();

@@ -18,16 +18,18 @@ pub(crate) struct ConvertArgs {
     /// How to store the weights: int8 or float32. A folder in int8 is a quarter as large and is used without being read in.
     #[arg(long, default_value = "int8")]
     compute_type: ComputeType,
+    /// Lose the model that lies in the folder to write.
+    #[arg(long)]
+    replace: bool,
 }
 
 pub(crate) fn run(args: ConvertArgs) -> Result<()> {
-    let from = crate::model::folder(args.model.as_deref());
-    let model = formats::open(from.clone())?;
-    crate::model::verify(&model, args.model.as_deref())?;
+    let model = formats::open(crate::model::folder(args.model.as_deref()))?;
+    model.verify()?;
     let job = ConvertModel {
         model: &model,
-        from: &from,
         compute_type: args.compute_type,
+        replace: args.replace,
     };
     let saved = formats::convert(&job, &args.output)?;
     if let Some(note) = saved.note {

@@ -118,6 +118,7 @@ pub(crate) fn test(recipe: &Recipe, folder: &Path) -> Result<()> {
         max_decoding_length: None,
         split_sentences: false,
         first_line: 0,
+        source_language: None,
     };
     let made = numbers(recipe.training.seed)?;
     let text = both_ways(made.held_out.get(VALIDATION..).unwrap_or_default());

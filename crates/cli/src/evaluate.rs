@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use hexapla::config::ComputeType;
 use hexapla::error::{Error, Result};
 use hexapla::files::write_atomically;
-use hexapla::generate::translator::Translation;
+use hexapla::generate::translator::{Translation, Translator};
 use hexapla::metrics::{Scores, Tokenizer as Words};
-use hexapla::text::corpus::{SentencePairs, read_lines};
+use hexapla::text::corpus::{SentencePairs, columns, no_text, one_column, read_lines};
+use hexapla::train::progress::short;
 
 use crate::calibration::Confidence;
-use crate::console::{broken, say};
+use crate::console::{Batches, broken, say};
 use crate::language::LanguageFlags;
 use crate::translate::SearchFlags;
 
@@ -77,6 +78,9 @@ pub(crate) fn run(args: EvaluateArgs) -> Result<()> {
             .search
             .options(model.engine.model().config(), &model.generation)?;
         options.split_sentences = false;
+        let (from, to) = direction.language_tokens();
+        options.source_language = from;
+        options.search.forced_bos_id = to.or(options.search.forced_bos_id);
         let tagged = |lines: &[String]| -> Vec<String> {
             lines.iter().map(|line| direction.tagged(line)).collect()
         };
@@ -104,6 +108,16 @@ pub(crate) fn run(args: EvaluateArgs) -> Result<()> {
         write_atomically(path, |w| {
             hypotheses.iter().try_for_each(|line| writeln!(w, "{line}"))
         })?;
+    }
+    for references in &test.references {
+        let fitting = Words::fitting(references);
+        if words == Words::Mteval13a && fitting != words {
+            say(format_args!(
+                "note: the words of `13a` do not fit these references, which have no spaces between words; `--tokenize {}` does",
+                fitting.name()
+            ));
+            break;
+        }
     }
     let streams: Vec<&[String]> = test.references.iter().map(Vec::as_slice).collect();
     let scores = Scores::corpus(words, args.lowercase, &hypotheses, &streams)?;
@@ -199,10 +213,124 @@ pub(crate) struct ScoreArgs {
     compute_type: ComputeType,
 }
 
+/// Most pairs scored at a time.
+const LINES: usize = 2048;
+
+/// Scores pairs and prints a line for each.
+struct ScoreLines {
+    model: Translator,
+    files: String,
+    sum: f64,
+    tokens: usize,
+    lines: usize,
+    /// Pairs that the model cannot take.
+    left_out: usize,
+}
+
+impl ScoreLines {
+    fn new(args: &ScoreArgs) -> Result<Self> {
+        let files = [&args.tsv, &args.source, &args.target]
+            .into_iter()
+            .flatten();
+        let files: Vec<String> = files.map(|path| path.display().to_string()).collect();
+        Ok(ScoreLines {
+            model: crate::model::open(args.model.as_deref(), args.compute_type)?,
+            files: files.join(" and "),
+            sum: 0.0,
+            tokens: 0,
+            lines: 0,
+            left_out: 0,
+        })
+    }
+
+    /// A line for each pair: `nan` for one that is longer than the model takes, or has a side without text.
+    fn print(&mut self, pairs: &[(&str, &str)]) -> Result<()> {
+        let ids = self.model.pair_ids(pairs.iter().copied())?;
+        let takes = |(source, target): &&(Vec<u32>, Vec<u32>)| {
+            let longest = source.len().max(target.len() + 1);
+            (1..=self.model.engine.max_tokens()).contains(&longest)
+        };
+        let fitting: Vec<usize> = (0..ids.len()).filter(|i| takes(&&ids[*i])).collect();
+        let taken: Vec<_> = fitting.iter().map(|i| ids[*i].clone()).collect();
+        let scored = self.model.engine.score(&taken, 2048).map_err(|e| {
+            let line = |n: usize| fitting.get(n).map_or(n, |i| *i) + self.lines + 1;
+            e.item_as(|n| format!("line {}", line(n)))
+                .within(&self.files)
+        })?;
+        let mut scored = scored.into_iter();
+        let mut fitting = fitting.into_iter().peekable();
+        let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+        for i in 0..ids.len() {
+            let line = match fitting.next_if_eq(&i).and_then(|_| scored.next()) {
+                Some(scored) => {
+                    let (log_prob, n) = (scored.log_prob(), scored.token_log_probs.len());
+                    self.sum += log_prob;
+                    self.tokens += n;
+                    format!("{log_prob:.6}\t{}", short((-log_prob / n as f64).exp(), 4))
+                }
+                None => {
+                    self.left_out += 1;
+                    "nan\tnan".to_string()
+                }
+            };
+            writeln!(out, "{line}").map_err(broken)?;
+        }
+        self.lines += ids.len();
+        out.flush().map_err(broken)
+    }
+
+    fn tell(&self) {
+        if self.left_out > 0 {
+            say(format_args!(
+                "note: {} pairs are longer than the model takes, {} tokens a side, and have no score: nan",
+                self.left_out,
+                self.model.engine.max_tokens()
+            ));
+        }
+        say(format_args!(
+            "{} target tokens, perplexity {}",
+            self.tokens,
+            short((-self.sum / self.tokens.max(1) as f64).exp(), 4)
+        ));
+    }
+}
+
 pub(crate) fn score(args: ScoreArgs) -> Result<()> {
-    let pairs = match (&args.tsv, &args.source, &args.target) {
-        (Some(tsv), ..) => SentencePairs::from_tsv(tsv, false)?,
-        (None, Some(source), Some(target)) => SentencePairs::from_files(source, target)?,
+    let mut scores = ScoreLines::new(&args)?;
+    match (&args.tsv, &args.source, &args.target) {
+        (Some(tsv), ..) => {
+            let mut batches = Batches::open(tsv)?;
+            let mut rows = 0;
+            loop {
+                let (lines, read) = batches.next(LINES);
+                let mut pairs = Vec::with_capacity(lines.len());
+                let mut broken_row = Ok(());
+                for line in &lines {
+                    rows += 1;
+                    match columns(line) {
+                        Some((source, target, _)) => pairs.push((source, target)),
+                        None => {
+                            broken_row =
+                                Err(one_column(&format!("{}, line {rows}", tsv.display())));
+                            break;
+                        }
+                    }
+                }
+                // What came before a broken line is scored before it is told.
+                scores.print(&pairs)?;
+                broken_row.and(read)?;
+                if lines.is_empty() {
+                    break;
+                }
+            }
+            if rows == 0 {
+                return Err(no_text(tsv));
+            }
+        }
+        (None, Some(source), Some(target)) => {
+            let pairs = SentencePairs::from_files(source, target)?;
+            scores.print(&pairs.iter().collect::<Vec<_>>())?;
+        }
         _ => {
             return Err(Error::new("nothing to score")
                 .at("--tsv, --source, --target")
@@ -210,35 +338,7 @@ pub(crate) fn score(args: ScoreArgs) -> Result<()> {
                 .found("neither")
                 .hint("name the sentence pairs to score"));
         }
-    };
-    let model = crate::model::open(args.model.as_deref(), args.compute_type)?;
-    let ids = model.pair_ids(pairs.iter())?;
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    let (mut sum, mut tokens) = (0.0, 0);
-    let files = [&args.tsv, &args.source, &args.target]
-        .into_iter()
-        .flatten();
-    let files: Vec<String> = files.map(|path| path.display().to_string()).collect();
-    let scored = model
-        .engine
-        .score(&ids, 2048)
-        .map_err(|e| e.within(files.join(" and ")))?;
-    for scored in scored {
-        let n = scored.token_log_probs.len();
-        writeln!(
-            out,
-            "{:.6}\t{:.4}",
-            scored.log_prob(),
-            (-scored.log_prob() / n as f64).exp()
-        )
-        .map_err(broken)?;
-        sum += scored.log_prob();
-        tokens += n;
     }
-    out.flush().map_err(broken)?;
-    say(format_args!(
-        "{tokens} target tokens, perplexity {:.4}",
-        (-sum / f64::from(tokens.max(1) as u32)).exp()
-    ));
+    scores.tell();
     Ok(())
 }

@@ -1,11 +1,11 @@
 //! `hexapla logits`
 
-use std::io::{BufWriter, Write};
-use std::path::PathBuf;
+use std::io::{BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
 
 use hexapla::config::ComputeType;
 use hexapla::error::{Error, Result};
-use hexapla::files::read_limited;
+use hexapla::files::open_input;
 use hexapla::formats;
 use hexapla::generate::engine::Engine;
 
@@ -18,7 +18,7 @@ const MAX_BYTES: u64 = 64 << 20;
 pub(crate) struct LogitsArgs {
     /// Model folder.
     model: PathBuf,
-    /// JSON file: `{"input_ids": [[…]], "decoder_input_ids": [[…]]}`.
+    /// JSON file, `-` for standard input: `{"input_ids": [[…]], "decoder_input_ids": [[…]]}`.
     #[arg(long)]
     input: PathBuf,
     /// Arithmetic: default (what the folder is stored in), float32, bf16, int8 or auto.
@@ -27,14 +27,20 @@ pub(crate) struct LogitsArgs {
 }
 
 pub(crate) fn run(args: LogitsArgs) -> Result<()> {
-    let bytes = read_limited(&args.input, MAX_BYTES)?;
+    let (input, name) = open_input(&args.input)?;
+    let mut bytes = Vec::new();
+    let read = input.take(MAX_BYTES + 1).read_to_end(&mut bytes);
+    read.map_err(|e| Error::io("cannot read the input", Path::new(&name), &e))?;
     let refuse = |found: String| {
         Error::new("cannot read the input")
-            .at(args.input.display().to_string())
+            .at(name.clone())
             .expected("{\"input_ids\": [[…]], \"decoder_input_ids\": [[…]]}")
             .found(found)
             .hint("both are lists of lists of token ids, one list for each sentence")
     };
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(refuse(format!("more than {MAX_BYTES} bytes")));
+    }
     let value: serde_json::Value =
         serde_json::from_slice(&bytes).map_err(|e| refuse(e.to_string()))?;
     let ids = |key: &str| -> Result<Vec<Vec<u32>>> {
@@ -62,7 +68,7 @@ pub(crate) fn run(args: LogitsArgs) -> Result<()> {
             before = ",";
             serde_json::to_writer(&mut out, &logits).map_err(|e| broken(e.into()))
         })
-        .map_err(|e| e.within(args.input.display()))?;
+        .map_err(|e| e.within(&name))?;
     let after = if source.is_empty() { before } else { "" };
     writeln!(out, "{after}]}}")
         .and_then(|()| out.flush())

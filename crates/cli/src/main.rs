@@ -9,6 +9,7 @@ mod evaluate;
 mod language;
 mod logits;
 mod model;
+mod signals;
 mod tokenizer;
 mod train;
 mod translate;

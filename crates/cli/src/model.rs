@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use hexapla::config::ComputeType;
 use hexapla::error::Result;
 use hexapla::files::Folder;
-use hexapla::formats::{self, ModelFolder, Storage};
+use hexapla::formats::{self, Storage};
 use hexapla::generate::translator::Translator;
 
 /// Bytes that start at a multiple of 64, so that products read weights where they lie in the program.
@@ -51,14 +51,6 @@ pub(crate) fn open(path: Option<&Path>, compute_type: ComputeType) -> Result<Tra
     Translator::open(folder(path), compute_type)
 }
 
-/// Compares the checksums that opening the folder at `path` passed over to be quick.
-pub(crate) fn verify(model: &ModelFolder, path: Option<&Path>) -> Result<()> {
-    match (&model.manifest, path, model.storage) {
-        (Some(manifest), Some(path), Storage::Int8) => manifest.verify(path),
-        _ => Ok(()),
-    }
-}
-
 #[derive(Debug, clap::Args)]
 pub(crate) struct InspectArgs {
     /// Model folder; the embedded model where absent.
@@ -67,7 +59,7 @@ pub(crate) struct InspectArgs {
 
 pub(crate) fn inspect(args: InspectArgs) -> Result<()> {
     let opened = formats::open(folder(args.model.as_deref()))?;
-    verify(&opened, args.model.as_deref())?;
+    opened.verify()?;
     let model = opened.model();
     let mut out = std::io::stdout().lock();
     let mut line = |name: &str, value: String| {
@@ -163,7 +155,8 @@ mod tests {
         assert_eq!(model.storage, Storage::Int8);
         // What is embedded is not checked at each start: it is here.
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/demo");
-        model.manifest.unwrap().verify(&path).unwrap();
+        let disk = Folder::from(&path);
+        model.manifest.unwrap().verify(&disk).unwrap();
     }
 
     #[test]

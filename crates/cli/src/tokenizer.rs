@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand, ValueEnum};
 use hexapla::config::{TokenizerKind, TokenizerTable};
 use hexapla::error::{Error, Result};
-use hexapla::text::corpus::{SentencePairs, read_lines};
+use hexapla::formats::refuse_model;
+use hexapla::text::corpus::{SentencePairs, open_lines, read_lines};
 use hexapla::text::tokenizer::{Tokenizer, TokenizerStats, Tokenizers};
 
-use crate::console::{broken, input, say, shown};
+use crate::console::{broken, say, shown};
 
 /// Train and use tokenizers.
 #[derive(Debug, Args)]
@@ -71,6 +72,9 @@ struct TrainArgs {
     /// Where to write: a folder, or a file whose name ends in .json
     #[arg(long, short, value_name = "PATH")]
     output: PathBuf,
+    /// Put it in the place of the tokenizer that is there, of a model too
+    #[arg(long)]
+    replace: bool,
 }
 
 #[derive(Debug, Args)]
@@ -166,6 +170,19 @@ fn train(args: TrainArgs) -> Result<()> {
             .found("--input only")
             .at("--separate")
             .hint("name the other side's text, or leave out --separate"));
+    }
+    if !args.replace {
+        match is_file {
+            true if args.output.is_file() => {
+                return Err(Error::new("the file is there already")
+                    .at(args.output.display().to_string())
+                    .expected("a name that is free")
+                    .found("a file")
+                    .hint("name another file with --output, or give --replace to lose that one"));
+            }
+            true => {}
+            false => refuse_model(&args.output)?,
+        }
     }
     let (source, target) = match &args.tsv {
         Some(path) => {
@@ -306,7 +323,7 @@ fn decode(args: &CodecArgs) -> Result<()> {
 
 fn stats(args: &StatsArgs) -> Result<()> {
     let tokenizer = args.model.open(Side::Source)?;
-    let lines = input(&args.file)?.collect::<Result<Vec<String>>>()?;
+    let lines = read_lines(&args.file)?;
     let stats = TokenizerStats::of(&tokenizer, &lines)?;
     let mut out = std::io::stdout().lock();
     write!(out, "{stats}")
@@ -316,7 +333,7 @@ fn stats(args: &StatsArgs) -> Result<()> {
 
 /// Writes what `change` makes of each line, given its place.
 fn each_line(path: &Path, change: impl Fn(&str, &str) -> Result<String>) -> Result<()> {
-    let mut lines = input(path)?;
+    let mut lines = open_lines(path)?;
     let mut out = std::io::stdout().lock();
     while let Some(line) = lines.next() {
         let changed = change(&line?, &lines.place())?;

@@ -9,14 +9,15 @@ use crate::demo;
 use hexapla::config::{Precision, Recipe, TrainingTable};
 use hexapla::error::{Error, Result};
 use hexapla::train::data::Data;
-use hexapla::train::progress::{Point, Progress, Validation};
-use hexapla::train::session::{Outcome, Session};
+use hexapla::train::progress::{Point, Progress, Validation, short};
+use hexapla::train::session::{Outcome, Session, SessionOptions};
 use hexapla::train::shards::StepReport;
 use hexapla::train::tensorboard::TensorBoard;
 use hexapla::train::trainer::{Ended, Watcher};
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 
 use crate::console::{broken, say};
+use crate::signals::Caught;
 
 #[derive(Debug, clap::Args)]
 #[command(allow_negative_numbers = true)]
@@ -54,6 +55,12 @@ pub(crate) struct TrainArgs {
     /// Keys every random choice.
     #[arg(long)]
     seed: Option<u64>,
+    /// Go on with a training although the recipe now differs in what ends, paces, saves or judges it.
+    #[arg(long)]
+    change: bool,
+    /// Put the new model in the place of one that lies in the folder already and was not made there.
+    #[arg(long)]
+    replace: bool,
 }
 
 impl TrainArgs {
@@ -93,14 +100,15 @@ pub(crate) fn run(args: TrainArgs) -> Result<ExitCode> {
         .collect::<Vec<_>>()
         .join(" ");
     let demo = args.demo;
-    let for_data = recipe.clone();
-    let mut session = Session::open(recipe.clone(), &args.output, &command, |folder| {
-        if demo {
-            demo::data(&for_data, folder)
-        } else {
-            Data::prepare(&for_data, folder)
-        }
-    })?;
+    let options = SessionOptions {
+        recipe: recipe.clone(),
+        folder: &args.output,
+        command: &command,
+        change: args.change,
+        replace: args.replace,
+    };
+    let prepare = if demo { demo::data } else { Data::prepare };
+    let mut session = Session::open(options, prepare)?;
     say(format_args!(
         "{}\n{}",
         session.data.audit, session.data.filters
@@ -109,6 +117,17 @@ pub(crate) fn run(args: TrainArgs) -> Result<ExitCode> {
         say(format_args!(
             "note: {} validation pairs are longer than max_tokens and left out",
             session.data.valid_too_long
+        ));
+    }
+    for drawn in &session.data.drawn {
+        let body = if drawn.body.is_empty() {
+            "the data"
+        } else {
+            &drawn.body
+        };
+        say(format_args!(
+            "validation: {} of {} pairs drawn from {body}",
+            drawn.drawn, drawn.of
         ));
     }
     for note in session.data.tokenizers.notes() {
@@ -124,8 +143,13 @@ pub(crate) fn run(args: TrainArgs) -> Result<ExitCode> {
     if done > 0 {
         say(format_args!("going on after step {done}"));
     }
+    for change in session.trainer.changes() {
+        say(format_args!("changed {change}"));
+    }
     let mut console = Console::new(&recipe, done, &args.output)?;
+    let caught = Caught::new(&session.trainer.signal())?;
     let outcome = session.run(&mut console)?;
+    drop(caught);
     console.bar.finish_and_clear();
     if let Ended::Signal(signal) = outcome.ended {
         say(format_args!(
@@ -229,8 +253,8 @@ impl Watcher for Console {
         };
         let left = Duration::try_from_secs_f64(seconds_left(&self.training, progress));
         let message = format!(
-            "loss {:.3} rate {rate:.1e} {:.0} target tokens/s, {} left",
-            p.loss,
+            "loss {} rate {rate:.1e} {:.0} target tokens/s, {} left",
+            short(p.loss, 3),
             p.tokens_per_second,
             HumanDuration(left.unwrap_or_default())
         );
@@ -254,8 +278,13 @@ impl Watcher for Console {
     fn validation(&mut self, v: &Validation, best: bool) {
         let mark = if best { " (best)" } else { "" };
         let line = format!(
-            "step {}: loss {:.4}, perplexity {:.2}, BLEU {:.2}, chrF {:.2}, exact match {:.2} %{mark}",
-            v.step, v.loss, v.perplexity, v.bleu, v.chrf, v.exact_match
+            "step {}: loss {}, perplexity {}, BLEU {:.2}, chrF {:.2}, exact match {:.2} %{mark}",
+            v.step,
+            short(v.loss, 4),
+            short(v.perplexity, 2),
+            v.bleu,
+            v.chrf,
+            v.exact_match
         );
         self.note(&line);
         self.last_line = Instant::now();

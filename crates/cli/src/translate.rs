@@ -1,7 +1,7 @@
 //! `hexapla translate`
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use hexapla::config::{ComputeType, TransformerConfig};
@@ -13,10 +13,10 @@ use hexapla::generate::translator::{TranslateOptions, Translation, Translator};
 use hexapla::generate::{EarlyStopping, Sampling, SearchOptions};
 use hexapla::text::corpus::{Lines, read_lines};
 
-use crate::console::{broken, input, say, shown};
+use crate::console::{Batches, broken, say, shown};
 use crate::language::LanguageFlags;
 
-/// Lines translated at a time, so that output flows while input still comes.
+/// Most lines translated at a time, so that output flows while input still comes.
 const LINES: usize = 2048;
 
 #[derive(Debug, clap::Args)]
@@ -172,6 +172,7 @@ impl SearchFlags {
             max_decoding_length: self.max_decoding_length,
             split_sentences: true,
             first_line: 0,
+            source_language: None,
         })
     }
 }
@@ -193,6 +194,9 @@ pub(crate) fn run(args: TranslateArgs) -> Result<()> {
         .map(|path| Prefixes::read(path, &model))
         .transpose()?;
     let direction = args.language.direction(&model)?;
+    let (from, to) = direction.language_tokens();
+    options.source_language = from;
+    options.search.forced_bos_id = to.or(options.search.forced_bos_id);
     let mut done = 0;
     let mut unfinished = 0;
     let mut untrained = 0;
@@ -210,7 +214,8 @@ pub(crate) fn run(args: TranslateArgs) -> Result<()> {
             None => BTreeMap::new(),
         };
         options.first_line = done as u64;
-        for translations in model.translate(&tagged, &here, &options)? {
+        let translated = model.translate(&tagged, &here, &options);
+        for translations in translated.map_err(|e| e.within(name(&args)))? {
             unfinished += usize::from(translations.first().is_some_and(|t| !t.finished));
             for t in &translations {
                 show(&mut out, t, &args).map_err(broken)?;
@@ -219,15 +224,17 @@ pub(crate) fn run(args: TranslateArgs) -> Result<()> {
         done += lines.len();
         out.flush().map_err(broken)
     };
-    let mut lines = Vec::new();
-    for line in read(&args)? {
-        if lines.len() == LINES {
-            flush(&lines, false)?;
-            lines.clear();
+    let mut batches = read(&args)?;
+    loop {
+        let (lines, read) = batches.next(LINES);
+        let last = read.is_ok() && (lines.is_empty() || batches.is_at_end());
+        // What came before a broken line is translated before it is told.
+        flush(&lines, last)?;
+        read?;
+        if last {
+            break;
         }
-        lines.push(line?);
     }
-    flush(&lines, true)?;
     if unfinished > 0 {
         say(format_args!(
             "note: {unfinished} lines reached the longest length before their end; see --max-decoding-length"
@@ -241,17 +248,32 @@ pub(crate) fn run(args: TranslateArgs) -> Result<()> {
     Ok(())
 }
 
+/// The file that is translated.
+fn file(args: &TranslateArgs) -> &Path {
+    args.input.as_deref().unwrap_or(Path::new("-"))
+}
+
+/// What is translated, as errors name it.
+fn name(args: &TranslateArgs) -> String {
+    match (args.text.is_empty(), file(args)) {
+        (false, _) => "arguments".into(),
+        (true, path) if path == Path::new("-") => "standard input".into(),
+        (true, path) => path.display().to_string(),
+    }
+}
+
 /// The lines of the arguments, each of which may have several, of the input file or of standard input.
-fn read(args: &TranslateArgs) -> Result<Lines<Box<dyn BufRead>>> {
+fn read(args: &TranslateArgs) -> Result<Batches> {
     if args.text.is_empty() {
-        return input(args.input.as_deref().unwrap_or(Path::new("-")));
+        return Batches::open(file(args));
     }
     let end = |text: &String| match text.ends_with('\n') {
         true => text.clone(),
         false => format!("{text}\n"),
     };
     let text: String = args.text.iter().map(end).collect();
-    Ok(Lines::new(std::io::Cursor::new(text), "arguments").boxed())
+    let lines = Lines::new(std::io::Cursor::new(text), "arguments");
+    Ok(Batches::all(lines))
 }
 
 /// Target prefixes, a line for each line of the input.
@@ -334,7 +356,10 @@ fn translate_ids(args: &TranslateArgs, path: &Path, out: &mut dyn Write) -> Resu
     }
     for hypotheses in engine
         .generate(&requests, &options.search, options.batch_tokens)
-        .map_err(|e| e.within(path.display()))?
+        .map_err(|e| {
+            e.item_as(|n| format!("line {}", n + 1))
+                .within(path.display())
+        })?
     {
         for h in hypotheses {
             writeln!(out, "{}", serde_json::json!(h.ids)).map_err(broken)?;

@@ -380,6 +380,32 @@ fn a_signal_saves_and_the_run_goes_on_from_there() {
 }
 
 #[test]
+fn a_second_signal_ends_the_program_at_once() {
+    let mut place = Place::new();
+    place.write_recipe(
+        "slow.toml",
+        "[data]\nvalid_pairs = 500\n[training]\nvalid_beam_size = 64\nvalid_every = 1\nmax_steps = 1",
+    );
+    place.recipe = "slow.toml";
+    let output = place.path("slow");
+    for (first, second, number) in [
+        (Signal::INT, Signal::TERM, 15),
+        (Signal::TERM, Signal::INT, 2),
+    ] {
+        let mut child = place.start(&output);
+        Moment::Steps(1).await_it(&mut child, &place, &output);
+        // Within the validation, which looks for signals now and then.
+        std::thread::sleep(Duration::from_millis(20));
+        send(&child, first);
+        std::thread::sleep(Duration::from_millis(1));
+        send(&child, second);
+        let status = child.wait().unwrap();
+        assert_eq!(status.signal(), Some(number), "{status}");
+        let _ = fs::remove_dir_all(&output);
+    }
+}
+
+#[test]
 fn a_validation_can_be_killed_and_ends_soon_at_a_signal() {
     let mut place = Place::new();
     // The validation after the first step takes far longer than all else: 500 sentences, with a wide beam.
@@ -577,12 +603,20 @@ fn gradients_that_are_not_finite_end_the_run_with_an_explanation() {
         e.contains("not finite too often in a row") && e.contains("lower `learning_rate`"),
         "{e}"
     );
-    // The last checkpoint is whole: the same command finds it, and meets the same end.
-    let out = place.run(&output);
-    let e = text(&out.stderr);
-    assert!(
-        e.contains("going on after step") && e.contains("not finite too often"),
-        "{e}"
-    );
+    // What the last checkpoint holds makes no finite gradient: it is put aside, and the same command meets the same end.
+    let training = output.join("training");
+    assert!(training.join("astray.checkpoint").exists());
+    assert!(!training.join("state.checkpoint").exists());
+    let e = text(&place.run(&output).stderr);
+    assert!(e.contains("not finite too often"), "{e}");
     assert!(!output.join("model.safetensors").exists());
+    // As the hint says.
+    place.write_recipe("wild.toml", "[training]\nlearning_rate = 1e-3\nwarmup_steps = 0\nsave_every = 1\nvalid_every = 1000\nclip_norm = 0.0\nmax_skipped_steps = 3");
+    let out = place
+        .command("2", &output)
+        .arg("--change")
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    assert!(!training.join("astray.checkpoint").exists());
 }

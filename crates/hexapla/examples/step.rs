@@ -58,7 +58,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     pool.install(|| {
         for step in 0..2 + number(3, 7.0) as u64 {
             let start = Instant::now();
-            loss = learner.step(&t, step, 1e-4, &[parts.clone()]).loss;
+            loss = learner.step(&t, step, 1e-4, &[parts.clone()]).unwrap().loss;
             times.push(start.elapsed().as_secs_f64());
         }
     });

@@ -1,5 +1,7 @@
 //! Sentences end to end in one run of rows, with no padding between them.
 
+use crate::error::{Error, Result};
+
 /// Where a sentence lies among the rows of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
@@ -103,6 +105,36 @@ impl PairRows {
         self.target
             .push([decoder_start].into_iter().chain(target.iter().copied()));
         self.labels.extend(target.iter().copied().chain([eos]));
+    }
+}
+
+/// Refuses ids that a vocabulary of `vocab_size` has no row for.
+///
+/// # Errors
+/// Names the first of them.
+pub fn check_ids(ids: &[u32], vocab_size: usize) -> Result<()> {
+    match ids.iter().find(|id| **id as usize >= vocab_size) {
+        None => Ok(()),
+        Some(id) => Err(Error::new("a token id is out of range")
+            .expected(format!("below {vocab_size}, the vocabulary's size"))
+            .found(id.to_string())
+            .hint("use the tokenizer that belongs to this model")),
+    }
+}
+
+/// Refuses a sentence without tokens, or with more than a model of `positions` takes.
+///
+/// # Errors
+/// Names both lengths.
+pub fn check_length(tokens: usize, positions: usize) -> Result<()> {
+    match (1..=positions).contains(&tokens) {
+        true => Ok(()),
+        false => Err(
+            Error::new("a sentence has a length that the model cannot take")
+                .expected(format!("1 to {positions} tokens"))
+                .found(format!("{tokens} tokens"))
+                .hint("leave out what is empty, and cut what is longer into sentences"),
+        ),
     }
 }
 

@@ -24,6 +24,8 @@ pub struct Error(Box<Parts>);
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Parts {
     what: String,
+    /// Which of several inputs, from 0.
+    item: Option<usize>,
     place: Option<String>,
     expected: Option<String>,
     found: Option<String>,
@@ -59,6 +61,10 @@ impl Error {
                 "room on the disk",
                 "free some space on this disk and try again",
             ),
+            ErrorKind::InvalidData => (
+                "a whole file",
+                "it is damaged, or made in a way that is not read: copy or make it again",
+            ),
             ErrorKind::UnexpectedEof => {
                 ("a longer file", "it ends early: copy or download it again")
             }
@@ -87,11 +93,36 @@ impl Error {
     /// Puts `outer`, such as a file, before the place that is named already.
     #[must_use]
     pub fn within(mut self, outer: impl fmt::Display) -> Self {
+        if let Some(number) = self.0.item.take() {
+            self = self.within(numbered(number));
+        }
         self.0.place = Some(match self.0.place.take() {
             Some(inner) => format!("{outer}, {inner}"),
             None => outer.to_string(),
         });
         self
+    }
+
+    /// Which of several inputs it is about, counted from 0. Who knows what that one is to the user says so with
+    /// [`Error::item_as`], before [`Error::within`] makes `sentence 1` of it.
+    #[must_use]
+    pub fn in_item(mut self, number: usize) -> Self {
+        self.0.item = Some(number);
+        self
+    }
+
+    /// Which of several inputs it is about, if it is about one.
+    pub fn item(&self) -> Option<usize> {
+        self.0.item
+    }
+
+    /// Says where the input is that it is about: `name` makes a place of its number.
+    #[must_use]
+    pub fn item_as(mut self, name: impl Fn(usize) -> String) -> Self {
+        match self.0.item.take() {
+            Some(number) => self.within(name(number)),
+            None => self,
+        }
     }
 
     /// What would have been right.
@@ -116,16 +147,24 @@ impl Error {
     }
 }
 
+fn numbered(item: usize) -> String {
+    format!("sentence {}", item + 1)
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Parts {
             what,
+            item,
             place,
             expected,
             found,
             hint,
         } = &*self.0;
         write!(f, "{what}")?;
+        let numbered = item.map(numbered);
+        let place: Vec<&str> = numbered.iter().chain(place).map(String::as_str).collect();
+        let place = &Some(place.join(", ")).filter(|place| !place.is_empty());
         for (label, part) in [
             ("where", place),
             ("expected", expected),
@@ -173,6 +212,19 @@ mod tests {
             e.to_string(),
             "no\n  where: here\n  expected: a\n  found: b\n  hint: c"
         );
+    }
+
+    #[test]
+    fn an_input_is_named_as_the_user_knows_it() {
+        let e = Error::new("no").at("source").in_item(6);
+        assert!(e.to_string().contains("where: sentence 7, source"), "{e}");
+        let e = e.item_as(|n| format!("line {}", n + 1)).within("a.txt");
+        assert!(
+            e.to_string().contains("where: a.txt, line 7, source"),
+            "{e}"
+        );
+        let e = Error::new("no").in_item(0);
+        assert!(e.to_string().contains("where: sentence 1"), "{e}");
     }
 
     #[test]

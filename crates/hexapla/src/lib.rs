@@ -17,6 +17,7 @@
 //!     max_decoding_length: None,
 //!     split_sentences: true,
 //!     first_line: 0,
+//!     source_language: None,
 //! };
 //! let lines = [">>de<< I am tired. Good night.", ">>zh<< Thank you."];
 //! let translations = model.translate(&lines, &BTreeMap::new(), &options)?;

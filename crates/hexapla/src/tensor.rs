@@ -22,7 +22,8 @@ fn capacity(class: usize) -> usize {
 }
 
 impl Arena {
-    /// A matrix of `rows × columns` whose numbers are stale: whoever asks fills them.
+    /// A matrix of `rows × columns` whose numbers are stale: whoever asks fills them. In debug builds they are NaN, so that a test
+    /// sees what nobody filled.
     pub fn tensor(&self, rows: usize, columns: usize) -> Tensor {
         let len = rows * columns;
         let class = class(len);
@@ -34,6 +35,9 @@ impl Arena {
         let mut buffer = resting.unwrap_or_else(|| Arc::new(Buffer::zeros(capacity(class))));
         if let Some(buffer) = Arc::get_mut(&mut buffer) {
             buffer.resize(len);
+            if cfg!(debug_assertions) {
+                buffer.fill(f32::NAN);
+            }
         }
         Tensor {
             rows,
@@ -162,6 +166,14 @@ mod tests {
             );
             assert_eq!(class(room), class(len), "{len}");
         }
+    }
+
+    #[cfg(debug_assertions)]
+    #[test]
+    fn what_nobody_filled_is_no_number() {
+        let arena = Arena::default();
+        arena.tensor(3, 4).data_mut().fill(1.0);
+        assert!(arena.tensor(3, 4).data().iter().all(|x| x.is_nan()));
     }
 
     #[test]

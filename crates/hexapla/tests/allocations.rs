@@ -130,7 +130,7 @@ fn count(work: impl FnOnce()) -> (usize, usize) {
 fn train(learner: &mut Learner, t: &TrainingTable, batches: &[Vec<Vec<PairRows>>], rounds: usize) {
     for batch in std::iter::repeat_n(batches, rounds).flatten() {
         let number = learner.optimizer.updates + 1;
-        let report = learner.step(t, number, 1e-3, batch);
+        let report = learner.step(t, number, 1e-3, batch).unwrap();
         assert!(report.loss.is_finite() && report.gradient_norm > 0.0);
     }
 }
@@ -235,7 +235,7 @@ fn an_engine_keeps_its_arena() {
     let (source, target): (Vec<_>, Vec<_>) = sides.iter().cloned().unzip();
     let calls: [(&str, &(dyn Fn() + Sync)); 3] = [
         ("score", &|| drop(engine.score(&sides, 500).unwrap())),
-        ("loss", &|| assert!(engine.loss(&pairs, 0.1).2 > 0)),
+        ("loss", &|| assert!(engine.loss(&pairs, 0.1).unwrap().2 > 0)),
         ("logits", &|| drop(engine.logits(&source, &target).unwrap())),
     ];
     let pool = ThreadPoolBuilder::new().num_threads(1).build().unwrap();

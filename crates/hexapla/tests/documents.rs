@@ -70,7 +70,14 @@ fn every_key_of_a_recipe_is_documented_with_its_default() {
     // No table is forgotten above.
     assert_eq!(
         keys(&recipe).into_keys().collect::<Vec<_>>(),
-        ["data", "model", "test", "tokenizer", "training"]
+        [
+            "data",
+            "format_version",
+            "model",
+            "test",
+            "tokenizer",
+            "training"
+        ]
     );
 }
 

@@ -14,9 +14,9 @@ const ROWS: [(&str, &[&str]); 18] = [
     ("config", &["error", "files"]),
     // Two side rooms, which no row up to `model` may enter: text, and its comparison with references.
     ("text", &["error", "files", "random", "config"]),
-    ("metrics", &["error"]),
+    ("metrics", &["error", "text"]),
     // From numbers to a model.
-    ("batch", &[]),
+    ("batch", &["error"]),
     ("tensor", &[]),
     ("weights", &["random"]),
     ("product", &["config"]),

@@ -53,7 +53,7 @@ fn train(precision: Precision, threads: usize, steps: u64) -> (Vec<f64>, Weights
         (1..=steps)
             .map(|step| {
                 let parts = [batch(&mut random, t.shards)];
-                learner.step(&t, step, 2e-3, &parts).loss
+                learner.step(&t, step, 2e-3, &parts).unwrap().loss
             })
             .collect()
     });
@@ -65,7 +65,7 @@ fn gradients_point_the_same_way() {
     let step = |precision| {
         let (mut learner, t) = learner(precision);
         let parts = [batch(&mut SplitMix(9), t.shards)];
-        let loss = learner.step(&t, 1, 0.0, &parts).loss;
+        let loss = learner.step(&t, 1, 0.0, &parts).unwrap().loss;
         (loss, learner)
     };
     let (loss, exact) = step(Precision::Float32);

@@ -68,7 +68,9 @@ fn check(name: &str, norm: Norm, shards: usize) {
     let mut learner = Learner::new(model, weights, &t);
     for (i, step) in golden["steps"].as_array().unwrap().iter().enumerate() {
         let rate = step["learning_rate"].as_f64().unwrap() as f32;
-        let report = learner.step(&t, i as u64 + 1, rate, &[parts.clone()]);
+        let report = learner
+            .step(&t, i as u64 + 1, rate, &[parts.clone()])
+            .unwrap();
         let close = |what: &str, found: f64| {
             let expected = step[what].as_f64().unwrap();
             assert!(

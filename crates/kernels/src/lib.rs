@@ -42,5 +42,5 @@ pub use rows::{
     exp_of, exp_sum, layer_norm, layer_norm_backward, max, residual, softmax_backward_in_place,
     softmax_in_place, subtract_both,
 };
-pub use shared::SharedBytes;
+pub use shared::{SharedBytes, open_model_file};
 pub use update::{AdamSettings, adam, blend, squared_norm};

@@ -33,17 +33,13 @@ impl SharedBytes {
     /// Maps the whole of `file`. Its pages are read when they are first touched, and are the system's own copy of the
     /// file: all processes that map it share them.
     ///
-    /// The file must not be written or shortened while it is mapped. Model folders keep to that: a new model is written
-    /// beside the old one and takes its name, so what was mapped stays as it was until its last reader is gone. Where
-    /// someone edits a mapped file in place all the same, numbers may change under way, and where it is cut short the
-    /// system may end the process (SIGBUS); readers here take any bytes for numbers, and for nothing else.
-    ///
     /// # Errors
     /// The file cannot be mapped.
-    pub fn map(file: &File) -> io::Result<Self> {
-        // SAFETY: the map is only read, and lives as long as the `Arc`. That nobody writes the file meanwhile no program
-        // can enforce on its system; it is asked for above. The bytes only ever serve as integers and floats, whose
-        // every bit pattern is valid, and no length or index is taken from them after it was checked.
+    ///
+    /// # Safety
+    /// Nobody may write to the file or shorten it while it is mapped: the bytes are lent as `&[u8]`, which do not change.
+    pub unsafe fn map(file: &File) -> io::Result<Self> {
+        // SAFETY: the map is only read, and lives as long as the `Arc`; that nobody writes the file is the caller's promise.
         let map = unsafe { Mmap::map(file)? };
         Ok(SharedBytes {
             range: 0..map.len(),
@@ -59,6 +55,24 @@ impl SharedBytes {
             range: self.range.start + range.start..self.range.start + range.end,
         })
     }
+}
+
+/// Maps a file of a model folder.
+///
+/// Model folders are never written in place: a new model is written beside the old one and takes its name, so what was mapped
+/// stays as it was until its last reader is gone. Who edits a mapped file in place all the same changes numbers under way, and
+/// who cuts it short may have the system end the process (SIGBUS).
+///
+/// # Errors
+/// It is no regular file, or cannot be mapped.
+pub fn open_model_file(file: &File) -> io::Result<SharedBytes> {
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    }
+    // SAFETY: all that writes model folders (this program, and every program that replaces a file by renaming) leaves the
+    // mapped file as it is. No program can enforce that on its system; what lies in the file only ever serves as integers
+    // and floats, whose every bit pattern is valid, and no length or index is taken from it after it was checked.
+    unsafe { SharedBytes::map(file) }
 }
 
 impl From<&'static [u8]> for SharedBytes {
@@ -102,8 +116,9 @@ mod tests {
     #[test]
     fn a_mapped_file_is_its_bytes() {
         let path = std::env::current_exe().unwrap();
-        let mapped = SharedBytes::map(&File::open(&path).unwrap()).unwrap();
+        let mapped = open_model_file(&File::open(&path).unwrap()).unwrap();
         assert!(*mapped == std::fs::read(&path).unwrap()[..]);
         assert_eq!(mapped.as_ptr() as usize % 64, 0);
+        assert!(open_model_file(&File::open(path.parent().unwrap()).unwrap()).is_err());
     }
 }

@@ -581,14 +581,24 @@ fn sentences_longer_than_the_model_takes() {
         "a long prefix",
         "translate --model model --input short --target-prefix long",
     );
-    table.refuse(
-        "a long source",
-        "score --model model --source long --target short",
-    );
-    table.refuse(
-        "a long target",
-        "score --model model --source short --target long",
-    );
+    // A line for each pair, whatever it is.
+    for (why, args) in [
+        (
+            "a long source",
+            "score --model model --source long --target short",
+        ),
+        (
+            "a long target",
+            "score --model model --source short --target long",
+        ),
+    ] {
+        let scores = table.accept(why, args, 2);
+        let lines: Vec<&str> = scores.lines().collect();
+        assert!(
+            lines[0].starts_with('-') && lines[1] == "nan\tnan",
+            "{scores}"
+        );
+    }
     let ran = table.run(
         &split("translate --model model --input short --max-decoding-length 99999999999"),
         b"",

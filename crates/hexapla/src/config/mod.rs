@@ -14,7 +14,7 @@ pub use arithmetic::{ComputeType, Precision};
 pub use data::{Corpus, DataTable};
 pub use language::{LanguagePair, tagged_language};
 pub use model::ModelTable;
-pub use recipe::Recipe;
+pub use recipe::{FORMAT_VERSION, Recipe};
 pub use test_set::TestSet;
 pub use tokenizer::{TokenizerKind, TokenizerTable};
 pub use training::{Metric, OptimizerKind, ScheduleKind, TrainingTable};

@@ -12,10 +12,18 @@ const MAX_RECIPE_BYTES: u64 = 1 << 20;
 const MAX_BEAM: usize = 1024;
 const MAX_REPEAT: usize = 1 << 16;
 
+/// The newest rules that this program trains by; a training goes on by those that it began with.
+///
+/// 1 (the program's version 0.1.0): text is taken as it is, and where no validation pairs are named they are the last pairs of
+/// all. 2: text is cleaned ([`crate::text::clean`]), and such pairs are drawn from every body.
+pub const FORMAT_VERSION: u32 = 2;
+
 /// A whole recipe: the file given to `hexapla train --config`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Recipe {
+    /// The rules that it is read by; the newest where absent. See [`FORMAT_VERSION`].
+    pub format_version: Option<u32>,
     /// The model.
     pub model: ModelTable,
     /// The data.
@@ -34,6 +42,7 @@ impl Recipe {
     /// # Errors
     /// Broken TOML, an unknown key (with the nearest known one), a value of the wrong type or range.
     pub fn parse(text: &str, place: &str) -> Result<Self> {
+        refuse_newer(text, place)?;
         let recipe: Recipe = toml::from_str(text).map_err(|e| toml_error(&e, text, place))?;
         recipe.validate().map_err(|e| e.within(place))?;
         Ok(recipe)
@@ -56,11 +65,20 @@ impl Recipe {
         Self::parse(&text, &place)
     }
 
+    /// The rules that it is read by.
+    pub fn version(&self) -> u32 {
+        self.format_version.unwrap_or(FORMAT_VERSION)
+    }
+
     /// Checks all that can be checked before the data is read.
     ///
     /// # Errors
     /// Names the first key out of range.
     pub fn validate(&self) -> Result<()> {
+        if !(1..=FORMAT_VERSION).contains(&self.version()) {
+            let expected = format!("1 to {FORMAT_VERSION}");
+            return out_of_range("format_version", &expected, self.version().to_string());
+        }
         let mut model = self.model.resolve().map_err(|e| e.within("model"))?;
         // The tokenizer will say; here only the other sizes are looked at.
         (model.source_vocab_size, model.target_vocab_size) = (1, 1);
@@ -182,6 +200,22 @@ impl Recipe {
     }
 }
 
+/// A recipe of a later version has keys that are not known here: that it is one says more than the first of them.
+fn refuse_newer(text: &str, place: &str) -> Result<()> {
+    let table = text.parse::<toml::Table>().unwrap_or_default();
+    let found = table
+        .get("format_version")
+        .and_then(toml::Value::as_integer);
+    match found.filter(|version| *version > i64::from(FORMAT_VERSION)) {
+        None => Ok(()),
+        Some(version) => Err(Error::new("the recipe is of a later version")
+            .at(format!("{place}: format_version"))
+            .expected(format!("at most {FORMAT_VERSION}"))
+            .found(version.to_string())
+            .hint("a newer hexapla wrote it: use that one, or a later one")),
+    }
+}
+
 fn validate_corpus(corpus: &Corpus, place: &str) -> Result<()> {
     for (key, value) in [
         ("repeat", Some(corpus.repeat)),
@@ -298,6 +332,20 @@ mod tests {
         assert!(e.to_string().contains("`bf16`"), "{e}");
         let e = "bf61".parse::<Precision>().unwrap_err();
         assert!(e.to_string().contains("`bf16`"), "{e}");
+    }
+
+    #[test]
+    fn a_recipe_of_a_later_version_is_called_that() {
+        let e = Recipe::parse("format_version = 3\nnew_key = 1\n", "r").unwrap_err();
+        assert!(e.to_string().contains("a newer hexapla"), "{e}");
+        assert!(Recipe::parse("format_version = 0\n", "r").is_err());
+        assert_eq!(
+            Recipe::parse("format_version = 1\n", "r")
+                .unwrap()
+                .version(),
+            1
+        );
+        assert_eq!(Recipe::parse("", "r").unwrap().version(), FORMAT_VERSION);
     }
 
     #[test]

@@ -109,19 +109,19 @@ fn aliased(keys: &mut Keys, name: &str, alias: &str) -> Result<Option<usize>> {
 }
 
 fn refuse_other_architectures(keys: &mut Keys) -> Result<()> {
-    keys.only("is_encoder_decoder", &[json!(true)])?;
+    keys.only("is_encoder_decoder", &[json!(true)]);
     for key in ["is_decoder", "add_cross_attention", "tie_encoder_decoder"] {
-        keys.only(key, &[json!(false)])?;
+        keys.only(key, &[json!(false)]);
     }
-    keys.only("static_position_embeddings", &[json!(true)])?;
-    keys.only("normalize_embedding", &[json!(false)])?;
-    keys.only("pruned_heads", &[json!({})])?;
+    keys.only("static_position_embeddings", &[json!(true)]);
+    keys.only("normalize_embedding", &[json!(false)]);
+    keys.only("pruned_heads", &[json!({})]);
     for key in [
         "quantization_config",
         "per_layer_config",
         "cross_attention_hidden_size",
     ] {
-        keys.only(key, &[])?;
+        keys.only(key, &[]);
     }
     keys.pass_over(WITHOUT_EFFECT);
     Ok(())
@@ -130,7 +130,32 @@ fn refuse_other_architectures(keys: &mut Keys) -> Result<()> {
 /// Metadata, training, other tasks' heads, and how the numbers are stored or returned.
 const WITHOUT_EFFECT: &[&str] = &[
     "_name_or_path",
+    "author",
+    "auto_map",
+    "base_model",
+    "cls_token_id",
+    "datasets",
+    "description",
+    "language",
+    "language_pair",
+    "languages",
+    "library_name",
+    "license",
+    "mask_token_id",
+    "metrics",
+    "model_max_length",
+    "model_name",
     "name_or_path",
+    "pipeline_tag",
+    "source_lang",
+    "source_language",
+    "src_lang",
+    "tags",
+    "target_lang",
+    "target_language",
+    "tgt_lang",
+    "unk_token_id",
+    "version",
     "_commit_hash",
     "_num_labels",
     "add_bias_logits",

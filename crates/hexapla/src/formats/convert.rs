@@ -9,8 +9,8 @@ use super::generation::{self, GENERATION_FILE};
 use super::manifest::{MANIFEST_FILE, Manifest, ManifestFields};
 use super::safetensors::{WEIGHTS_FILE, is_plain_name};
 use super::{
-    COMPANIONS, CONFIG_FILE, Family, ModelFolder, RESERVED, SaveModel, Saved, Storage, save,
-    stored, strangers, write_config, write_json,
+    COMPANIONS, CONFIG_FILE, Family, ModelFolder, RESERVED, SaveModel, Saved, Storage, stored,
+    strangers_to_another, write_config, write_json,
 };
 use crate::config::ComputeType;
 use crate::error::{Error, Result};
@@ -23,10 +23,10 @@ const MAX_FILE_BYTES: u64 = 512 << 20;
 pub struct ConvertModel<'a> {
     /// The model.
     pub model: &'a ModelFolder,
-    /// The folder that it was opened from.
-    pub from: &'a Folder,
     /// `Int8` or `Float32`.
     pub compute_type: ComputeType,
+    /// Whether a model that lies in the folder to write may be lost.
+    pub replace: bool,
 }
 
 /// Writes the model to the folder `to`, whole or not at all, with its weights stored in another number type: int8 in the
@@ -36,9 +36,10 @@ pub struct ConvertModel<'a> {
 /// A number type that is not stored; a folder that would be written over itself or cannot be replaced; a weight that is not
 /// finite; files that cannot be read or written.
 pub fn convert(job: &ConvertModel<'_>, to: &Path) -> Result<Saved> {
-    let (model, from) = (job.model, job.from);
+    let model = job.model;
+    let from = model.folder();
     if let (Folder::Disk(from), Ok(whole)) = (from, to.canonicalize())
-        && from.canonicalize().is_ok_and(|from| from == whole)
+        && from.path().canonicalize().is_ok_and(|from| from == whole)
     {
         return Err(
             Error::new("a model cannot be converted into its own folder")
@@ -49,6 +50,9 @@ pub fn convert(job: &ConvertModel<'_>, to: &Path) -> Result<Saved> {
         );
     }
     super::recover(to)?;
+    if !job.replace {
+        super::refuse_model(to)?;
+    }
     if to.is_dir() {
         check_replaceable(to)?;
     }
@@ -60,7 +64,7 @@ pub fn convert(job: &ConvertModel<'_>, to: &Path) -> Result<Saved> {
             for parameter in weights.index.iter() {
                 stored::refuse_infinite(&parameter.name, &weights.data[parameter.range.clone()])?;
             }
-            save(
+            super::replace(
                 to,
                 &SaveModel {
                     config: &model.config,
@@ -73,7 +77,7 @@ pub fn convert(job: &ConvertModel<'_>, to: &Path) -> Result<Saved> {
         }
         ComputeType::Int8 => {
             let (family, note) = Family::for_config(&model.config);
-            write_folder_atomically(to, strangers(to), |new| {
+            write_folder_atomically(to, strangers_to_another(to), |new| {
                 write_int8(new, family, model)?;
                 for (name, bytes) in &files {
                     write_atomically(&new.join(name), |w| w.write_all(bytes))?;

@@ -83,6 +83,8 @@ pub struct GenerationDefaults {
     pub suppressed_ids: Vec<u32>,
     /// Tokens that are never generated first.
     pub first_suppressed_ids: Vec<u32>,
+    /// Further tokens that end the output, besides the model's end token.
+    pub more_eos_token_ids: Vec<u32>,
     /// The token forced at the last place that `max_length` allows.
     pub forced_eos_token_id: Option<u32>,
     /// Probabilities sum to 1 again after all changes.
@@ -113,6 +115,7 @@ impl Default for GenerationDefaults {
             no_repeat_ngram_size: 0,
             suppressed_ids: Vec::new(),
             first_suppressed_ids: Vec::new(),
+            more_eos_token_ids: Vec::new(),
             forced_eos_token_id: None,
             renormalize_logits: false,
             do_sample: false,
@@ -165,14 +168,15 @@ pub(crate) struct SpecialIds {
 
 /// Reads `generation_config.json`, or the same keys of `config`, which loses them in either case.
 pub(crate) fn read(folder: &Folder, config: &mut Keys) -> Result<(GenerationDefaults, SpecialIds)> {
+    let ends = config.id_or_ids("eos_token_id")?;
     let mut ids = SpecialIds {
-        eos: config.id("eos_token_id")?,
+        eos: ends.first().copied(),
         decoder_start: config.id("decoder_start_token_id")?,
         forced_bos: None,
     };
     if !folder.contains(GENERATION_FILE) {
         ids.forced_bos = config.id("forced_bos_token_id")?;
-        return Ok((take_defaults(config, ids.eos)?, ids));
+        return Ok((take_defaults(config, &ends)?, ids));
     }
     config.pass_over(UNDERSTOOD);
     for list in [
@@ -185,12 +189,16 @@ pub(crate) fn read(folder: &Folder, config: &mut Keys) -> Result<(GenerationDefa
         config.pass_over(list);
     }
     let mut keys = Keys::read(folder, GENERATION_FILE)?;
-    ids.eos = keys.id("eos_token_id")?.or(ids.eos);
+    let ends = match keys.id_or_ids("eos_token_id")? {
+        none if none.is_empty() => ends,
+        some => some,
+    };
+    ids.eos = ends.first().copied();
     ids.decoder_start = keys.id("decoder_start_token_id")?.or(ids.decoder_start);
     ids.forced_bos = keys.id("forced_bos_token_id")?;
-    let defaults = take_defaults(&mut keys, ids.eos)?;
+    let defaults = take_defaults(&mut keys, &ends)?;
     keys.pass_over(&["pad_token_id", "bos_token_id", "transformers_version"]);
-    keys.finish()?;
+    config.take_refusals(keys);
     Ok((defaults, ids))
 }
 
@@ -204,7 +212,17 @@ pub(crate) fn write(defaults: &GenerationDefaults, config: &TransformerConfig) -
         }
     };
     put("pad_token_id", true, json!(config.pad_token_id));
-    put("eos_token_id", true, json!(config.eos_token_id));
+    let more = &defaults.more_eos_token_ids;
+    let eos = match more.as_slice() {
+        [] => json!(config.eos_token_id),
+        more => {
+            let all = [config.eos_token_id]
+                .into_iter()
+                .chain(more.iter().copied());
+            json!(all.collect::<Vec<u32>>())
+        }
+    };
+    put("eos_token_id", true, eos);
     put(
         "decoder_start_token_id",
         true,
@@ -280,10 +298,11 @@ pub(crate) fn write(defaults: &GenerationDefaults, config: &TransformerConfig) -
     Value::Object(map)
 }
 
-fn take_defaults(keys: &mut Keys, eos: Option<u32>) -> Result<GenerationDefaults> {
+/// `ends` are the tokens that end an output.
+fn take_defaults(keys: &mut Keys, ends: &[u32]) -> Result<GenerationDefaults> {
     let plain = GenerationDefaults::default();
     let mut suppressed_ids = keys.lists_of_one_id("bad_words_ids")?;
-    suppressed_ids.retain(|id| Some(*id) != eos);
+    suppressed_ids.retain(|id| !ends.contains(id));
     suppressed_ids.extend(keys.ids("suppress_tokens")?);
     suppressed_ids.sort_unstable();
     suppressed_ids.dedup();
@@ -303,6 +322,7 @@ fn take_defaults(keys: &mut Keys, eos: Option<u32>) -> Result<GenerationDefaults
         no_repeat_ngram_size: keys.size("no_repeat_ngram_size")?.unwrap_or(0),
         suppressed_ids,
         first_suppressed_ids: keys.ids("begin_suppress_tokens")?,
+        more_eos_token_ids: ends.iter().skip(1).copied().collect(),
         forced_eos_token_id: keys.id("forced_eos_token_id")?,
         renormalize_logits: keys.flag("renormalize_logits")?.unwrap_or(false),
         do_sample: keys.flag("do_sample")?.unwrap_or(false),
@@ -340,18 +360,18 @@ fn refuse_other_searches(keys: &mut Keys, sampling: bool) -> Result<()> {
     if !sampling {
         keys.pass_over(&sampling_only);
     }
-    keys.only("typical_p", &[json!(1)])?;
+    keys.only("typical_p", &[json!(1)]);
     for key in OFF_AT_ZERO.iter().chain(&["epsilon_cutoff", "eta_cutoff"]) {
-        keys.only(key, &[json!(0)])?;
+        keys.only(key, &[json!(0)]);
     }
     for key in OFF_AT_ONE {
-        keys.only(key, &[json!(1)])?;
+        keys.only(key, &[json!(1)]);
     }
     for key in OFF_AT_FALSE {
-        keys.only(key, &[json!(false)])?;
+        keys.only(key, &[json!(false)]);
     }
     for key in OFF_AT_NULL.iter().chain(&["min_p", "top_h"]) {
-        keys.only(key, &[])?;
+        keys.only(key, &[]);
     }
     Ok(())
 }

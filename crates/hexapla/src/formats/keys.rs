@@ -15,6 +15,19 @@ pub(crate) struct Keys {
     place: String,
     map: Map<String, Value>,
     taken: Vec<String>,
+    /// Settings whose values are not computed here, to be told together.
+    refused: Vec<Refused>,
+}
+
+/// A setting that is refused.
+#[derive(Debug)]
+struct Refused {
+    /// File and key.
+    place: String,
+    expected: String,
+    found: String,
+    /// Of a key that is not known: a known one of nearly this name, if there is one.
+    unknown: Option<Option<String>>,
 }
 
 impl Keys {
@@ -27,6 +40,7 @@ impl Keys {
                 place,
                 map,
                 taken: Vec::new(),
+                refused: Vec::new(),
             }),
             Ok(other) => Err(Error::new("the settings cannot be read")
                 .at(place)
@@ -50,6 +64,7 @@ impl Keys {
             place: "config.json".into(),
             map,
             taken: Vec::new(),
+            refused: Vec::new(),
         }
     }
 
@@ -109,6 +124,17 @@ impl Keys {
         })
     }
 
+    /// One token's id, or a list of such.
+    pub(crate) fn id_or_ids(&mut self, key: &str) -> Result<Vec<u32>> {
+        let list = self.get(key, "the id of a token, or a list of ids", |v| {
+            match v.as_array() {
+                Some(list) => list.iter().map(as_id).collect(),
+                None => as_id(v).map(|id| vec![id]),
+            }
+        })?;
+        Ok(list.unwrap_or_default())
+    }
+
     /// A list of ids.
     pub(crate) fn ids(&mut self, key: &str) -> Result<Vec<u32>> {
         let list = self.get(key, "a list of ids", |v| {
@@ -129,14 +155,14 @@ impl Keys {
         Ok(list.unwrap_or_default())
     }
 
-    /// Refuses every value of `key` but these (absence passes).
-    pub(crate) fn only(&mut self, key: &str, allowed: &[Value]) -> Result<()> {
+    /// Refuses every value of `key` but these (absence passes). [`Keys::finish`] tells of all that was refused.
+    pub(crate) fn only(&mut self, key: &str, allowed: &[Value]) {
         let Some(value) = self.take(key) else {
-            return Ok(());
+            return;
         };
         let equal = |a: &Value| *a == value || (a.is_number() && a.as_f64() == value.as_f64());
         if allowed.iter().any(equal) {
-            return Ok(());
+            return;
         }
         let allowed: Vec<String> = allowed.iter().map(Value::to_string).collect();
         let expected = if allowed.is_empty() {
@@ -144,7 +170,18 @@ impl Keys {
         } else {
             allowed.join(" or ")
         };
-        Err(self.error(key).expected(expected).found(shortened(&value)))
+        self.refused.push(Refused {
+            place: format!("{}, `{key}`", self.place),
+            expected,
+            found: shortened(&value),
+            unknown: None,
+        });
+    }
+
+    /// Takes over what another file's settings are refused for.
+    pub(crate) fn take_refusals(&mut self, mut other: Keys) {
+        other.refuse_unknown();
+        self.refused.append(&mut other.refused);
     }
 
     /// Passes over settings that change nothing that is computed.
@@ -162,23 +199,50 @@ impl Keys {
     }
 
     /// Refuses what was not taken.
-    pub(crate) fn finish(self) -> Result<()> {
-        let Some((key, value)) = self.map.into_iter().find(|(_, value)| !value.is_null()) else {
+    fn refuse_unknown(&mut self) {
+        let left = std::mem::take(&mut self.map);
+        for (key, value) in left.into_iter().filter(|(_, value)| !value.is_null()) {
+            let nearest = self
+                .taken
+                .iter()
+                .map(|known| (strsim::damerau_levenshtein(known, &key), known))
+                .min()
+                .filter(|(distance, _)| *distance <= 2);
+            self.refused.push(Refused {
+                place: format!("{}, `{key}`", self.place),
+                expected: "only known settings: another could change what is computed".into(),
+                found: shortened(&value),
+                unknown: Some(nearest.map(|(_, known)| known.clone())),
+            });
+        }
+    }
+
+    /// Refuses what was not taken, and tells of all that was refused.
+    pub(crate) fn finish(mut self) -> Result<()> {
+        self.refuse_unknown();
+        let Some(first) = self.refused.first() else {
             return Ok(());
         };
-        let nearest = self
-            .taken
+        let error = |what: &str| {
+            Error::new(what)
+                .at(&first.place)
+                .expected(&first.expected)
+                .found(&first.found)
+        };
+        let others: Vec<String> = self.refused[1..]
             .iter()
-            .map(|known| (strsim::damerau_levenshtein(known, &key), known))
-            .min()
-            .filter(|(distance, _)| *distance <= 2);
-        let error = Error::new("the model has a setting that is not known here")
-            .at(format!("{}, `{key}`", self.place))
-            .expected("only known settings: another could change what is computed")
-            .found(shortened(&value));
-        Err(match nearest {
-            Some((_, known)) => error.hint(format!("did you mean `{known}`?")),
-            None => error.hint("if it changes nothing, remove it from the file"),
+            .map(|r| format!("{}: {}", r.place, r.found))
+            .collect();
+        if !others.is_empty() {
+            return Err(error("the model cannot be used with these settings")
+                .hint(format!("the same with {}", others.join("; "))));
+        }
+        let not_known = "the model has a setting that is not known here";
+        Err(match &first.unknown {
+            Some(Some(known)) => error(not_known).hint(format!("did you mean `{known}`?")),
+            Some(None) => error(not_known).hint("if it changes nothing, remove it from the file"),
+            None => error("the model cannot be used with this setting")
+                .hint("only a model that is computed exactly as its maker meant is run"),
         })
     }
 }
@@ -213,7 +277,7 @@ mod tests {
     fn what_nobody_took_is_refused_with_the_nearest_name() {
         let mut keys = Keys::of(json!({"d_model": 8, "normalise_before": true, "absent": null}));
         assert_eq!(keys.size("d_model").unwrap(), Some(8));
-        keys.only("normalize_before", &[json!(false)]).unwrap();
+        keys.only("normalize_before", &[json!(false)]);
         let e = keys.finish().unwrap_err().to_string();
         assert!(
             e.contains("`normalise_before`") && e.contains("did you mean `normalize_before`"),
@@ -235,10 +299,34 @@ mod tests {
         assert!(refused(json!([[1], [2, 3]]), |k| k
             .lists_of_one_id("k")
             .is_err()));
-        assert!(refused(json!(0), |k| k.only("k", &[json!(0.0)]).is_ok()));
-        assert!(refused(json!(true), |k| k
-            .only("k", &[json!(false)])
-            .is_err()));
+        let only = |k: &mut Keys, allowed: Value| {
+            k.only("k", &[allowed]);
+            k.refused.is_empty()
+        };
+        assert!(only(&mut Keys::of(json!({"k": 0})), json!(0.0)));
+        assert!(!only(&mut Keys::of(json!({"k": true})), json!(false)));
+        assert!(refused(json!([7, 8]), |k| k.id_or_ids("k").unwrap() == [7, 8]));
+        assert!(refused(json!(7), |k| k.id_or_ids("k").unwrap() == [7]));
+    }
+
+    #[test]
+    fn all_that_is_refused_is_told_at_once() {
+        let mut keys = Keys::of(json!({"a": true, "b": 1, "c": "x", "license": "mit"}));
+        keys.only("a", &[json!(false)]);
+        keys.pass_over(&["license"]);
+        let mut other = Keys::of(json!({"d": 2}));
+        other.place = "generation_config.json".into();
+        keys.take_refusals(other);
+        let e = keys.finish().unwrap_err().to_string();
+        for part in [
+            "config.json, `a`",
+            "`b`: 1",
+            "`c`: \"x\"",
+            "generation_config.json, `d`: 2",
+        ] {
+            assert!(e.contains(part), "{e}");
+        }
+        assert!(!e.contains("license"), "{e}");
     }
 
     #[test]

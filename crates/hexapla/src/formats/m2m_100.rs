@@ -41,7 +41,7 @@ pub(super) fn read(
     bart::read_sizes(&mut keys, &DEFAULTS, &mut config)?;
     bart::require_architecture(&mut keys, CLASS)?;
     for key in ["normalize_before", "add_final_layer_norm"] {
-        keys.only(key, &[json!(true)])?;
+        keys.only(key, &[json!(true)]);
     }
     config.norm = Norm::Pre;
     config.final_norm = true;

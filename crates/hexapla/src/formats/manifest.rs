@@ -163,17 +163,17 @@ impl Manifest {
     ///
     /// # Errors
     /// Names the first file that is missing, differs, or is used without being listed.
-    pub fn verify(&self, folder: &Path) -> Result<()> {
+    pub fn verify(&self, folder: &Folder) -> Result<()> {
         self.verify_files(folder, |_| true)
     }
 
     /// As [`Manifest::verify`], but for the weights that [`Manifest::map_weights`] checks.
-    pub(crate) fn verify_quickly(&self, folder: &Path) -> Result<()> {
+    pub(crate) fn verify_quickly(&self, folder: &Folder) -> Result<()> {
         self.verify_files(folder, |name| !self.has_crc32(name))
     }
 
-    fn verify_files(&self, folder: &Path, wanted: impl Fn(&str) -> bool) -> Result<()> {
-        let place = |name: &str| folder.join(name).display().to_string();
+    fn verify_files(&self, folder: &Folder, wanted: impl Fn(&str) -> bool) -> Result<()> {
+        let place = |name: &str| folder.place(name).display().to_string();
         for (name, expected) in &self.files {
             if !is_plain_name(name) {
                 return Err(
@@ -184,7 +184,7 @@ impl Manifest {
                         .hint(HINT),
                 );
             }
-            if !folder.join(name).is_file() {
+            if !folder.contains(name) {
                 return Err(Error::new("a file of the model is missing")
                     .at(place(name))
                     .expected("a file, as manifest.json says")
@@ -194,7 +194,7 @@ impl Manifest {
             if !wanted(name) {
                 continue;
             }
-            let found = sha256_file(&folder.join(name))?;
+            let found = folder.sha256(name)?;
             if !found.eq_ignore_ascii_case(expected) {
                 return Err(Error::new("a file of the model is not what was written")
                     .at(place(name))
@@ -210,7 +210,7 @@ impl Manifest {
         };
         let model = ["config.json", GENERATION_FILE, WEIGHTS_FILE, INDEX_FILE];
         for name in model.iter().chain(tokenizers).copied() {
-            if folder.join(name).exists() && !self.files.contains_key(name) {
+            if folder.contains(name) && !self.files.contains_key(name) {
                 return Err(Error::new("a file of the model has no checksum")
                     .at(place(name))
                     .expected("a line for it in manifest.json")

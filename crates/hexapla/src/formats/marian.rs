@@ -41,7 +41,7 @@ pub(super) fn read(
     bart::read_sizes(&mut keys, &DEFAULTS, &mut config)?;
     bart::require_architecture(&mut keys, CLASS)?;
     for key in ["normalize_before", "add_final_layer_norm"] {
-        keys.only(key, &[json!(false)])?;
+        keys.only(key, &[json!(false)]);
     }
     config.norm = Norm::Post;
     config.final_norm = false;

@@ -70,6 +70,15 @@ const COMPANIONS: [&str; 11] = [
     "vocab.json",
 ];
 
+/// What tells people of a model.
+const CARD: &str = "README.md";
+/// Weights that other programs write.
+const FOREIGN_WEIGHTS: [&str; 3] = [
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "model.npz",
+];
+
 /// Whose names and conventions a folder follows: its `model_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
@@ -143,12 +152,29 @@ pub struct ModelFolder {
     pub manifest: Option<Manifest>,
     /// How its numbers are stored.
     pub storage: Storage,
+    folder: Folder,
     model: Transformer,
     places: Vec<Place>,
     tensors: TensorStore,
 }
 
 impl ModelFolder {
+    /// The folder, with its files held open: a tokenizer read through it belongs to this model.
+    pub fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    /// Compares the checksums that opening the folder passed over to be quick: those of weights that are used where they lie.
+    ///
+    /// # Errors
+    /// As [`Manifest::verify`].
+    pub fn verify(&self) -> Result<()> {
+        match (&self.manifest, &self.folder, self.storage) {
+            (Some(manifest), Folder::Disk(_), Storage::Int8) => manifest.verify(&self.folder),
+            _ => Ok(()),
+        }
+    }
+
     /// The model's shape.
     pub fn model(&self) -> &Transformer {
         &self.model
@@ -287,8 +313,8 @@ pub fn open(folder: impl Into<Folder>) -> Result<ModelFolder> {
     let manifest = Manifest::read(folder)?;
     // What is inside the program is as it was built.
     let mapped = match (&manifest, folder) {
-        (Some(manifest), Folder::Disk(path)) => {
-            manifest.verify_quickly(path)?;
+        (Some(manifest), Folder::Disk(_)) => {
+            manifest.verify_quickly(folder)?;
             manifest.map_weights(folder)?
         }
         _ => None,
@@ -308,6 +334,7 @@ pub fn open(folder: impl Into<Folder>) -> Result<ModelFolder> {
         generation,
         manifest,
         storage,
+        folder: folder.clone(),
         model,
         places,
         tensors,
@@ -516,6 +543,22 @@ pub struct Saved {
 /// A configuration that does not fit together, a name of a further file that is not free, or a folder that cannot be
 /// written.
 pub fn save(folder: &Path, model: &SaveModel<'_>) -> Result<Saved> {
+    save_beside(folder, model, strangers(folder))
+}
+
+/// As [`save`], in the place of a model of other origin: its card goes too, which would tell of another model than lies there.
+///
+/// # Errors
+/// As [`save`].
+pub fn replace(folder: &Path, model: &SaveModel<'_>) -> Result<Saved> {
+    save_beside(folder, model, strangers_to_another(folder))
+}
+
+fn save_beside(
+    folder: &Path,
+    model: &SaveModel<'_>,
+    keep: impl Fn(&OsStr) -> bool,
+) -> Result<Saved> {
     model.config.validate()?;
     if let Some(name) = model
         .files
@@ -527,10 +570,24 @@ pub fn save(folder: &Path, model: &SaveModel<'_>) -> Result<Saved> {
         );
     }
     let (family, note) = Family::for_config(model.config);
-    write_folder_atomically(folder, strangers(folder), |new| {
-        write_files(new, family, model)
-    })?;
+    write_folder_atomically(folder, keep, |new| write_files(new, family, model))?;
     Ok(Saved { family, note })
+}
+
+/// Refuses a folder that holds a model: it would be lost.
+///
+/// # Errors
+/// `folder` holds one, whole or in part, in whatever format.
+pub fn refuse_model(folder: &Path) -> Result<()> {
+    let known = RESERVED.iter().chain(&COMPANIONS).chain(&FOREIGN_WEIGHTS);
+    match known.into_iter().find(|name| folder.join(name).exists()) {
+        None => Ok(()),
+        Some(name) => Err(Error::new("the folder holds a model")
+            .at(folder.join(name).display().to_string())
+            .expected("a folder without a model, or one that this very training made")
+            .found(*name)
+            .hint("name another folder with --output, or give --replace to lose that model")),
+    }
 }
 
 /// Puts right what a killed [`save`] left of `folder`: what is not the model's lies in it again. Nobody else may be
@@ -557,6 +614,12 @@ fn strangers(folder: &Path) -> impl Fn(&OsStr) -> bool + use<> {
         }
         None => true,
     }
+}
+
+/// As [`strangers`], where a model of other origin takes the folder: the card of the old one is none.
+fn strangers_to_another(folder: &Path) -> impl Fn(&OsStr) -> bool + use<> {
+    let strangers = strangers(folder);
+    move |name| strangers(name) && name != CARD
 }
 
 fn write_files(folder: &Path, family: Family, model: &SaveModel<'_>) -> Result<()> {

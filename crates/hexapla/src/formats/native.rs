@@ -1,6 +1,6 @@
 //! `hexapla`: our own family, for combinations that no other family can say.
 //!
-//! `config.json` is the [`TransformerConfig`] with `"model_type": "hexapla"`; tensors bear our names in our layout
+//! `config.json` is the [`TransformerConfig`] with `"model_type": "hexapla"` and a `format_version`; tensors bear our names in our layout
 //! (a linear layer's weight is `[in, out]`). Only this program opens such a folder.
 
 use serde_json::{Map, Value};
@@ -12,8 +12,28 @@ use crate::config::TransformerConfig;
 use crate::error::{Error, Result};
 use crate::weights::Parameter;
 
+/// The newest form of `config.json` that this program knows. The first one did not write its number.
+const FORMAT_VERSION: usize = 1;
+
+/// What a folder means that lacks a key: settings that change nothing that a finished model computes, and, once there are some,
+/// those that a later version added. All else is required: a model whose settings are damaged is not guessed at.
+fn absent(key: &str) -> Option<Value> {
+    match key {
+        "dropout" | "attention_dropout" | "activation_dropout" => Some(Value::from(0.0)),
+        _ => None,
+    }
+}
+
 /// Reads `config.json`, whose generation settings are taken already.
 pub(super) fn read(mut keys: Keys, ids: SpecialIds) -> Result<TransformerConfig> {
+    let version = keys.size("format_version")?.unwrap_or(1);
+    if version > FORMAT_VERSION {
+        return Err(keys
+            .error("format_version")
+            .expected(format!("at most {FORMAT_VERSION}"))
+            .found(version.to_string())
+            .hint("a newer hexapla wrote this folder: use that one, or a later one"));
+    }
     let mut map = Map::new();
     for (key, plain) in write(&TransformerConfig::preset("base")?)? {
         // A null is a value here: an id that is not set.
@@ -23,7 +43,7 @@ pub(super) fn read(mut keys: Keys, ids: SpecialIds) -> Result<TransformerConfig>
             "forced_bos_token_id" => Some(Value::from(ids.forced_bos)),
             _ => keys.take(&key),
         };
-        if key == "model_type" {
+        if key == "model_type" || key == "format_version" {
             continue;
         }
         let missing = || {
@@ -31,6 +51,7 @@ pub(super) fn read(mut keys: Keys, ids: SpecialIds) -> Result<TransformerConfig>
                 .expected(format!("a value, such as {plain}"))
                 .found("none")
         };
+        let value = value.or_else(|| absent(&key));
         map.insert(key.clone(), value.ok_or_else(missing)?);
     }
     // Parsed from a text so that an error names the value, not only its type.
@@ -49,6 +70,7 @@ pub(super) fn write(config: &TransformerConfig) -> Result<Map<String, Value>> {
     let text = serde_json::to_string(config).map_err(failed)?;
     let mut map: Map<String, Value> = serde_json::from_str(&text).map_err(failed)?;
     map.insert("model_type".into(), "hexapla".into());
+    map.insert("format_version".into(), FORMAT_VERSION.into());
     Ok(map)
 }
 

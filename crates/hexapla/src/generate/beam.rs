@@ -28,7 +28,7 @@ impl<'a> Beam<'a> {
         Beam {
             live: vec![trace.start()],
             closed: Vec::with_capacity(options.beam_size + 1),
-            candidates: Candidates::new(2 * options.beam_size),
+            candidates: Candidates::new((1 + options.ends().count()) * options.beam_size),
             next: Vec::with_capacity(options.beam_size),
             bounds: Vec::new(),
             trace,
@@ -86,7 +86,7 @@ impl<'a> Beam<'a> {
                     self.trace
                         .extend(live, candidate.row, candidate.token, candidate.log_prob);
                 if ends {
-                    let finished = candidate.token == self.trace.options.eos_id;
+                    let finished = self.trace.options.is_end(candidate.token);
                     let closed = self.trace.close(&longer, self.trace.length + 1, finished);
                     insert(&mut self.closed, closed, width);
                 } else {

@@ -71,7 +71,7 @@ impl<'a> Chains<'a> {
             };
             let longer = trace.extend(&live, index, token, log_prob);
             if trace.ends_with(token) {
-                let finished = token == trace.options.eos_id;
+                let finished = trace.options.is_end(token);
                 self.closed
                     .push(trace.close(&longer, trace.length + 1, finished));
             } else {

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Mutex;
 
 use super::{Hypothesis, SearchInput, SearchOptions, StepDecoder, search};
-use crate::batch::{Pair, PairRows, Rows};
+use crate::batch::{Pair, PairRows, Rows, check_ids, check_length};
 use crate::error::{Error, Result};
 use crate::model::state::DecoderState;
 use crate::model::transformer::Transformer;
@@ -20,6 +20,9 @@ use crate::tensor::{Arena, Tensor};
 const ENCODED_AT_ONCE: usize = 256;
 /// Target or source tokens whose loss is computed at once; a longer pair is alone.
 const LOSS_TOKENS: usize = 2048;
+
+/// No line has room for as many sentences as two to this power.
+const LINE_SHIFT: u32 = 20;
 
 /// A model and its parameters, prepared.
 #[derive(Debug)]
@@ -54,12 +57,16 @@ impl Request {
         }
     }
 
+    /// The line that [`Request::at_place`] gave it, from 0.
+    pub fn line(&self) -> u64 {
+        self.seed_index >> LINE_SHIFT
+    }
+
     /// The same with the random stream of a sentence of a line, both counted from 0.
     #[must_use]
     pub fn at_place(self, line: u64, sentence: u64) -> Self {
         Request {
-            // No line has room for as many sentences.
-            seed_index: line << 20 | sentence,
+            seed_index: line << LINE_SHIFT | sentence,
             ..self
         }
     }
@@ -115,7 +122,8 @@ impl Engine {
     /// the order of the requests and do not depend on the batches or the threads.
     ///
     /// # Errors
-    /// An id or a length out of range, or settings that do not fit.
+    /// An id or a length out of range, settings that do not fit, or output that is not a number. [`Error::item`] says in which
+    /// request: the first of those with an error.
     pub fn generate(
         &self,
         requests: &[Request],
@@ -123,28 +131,34 @@ impl Engine {
         batch_tokens: usize,
     ) -> Result<Vec<Vec<Hypothesis>>> {
         for (i, r) in requests.iter().enumerate() {
-            self.check(
-                i,
-                "source",
-                &r.source,
-                self.model.config().source_vocab_size,
-            )?;
-            self.check(
-                i,
-                "prefix",
-                &r.prefix,
-                self.model.config().target_vocab_size,
-            )?;
+            let c = self.model.config();
+            self.check(i, "source", &r.source, c.source_vocab_size)?;
+            self.check_length(i, "source", r.source.len())?;
+            self.check(i, "prefix", &r.prefix, c.target_vocab_size)?;
         }
         // Every thread gets something to do.
         let tokens: usize = requests.iter().map(|r| r.source.len()).sum();
         let share = tokens.div_ceil(rayon::current_num_threads());
         let lengths = requests.iter().map(|r| r.source.len());
         let batches = batches(lengths, batch_tokens.min(share));
-        let decoded: Vec<Vec<Vec<Hypothesis>>> = batches
+        let decoded: Vec<Result<Vec<Vec<Hypothesis>>>> = batches
             .par_iter()
-            .map(|batch| self.generate_batch(requests, batch, options))
-            .collect::<Result<_>>()?;
+            .map(|batch| {
+                let decoded = self.generate_batch(requests, batch, options);
+                decoded.map_err(|e| match e.item().and_then(|i| batch.get(i)) {
+                    Some(request) => e.in_item(*request),
+                    None => e,
+                })
+            })
+            .collect();
+        let first_error = decoded
+            .iter()
+            .filter_map(|batch| batch.as_ref().err())
+            .min_by_key(|e| e.item());
+        if let Some(e) = first_error {
+            return Err(e.clone());
+        }
+        let decoded = decoded.into_iter().flatten().collect();
         Ok(in_order(requests.len(), &batches, decoded))
     }
 
@@ -195,8 +209,15 @@ impl Engine {
 
     /// Sums over all target tokens of `pairs`: label-smoothed loss, −ln p, and their number. Pairs that are longer than
     /// the model's positions are left out.
-    pub fn loss(&self, pairs: &[Pair], label_smoothing: f32) -> (f64, f64, usize) {
+    ///
+    /// # Errors
+    /// An id out of range.
+    pub fn loss(&self, pairs: &[Pair], label_smoothing: f32) -> Result<(f64, f64, usize)> {
         let c = self.model.config();
+        for (i, pair) in pairs.iter().enumerate() {
+            self.check(i, "source", &pair.source, c.source_vocab_size)?;
+            self.check(i, "target", &pair.target, c.target_vocab_size)?;
+        }
         let options = LossOptions {
             label_smoothing,
             scale: 1.0,
@@ -214,8 +235,10 @@ impl Engine {
                 self.with_arena(|arena| self.loss_of(arena, &pairs, options))
             })
             .collect();
-        sums.iter()
-            .fold((0.0, 0.0, 0), |a, b| (a.0 + b.0, a.1 + b.1, a.2 + b.2))
+        let sum = sums.iter().fold((0.0, 0.0, 0), |a: (f64, f64, usize), b| {
+            (a.0 + b.0, a.1 + b.1, a.2 + b.2)
+        });
+        Ok(sum)
     }
 
     fn loss_of(&self, arena: &Arena, pairs: &[&Pair], options: LossOptions) -> (f64, f64, usize) {
@@ -272,8 +295,13 @@ impl Engine {
                 .hint("each sentence has one list in both"));
         }
         for (i, (source, target)) in source.iter().zip(target).enumerate() {
-            self.check(i, "input_ids", source, c.source_vocab_size)?;
-            self.check(i, "decoder_input_ids", target, c.target_vocab_size)?;
+            for (side, ids, vocab_size) in [
+                ("input_ids", source, c.source_vocab_size),
+                ("decoder_input_ids", target, c.target_vocab_size),
+            ] {
+                self.check(i, side, ids, vocab_size)?;
+                self.check_length(i, side, ids.len())?;
+            }
         }
         for (source, target) in source.iter().zip(target) {
             let (source, target): (Rows, Rows) = (
@@ -291,32 +319,14 @@ impl Engine {
         Ok(())
     }
 
-    /// Refuses ids that the model has no row for, and sentences that are empty (`source`) or longer than its positions.
+    /// Refuses ids that the model has no row for.
     pub(super) fn check(&self, number: usize, side: &str, ids: &[u32], vocab: usize) -> Result<()> {
-        let place = || format!("sentence {}, {side}", number + 1);
-        if let Some(id) = ids.iter().find(|id| **id as usize >= vocab) {
-            return Err(Error::new("a token id is out of range")
-                .at(place())
-                .expected(format!("below {vocab}, the vocabulary's size"))
-                .found(id.to_string())
-                .hint("use the tokenizer that belongs to this model"));
-        }
-        // A prefix and a target to score may be empty: the start token is fed before them.
-        let needed = matches!(side, "source" | "input_ids" | "decoder_input_ids");
-        self.check_length(number, side, ids.len().max(usize::from(!needed)))
+        check_ids(ids, vocab).map_err(|e| e.at(side).in_item(number))
     }
 
+    /// Refuses sentences that are empty or longer than the model's positions.
     pub(super) fn check_length(&self, number: usize, side: &str, tokens: usize) -> Result<()> {
-        if (1..=self.max_tokens()).contains(&tokens) {
-            return Ok(());
-        }
-        Err(
-            Error::new("a sentence has a length that the model cannot take")
-                .at(format!("sentence {}, {side}", number + 1))
-                .expected(format!("1 to {} tokens", self.max_tokens()))
-                .found(format!("{tokens} tokens"))
-                .hint("leave out what is empty, and cut what is longer into sentences"),
-        )
+        check_length(tokens, self.max_tokens()).map_err(|e| e.at(side).in_item(number))
     }
 }
 

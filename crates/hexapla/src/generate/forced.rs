@@ -64,9 +64,9 @@ impl Engine {
             rows.target.spans.iter().map(of).collect()
         })?;
         let broken = |s: &Scored| s.token_log_probs.iter().any(|p| p.is_nan());
-        match scored.iter().any(broken) {
-            true => Err(not_a_number()),
-            false => Ok(scored),
+        match scored.iter().position(broken) {
+            Some(pair) => Err(not_a_number().in_item(pair)),
+            None => Ok(scored),
         }
     }
 
@@ -127,6 +127,7 @@ impl Engine {
         let c = self.model().config();
         for (i, (source, target)) in pairs.iter().enumerate() {
             self.check(i, "source", source, c.source_vocab_size)?;
+            self.check_length(i, "source", source.len())?;
             self.check(i, "target", target, c.target_vocab_size)?;
             // The decoder is fed the start token as well.
             self.check_length(i, "target", target.len() + 1)?;

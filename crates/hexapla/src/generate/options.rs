@@ -36,6 +36,8 @@ pub struct SearchOptions {
     pub start_id: u32,
     /// What ends a hypothesis.
     pub eos_id: u32,
+    /// Further tokens that end a sentence, as some folders have them.
+    pub more_eos_ids: Vec<u32>,
     /// The first token of every output, where the prefix does not say otherwise.
     pub forced_bos_id: Option<u32>,
     /// The last token of an output that reaches its longest length.
@@ -66,6 +68,7 @@ impl SearchOptions {
             renormalize: false,
             start_id,
             eos_id,
+            more_eos_ids: Vec::new(),
             forced_bos_id: None,
             forced_eos_id: None,
             sampling: None,
@@ -101,6 +104,7 @@ impl SearchOptions {
             first_suppressed_ids: defaults.first_suppressed_ids.clone(),
             renormalize: defaults.renormalize_logits,
             forced_eos_id: defaults.forced_eos_token_id,
+            more_eos_ids: defaults.more_eos_token_ids.clone(),
             sampling: defaults.do_sample.then(|| Sampling {
                 temperature: defaults.temperature,
                 top_k: defaults.top_k,
@@ -145,8 +149,10 @@ impl SearchOptions {
                 .collect::<Vec<_>>()
         };
         let suppressed = all("suppressed_ids", &self.suppressed_ids);
+        let ends = all("more_eos_ids", &self.more_eos_ids);
         let first = all("first_suppressed_ids", &self.first_suppressed_ids);
-        for (key, id) in single.into_iter().chain(suppressed).chain(first) {
+        let all = single.into_iter().chain(suppressed).chain(first);
+        for (key, id) in all.chain(ends) {
             if let Some(id) = id.filter(|id| *id as usize >= vocab_size) {
                 return Err(refuse(
                     key,
@@ -178,6 +184,16 @@ impl SearchOptions {
         Ok(())
     }
 
+    /// The tokens that end a sentence.
+    pub fn ends(&self) -> impl Iterator<Item = u32> {
+        std::iter::once(self.eos_id).chain(self.more_eos_ids.iter().copied())
+    }
+
+    /// Whether `token` ends a sentence.
+    pub fn is_end(&self, token: u32) -> bool {
+        self.ends().any(|end| end == token)
+    }
+
     /// What a log-probability is divided by for an output of `length` tokens.
     pub(super) fn length_divisor(&self, length: usize) -> f32 {
         libm::pow(length.max(1) as f64, f64::from(self.length_penalty)) as f32
@@ -206,19 +222,8 @@ pub struct SearchInput {
 
 impl SearchInput {
     /// Checks this sentence, the `place`-th of its batch, against the options and the vocabulary.
-    pub(super) fn validate(
-        &self,
-        place: usize,
-        options: &SearchOptions,
-        vocab_size: usize,
-    ) -> Result<()> {
-        let refuse = |key, expected: &str, found: String| {
-            Err(refuse(
-                &format!("sentence {}, {key}", place + 1),
-                expected,
-                found,
-            ))
-        };
+    pub(super) fn validate(&self, options: &SearchOptions, vocab_size: usize) -> Result<()> {
+        let refuse = |key, expected: &str, found: String| Err(refuse(key, expected, found));
         if self.max_length == 0 {
             return refuse("max_length", "at least 1", "0".into());
         }
@@ -233,8 +238,8 @@ impl SearchInput {
                 id.to_string(),
             );
         }
-        if self.prefix.contains(&options.eos_id) {
-            return refuse("prefix", "no end token", format!("id {}", options.eos_id));
+        if let Some(end) = self.prefix.iter().find(|id| options.is_end(**id)) {
+            return refuse("prefix", "no end token", format!("id {end}"));
         }
         Ok(())
     }
@@ -316,7 +321,7 @@ mod tests {
             max_length: 2,
             seed_index: 0,
         };
-        good.validate(0, &options, 10).unwrap();
+        good.validate(&options, 10).unwrap();
         for (bad, part) in [
             (
                 SearchInput {
@@ -347,11 +352,8 @@ mod tests {
                 "end token",
             ),
         ] {
-            let message = bad.validate(6, &options, 10).unwrap_err().to_string();
-            assert!(
-                message.contains("sentence 7") && message.contains(part),
-                "{message}"
-            );
+            let message = bad.validate(&options, 10).unwrap_err().to_string();
+            assert!(message.contains(part), "{message}");
         }
     }
 }

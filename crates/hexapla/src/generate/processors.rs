@@ -53,12 +53,14 @@ pub(super) fn process(
     let never = options
         .suppressed_ids
         .iter()
-        .filter(|id| **id != options.eos_id);
+        .filter(|id| !options.is_end(**id));
     for &token in never.chain(at_first) {
         row.set(token, f32::NEG_INFINITY);
     }
     if options.ignore_eos || generated < options.min_length {
-        row.set(options.eos_id, f32::NEG_INFINITY);
+        for end in options.ends() {
+            row.set(end, f32::NEG_INFINITY);
+        }
     }
 }
 

@@ -53,7 +53,7 @@ struct Active<'a> {
 /// Returns for each sentence its hypotheses as [`SearchOptions::n_best`] says.
 ///
 /// # Errors
-/// Settings or sentences out of range, an error of the decoder, logits that are not numbers, or attention asked of a
+/// Settings or sentences out of range ([`Error::item`] says which sentence), an error of the decoder, logits that are not numbers, or attention asked of a
 /// decoder that has none.
 pub fn search(
     decoder: &mut dyn StepDecoder,
@@ -63,7 +63,8 @@ pub fn search(
     let vocab_size = decoder.vocab_size();
     options.validate(vocab_size)?;
     for (place, input) in sentences.iter().enumerate() {
-        input.validate(place, options, vocab_size)?;
+        let valid = input.validate(options, vocab_size);
+        valid.map_err(|e| e.in_item(place))?;
     }
     let mut results = vec![Vec::new(); sentences.len()];
     let new = |(place, input)| Active {
@@ -181,11 +182,9 @@ fn advance(
         ));
     }
     let run = |(active, step): (&mut Active, StepInput)| {
-        let place = active.place + 1;
-        active
-            .sentence
-            .advance(step)
-            .map_err(|e| e.at(format!("sentence {place} of the batch")))
+        let place = active.place;
+        let advanced = active.sentence.advance(step);
+        advanced.map_err(|e| e.in_item(place))
     };
     if parallel {
         // Collected in order, so that the error reported is the first sentence's however threads run.

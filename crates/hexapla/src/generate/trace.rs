@@ -107,7 +107,7 @@ impl<'a> Trace<'a> {
 
     /// Whether a hypothesis ends with this as its next token.
     pub(super) fn ends_with(&self, token: u32) -> bool {
-        token == self.options.eos_id || self.length + 1 >= self.input.max_length
+        self.options.is_end(token) || self.length + 1 >= self.input.max_length
     }
 
     /// Applies the constraints to the scores of an open hypothesis.

@@ -1,5 +1,6 @@
 //! Text in, text out: sentences, ids, search, and back.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::engine::{Engine, Request};
@@ -8,8 +9,9 @@ use crate::config::{ComputeType, LanguagePair};
 use crate::error::{Error, Result};
 use crate::files::Folder;
 use crate::formats::{self, Family, generation::GenerationDefaults};
+use crate::text::clean::clean;
 use crate::text::direction::leading_tag;
-use crate::text::segment::{join_translated, segment, split_long};
+use crate::text::segment::{Segment, join_translated, segment, split_long};
 use crate::text::tokenizer::Tokenizers;
 
 /// A model folder made ready to translate.
@@ -38,8 +40,10 @@ pub struct TranslateOptions {
     pub max_decoding_length: Option<usize>,
     /// Cut lines into sentences. What the model cannot take whole is cut in any case.
     pub split_sentences: bool,
-    /// Number of the first line in the whole text, from 0: sampling draws differently for each line.
+    /// Number of the first line in the whole text, from 0: sampling draws differently for each line, and errors name it.
     pub first_line: u64,
+    /// The token of the source's language, where the model has such tokens; what its tokenizer says where absent.
+    pub source_language: Option<u32>,
 }
 
 /// One translation of one line.
@@ -62,8 +66,8 @@ pub struct Translation {
 /// A line's sentences and the requests made of them.
 struct Line<'a> {
     /// Text and separator.
-    parts: Vec<crate::text::segment::Segment<'a>>,
-    /// For each part the number of its request; `None` where there is nothing to translate.
+    parts: Vec<Segment<'a>>,
+    /// For each part the number of its request; `None` where there is nothing that the model could translate.
     requests: Vec<Option<usize>>,
 }
 
@@ -100,14 +104,19 @@ impl Translator {
         })
     }
 
-    /// The ids of a source sentence, end token included. A leading tag such as `>>de<<` is part of `text`.
+    /// The ids of a source sentence, with its end token and whatever else the tokenizer puts around a text. A leading tag such
+    /// as `>>de<<` is part of `text`.
     ///
     /// # Errors
     /// The tokenizer cannot take the text.
     pub fn source_ids(&self, text: &str) -> Result<Vec<u32>> {
-        let mut ids = self.tokenizers.source.encode(text)?;
-        ids.push(self.engine.model().config().eos_token_id);
-        Ok(ids)
+        let ids = self.tokenizers.source.encode(text)?;
+        Ok(self.with_template(ids, None))
+    }
+
+    fn with_template(&self, ids: Vec<u32>, language: Option<u32>) -> Vec<u32> {
+        let eos = self.engine.model().config().eos_token_id;
+        self.tokenizers.source.with_template(ids, eos, language)
     }
 
     /// The ids of pairs as [`Engine::score`] takes them.
@@ -152,24 +161,47 @@ impl Translator {
         prefixes: &BTreeMap<usize, String>,
         options: &TranslateOptions,
     ) -> Result<Vec<Vec<Translation>>> {
+        let lines: Vec<Cow<str>> = lines
+            .iter()
+            .map(|line| self.visible(line.as_ref()))
+            .collect();
         let mut requests = Vec::new();
         let mut cut = Vec::with_capacity(lines.len());
         for (number, line) in lines.iter().enumerate() {
+            let place = options.first_line + number as u64;
+            let name = || format!("line {}", place + 1);
             let prefix = match prefixes.get(&number) {
                 Some(text) => self
                     .prefix_ids(text)
-                    .map_err(|e| e.at(format!("prefix of line {}", number + 1)))?,
+                    .map_err(|e| e.at(format!("prefix of {}", name())))?,
                 None => Vec::new(),
             };
-            let place = options.first_line + number as u64;
-            cut.push(self.cut((place, line.as_ref()), prefix, options, &mut requests)?);
+            let line = self.cut((place, line), prefix, options, &mut requests);
+            cut.push(line.map_err(|e| e.within(name()))?);
         }
         let found = self
             .engine
-            .generate(&requests, &options.search, options.batch_tokens)?;
+            .generate(&requests, &options.search, options.batch_tokens)
+            .map_err(|e| {
+                e.item_as(|request| match requests.get(request) {
+                    Some(request) => format!("line {}", request.line() + 1),
+                    None => format!("sentence {}", request + 1),
+                })
+            })?;
         cut.iter()
             .map(|line| self.join(line, &requests, &found, options))
             .collect()
+    }
+
+    /// A line without what no model should see, before it is cut at what stands around that; one with nothing else stays as it
+    /// is.
+    fn visible<'a>(&self, line: &'a str) -> Cow<'a, str> {
+        let source = &self.tokenizers.source;
+        let (_, text) = leading_tag(line, |tag| source.token_to_id(tag).is_some());
+        match clean(text).trim().is_empty() {
+            true => Cow::Borrowed(line),
+            false => clean(line),
+        }
     }
 
     fn cut<'a>(
@@ -186,7 +218,7 @@ impl Translator {
             tag => format!("{tag} {text}"),
         };
         let whole = |text| {
-            vec![crate::text::segment::Segment {
+            vec![Segment {
                 text,
                 separator: "",
             }]
@@ -194,35 +226,52 @@ impl Translator {
         let sentences = if options.split_sentences {
             segment(text)
         } else {
-            whole(text)
+            Segment::whole(text)
         };
-        // One place is the end token's.
-        let room = self.engine.max_tokens().saturating_sub(1).max(1);
+        // Some places are the end token's and what else stands around a text.
+        let room = self
+            .engine
+            .max_tokens()
+            .saturating_sub(source.template_len());
+        let room = room.max(1);
+        let of_tag = source.encode(tag)?.len();
         let mut result = Line {
             parts: Vec::new(),
             requests: Vec::new(),
         };
+        let before = &line[..line.len() - line.trim_start().len()];
+        if !tag.is_empty() && !before.is_empty() {
+            result.parts.push(Segment {
+                text: "",
+                separator: before,
+            });
+            result.requests.push(None);
+        }
         for sentence in sentences {
-            let count = |text: &str| {
-                source
-                    .encode(&tagged(text))
-                    .map_or(usize::MAX, |ids| ids.len())
-            };
-            let parts = if count(sentence.text) > room {
-                split_long(sentence.text, room, count)
-            } else {
-                whole(sentence.text)
+            let ids = source.encode(&tagged(sentence.text))?;
+            let mut ids = Some(ids).filter(|ids| ids.len() <= room);
+            let parts = match ids {
+                Some(_) => whole(sentence.text),
+                None => split_long(sentence.text, room, |text| {
+                    let ids = source.encode(&tagged(text));
+                    ids.map_or(usize::MAX, |ids| ids.len())
+                }),
             };
             let last = parts.len().saturating_sub(1);
             for (i, mut part) in parts.into_iter().enumerate() {
                 if i == last {
                     part.separator = sentence.separator;
                 }
-                result.requests.push(if part.text.trim().is_empty() {
+                let ids = match ids.take() {
+                    Some(ids) => ids,
+                    None => source.encode(&tagged(part.text))?,
+                };
+                result.requests.push(if ids.len() <= of_tag {
+                    // White space, or nothing that the model could see: it comes out as it went in.
                     None
                 } else {
-                    let mut request = Request::new(self.source_ids(&tagged(part.text))?)
-                        .at_place(place, result.parts.len() as u64);
+                    let ids = self.with_template(ids, options.source_language);
+                    let mut request = Request::new(ids).at_place(place, result.parts.len() as u64);
                     request.prefix = std::mem::take(&mut prefix);
                     let max_length = options.max_decoding_length.unwrap_or(request.max_length);
                     request.max_length = max_length.max(request.prefix.len() + 1);
@@ -273,10 +322,11 @@ impl Translator {
             finished: true,
         };
         let (mut sources, mut targets, mut sentences) = (0, 0, 0.0f32);
-        for request in &line.requests {
+        for (request, part) in line.requests.iter().zip(&line.parts) {
             let hypotheses = request.map(|r| &found[r]).filter(|h| !h.is_empty());
             let (Some(request), Some(hypotheses)) = (request, hypotheses) else {
-                texts.push(String::new());
+                let untouched = if request.is_none() { part.text } else { "" };
+                texts.push(untouched.to_string());
                 continue;
             };
             let h = hypotheses

@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use crate::error::{Result, unknown_name};
+use crate::text::script::{is_han, is_spaceless};
 
 /// A way to cut sentences into words for BLEU.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -42,6 +43,35 @@ impl Tokenizer {
             "none" => Tokenizer::None,
             _ => return Err(unknown_name("BLEU tokenizer", name, &Self::NAMES)),
         })
+    }
+
+    /// The tokenizer that fits `lines`: `zh` where some of them are Chinese, whatever the rest is, since it cuts the others as
+    /// `13a` does; `char` where some are in another script that has no spaces between words; `13a` elsewhere. Fewer than one
+    /// line in twenty decides nothing.
+    pub fn fitting<S: AsRef<str>>(lines: &[S]) -> Self {
+        let (mut all, mut chinese, mut others) = (0, 0, 0);
+        for line in lines {
+            let letters = || line.as_ref().chars().filter(|c| c.is_alphabetic());
+            let han = letters().filter(|c| is_han(*c)).count();
+            let spaceless = letters().filter(|c| is_spaceless(*c)).count();
+            let count = letters().count();
+            all += usize::from(count > 0);
+            if 2 * (han + spaceless) <= count {
+                continue;
+            }
+            // Japanese is written with both.
+            match 20 * spaceless > count {
+                true => others += 1,
+                false => chinese += 1,
+            }
+        }
+        if others * 20 > all {
+            Tokenizer::Character
+        } else if chinese * 20 > all {
+            Tokenizer::Chinese
+        } else {
+            Tokenizer::Mteval13a
+        }
     }
 
     /// sacreBLEU's name for it.
@@ -203,6 +233,38 @@ mod tests {
             ["我", "有", "3.5", "元", ",", "OK", "。"]
         );
         assert_eq!(cut(Tokenizer::Chinese, "𠀀𠀁"), ["𠀀𠀁"]);
+    }
+
+    #[test]
+    fn words_fit_the_script() {
+        let fitting = |lines: &[&str]| Tokenizer::fitting(lines).name();
+        for (line, name) in [
+            ("Where is the station?", "13a"),
+            ("车站在哪里？", "zh"),
+            ("Tom 在家等着。", "zh"),
+            ("駅はどこですか。", "char"),
+            ("日本の東京都千代田区霞が関に合同庁舎がある", "char"),
+            ("สถานีอยู่ที่ไหน", "char"),
+            ("ສະຖານີຢູ່ໃສ", "char"),
+            ("ស្ថានីយ៍នៅឯណា", "char"),
+            ("ဘူတာရုံဘယ်မှာလဲ", "char"),
+            ("ས་ཚིགས་ག་པར་ཡོད་རེད།", "char"),
+            ("역이 어디예요?", "13a"),
+            ("स्टेशन कहाँ है?", "13a"),
+            ("123", "13a"),
+            ("", "13a"),
+        ] {
+            assert_eq!(fitting(&[line]), name, "{line}");
+        }
+        // Several directions in one set.
+        assert_eq!(fitting(&["Accidents happen.", "事故发生。"]), "zh");
+        assert_eq!(
+            fitting(&["Accidents happen.", "事故发生。", "駅はどこですか。"]),
+            "char"
+        );
+        let mut stray = vec!["Accidents happen."; 40];
+        stray.push("事故发生。");
+        assert_eq!(fitting(&stray), "13a");
     }
 
     #[test]

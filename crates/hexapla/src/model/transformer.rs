@@ -1,5 +1,6 @@
 //! The paper's figure 1: embeddings, two stacks, and the output layer.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use hexapla_kernels::{Isa, Matrix};
@@ -134,7 +135,8 @@ impl Transformer {
 
     /// The encoder: `[source rows, d_model]`.
     pub fn encode(&self, run: &mut Run, source: &Rows) -> Tensor {
-        let mut x = self.embed(run, &self.source, &source.ids, &source.places);
+        let positions = self.positions(source);
+        let mut x = self.embed(run, &self.source, &source.ids, &positions);
         for layer in &self.encoder {
             let view = View::Spans {
                 queries: &source.spans,
@@ -151,7 +153,8 @@ impl Transformer {
 
     /// The decoder over whole sentences: `[target rows, d_model]`; `memory` is the encoder's output for `source`.
     pub fn decode(&self, run: &mut Run, target: &Rows, memory: &Tensor, source: &Rows) -> Tensor {
-        let mut x = self.embed(run, &self.target, &target.ids, &target.places);
+        let positions = self.positions(target);
+        let mut x = self.embed(run, &self.target, &target.ids, &positions);
         for layer in &self.decoder {
             let m = DecoderMemory {
                 target: View::Spans {
@@ -225,12 +228,36 @@ impl Transformer {
         cross_entropy(run, self.output, &x, &pairs.labels, options)
     }
 
+    /// Whether a padding token has no position, as in fairseq and M2M-100.
+    fn padding_has_no_position(&self) -> bool {
+        let c = &self.config;
+        c.positions == Positions::SinusoidalHalvesFairseq
+            && (c.pad_token_id as usize) < c.position_offset
+    }
+
+    /// The position of each row of whole sentences, from 0. Where a padding token has none, it does not count for those behind
+    /// it. (In `decode_step` it does: transformers counts what its cache holds.)
+    fn positions<'a>(&self, rows: &'a Rows) -> Cow<'a, [u32]> {
+        let pad = self.config.pad_token_id;
+        if !self.padding_has_no_position() || !rows.ids.contains(&pad) {
+            return Cow::Borrowed(&rows.places);
+        }
+        let mut positions = Vec::with_capacity(rows.len());
+        for span in &rows.spans {
+            let mut next = 0;
+            for id in &rows.ids[span.start..span.start + span.len] {
+                positions.push(next);
+                next += u32::from(*id != pad);
+            }
+        }
+        Cow::Owned(positions)
+    }
+
     fn embed(&self, run: &mut Run, embedder: &Embedder, ids: &[u32], places: &[u32]) -> Tensor {
         let c = &self.config;
-        let fairseq = c.positions == Positions::SinusoidalHalvesFairseq
-            && (c.pad_token_id as usize) < c.position_offset;
-        let row = |(id, place): (&u32, &u32)| match fairseq && *id == c.pad_token_id {
-            // In fairseq and M2M-100 a padding token has no position: its row of the table is zero.
+        let without = self.padding_has_no_position();
+        let row = |(id, place): (&u32, &u32)| match without && *id == c.pad_token_id {
+            // Its row of the table is zero.
             true => (*id, c.pad_token_id),
             false => (*id, place + c.position_offset as u32),
         };
@@ -278,6 +305,33 @@ mod tests {
         pairs.push(&[11], &[12, 13, 14, 15, 16, 17, 18], 1, 2);
         pairs.push(&[19, 20, 21, 22, 0], &[], 1, 2);
         pairs
+    }
+
+    #[test]
+    fn padding_does_not_count_where_it_has_no_position() {
+        let mut c = TransformerConfig::preset("tiny").unwrap();
+        (c.source_vocab_size, c.target_vocab_size, c.pad_token_id) = (23, 23, 1);
+        let rows: Rows = [vec![5, 1, 6, 2], vec![1, 1, 7], vec![1]].iter().collect();
+        let model = Transformer::new(c.clone()).unwrap();
+        assert_eq!(*model.positions(&rows), [0, 1, 2, 3, 0, 1, 2, 0]);
+        c.positions = Positions::SinusoidalHalvesFairseq;
+        c.position_offset = 2;
+        let model = Transformer::new(c).unwrap();
+        // transformers: cumsum(ids ≠ pad)·(ids ≠ pad) + pad; the rows of the padding are not these.
+        assert_eq!(*model.positions(&rows), [0, 1, 1, 2, 0, 0, 0, 0]);
+        let weights = Weights::random(model.index().clone(), 5);
+        let prepared = Prepared::new(&weights, ComputeType::Float32);
+        let arena = Arena::default();
+        let mut run = Run::inference(&arena, &prepared);
+        let embedded = |run: &mut Run, rows: &Rows| {
+            let positions = model.positions(rows);
+            model.embed(run, &model.source, &rows.ids, &positions)
+        };
+        let with = embedded(&mut run, &[[5, 1, 6, 2]].iter().collect());
+        let bare = embedded(&mut run, &[[5, 6, 2]].iter().collect());
+        for (padded, row) in [(0, 0), (2, 1), (3, 2)] {
+            assert_eq!(with.row(padded), bare.row(row));
+        }
     }
 
     #[test]

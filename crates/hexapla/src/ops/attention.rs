@@ -100,6 +100,8 @@ fn over_spans(
             largest(queries, keys)
         },
     );
+    // A span without its partner would leave its rows as they were.
+    assert_eq!(queries.len(), keys.len());
     let mut place = 0;
     for (q, k) in queries.iter().zip(keys) {
         for h in 0..options.heads {

@@ -57,13 +57,11 @@ impl Recorded {
         let isa = back.isa;
         let width = self.x.columns();
         back.give_with(self.x.node(), (dy.rows(), width), |back, dx, plus| {
-            // Scale and shift are neighbours in the flat run (see `model/layers.rs`).
-            let start = back.weights.index.get(self.scale).range.start;
-            debug_assert_eq!(
-                back.weights.index.get(self.shift).range.start,
-                start + width
-            );
-            let (dscale, dshift) = back.gradients[start..start + 2 * width].split_at_mut(width);
+            let range = |id| back.weights.index.get(id).range.clone();
+            let of_both = back
+                .gradients
+                .get_disjoint_mut([range(self.scale), range(self.shift)]);
+            let [dscale, dshift] = of_both.expect("scale and shift are two parameters");
             let step = LayerNormBackward {
                 dx: dx.data_mut(),
                 accumulate: plus == Plus::C,

@@ -15,6 +15,8 @@ use crate::error::{Error, Result};
 pub struct Direction {
     /// The model's languages.
     languages: Vec<String>,
+    /// Where they are tokens of their own and no tags (`deu_Latn`, `__de__`, `de_DE`): each with its id.
+    codes: Vec<(String, u32)>,
     /// The pairs of them that it was trained on; nothing where that is not known.
     trained: BTreeSet<LanguagePair>,
     /// The language of all lines; recognised line by line where absent.
@@ -36,10 +38,15 @@ impl Direction {
         from: Option<&str>,
         to: Option<&str>,
     ) -> Result<Self> {
-        let languages: Vec<String> = tokenizer
+        let mut languages: Vec<String> = tokenizer
             .tokens()
             .filter_map(|token| Some(tagged_language(&token)?.to_string()))
             .collect();
+        let codes = match languages.is_empty() {
+            true => tokenizer.language_codes(),
+            false => Vec::new(),
+        };
+        languages.extend(codes.iter().map(|(code, _)| code.clone()));
         for (flag, name) in [("--from", from), ("--to", to)] {
             if let Some(name) = name.filter(|name| !languages.iter().any(|l| l == name)) {
                 return Err(unknown(flag, name, &languages));
@@ -56,6 +63,7 @@ impl Direction {
         }
         let direction = Direction {
             languages,
+            codes,
             trained: trained.clone(),
             from: from.map(str::to_string),
             to: to.map(str::to_string),
@@ -87,13 +95,26 @@ impl Direction {
     }
 
     /// `line` with the tag of its target language before it. A line that is empty or has a tag, and any line whose target is
-    /// open, stays as it is.
+    /// open or no matter of a tag, stays as it is.
     pub fn tagged(&self, line: &str) -> String {
         let text = line.trim_start();
         match self.target(text) {
-            Some(to) if !text.is_empty() && !self.has_tag(text) => format!(">>{to}<< {line}"),
+            Some(to) if self.codes.is_empty() && !text.is_empty() && !self.has_tag(text) => {
+                format!(">>{to}<< {line}")
+            }
             _ => line.to_string(),
         }
+    }
+
+    /// The token that says the source's language, and the one that the target begins with, where the model has such tokens and
+    /// `--from` and `--to` name them.
+    pub fn language_tokens(&self) -> (Option<u32>, Option<u32>) {
+        let token = |name: &Option<String>| {
+            let name = name.as_ref()?;
+            let named = self.codes.iter().find(|(code, _)| code == name);
+            named.map(|(_, id)| *id)
+        };
+        (token(&self.from), token(&self.to))
     }
 
     fn has_tag(&self, text: &str) -> bool {
@@ -133,12 +154,13 @@ impl Direction {
     }
 }
 
-/// A tag such as `>>de<<` at the start of a line, one that is `known`, and the rest.
+/// A tag such as `>>de<<` at the start of a line, one that is `known`, and the rest, without the space after the tag. White space
+/// that stands before the tag, or further after it, is the text's.
 pub fn leading_tag(line: &str, known: impl Fn(&str) -> bool) -> (&str, &str) {
     let text = line.trim_start();
     let end = text.strip_prefix(">>").and_then(|rest| rest.find("<<"));
     match end.map(|end| text.split_at(end + 4)) {
-        Some((tag, rest)) if known(tag) => (tag, rest.trim_start()),
+        Some((tag, rest)) if known(tag) => (tag, rest.strip_prefix(' ').unwrap_or(rest)),
         _ => ("", line),
     }
 }

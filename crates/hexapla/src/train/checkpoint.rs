@@ -139,6 +139,11 @@ pub fn state_file(folder: &Path) -> PathBuf {
     folder.join("state.checkpoint")
 }
 
+/// Where the state is put aside if its own weights make no finite gradient.
+pub fn astray_file(folder: &Path) -> PathBuf {
+    folder.join("astray.checkpoint")
+}
+
 /// The file of the weights after update `step`.
 pub fn weights_file(folder: &Path, step: u64) -> PathBuf {
     folder.join(format!("weights-{step:08}.checkpoint"))

@@ -6,9 +6,10 @@ use std::path::Path;
 use crate::batch::Pair;
 use crate::config::{DataTable, Positions, Recipe, TransformerConfig};
 use crate::error::{Error, Result};
-use crate::files::sha256_file;
-use crate::text::corpus::{Audit, FilterReport, SentencePairs, TokenLengths, select};
+use crate::files::write_atomically;
+use crate::text::corpus::{Audit, FilterReport, SentencePairs, TokenLengths, learnable, select};
 use crate::text::tokenizer::Tokenizers;
+use crate::train::held_out::{self, Drawn};
 
 /// Most pairs of an epoch, repeated ones included.
 const MAX_VISITS: usize = 1 << 28;
@@ -26,6 +27,8 @@ pub struct Data {
     pub valid_text: SentencePairs,
     /// Validation pairs that were left out, as a side has more than `max_tokens`.
     pub valid_too_long: usize,
+    /// Where no validation pairs were named: how many were drawn from each body.
+    pub drawn: Vec<Drawn>,
     /// What the data looks like.
     pub audit: Audit,
     /// Which pairs were left out.
@@ -40,24 +43,10 @@ impl Data {
     /// # Errors
     /// A file is missing or broken, or no pair is left to train on.
     pub fn prepare(recipe: &Recipe, folder: &Path) -> Result<Self> {
-        for path in recipe.data.files() {
-            // It is read twice, and again where a training goes on.
-            if std::fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir()) {
-                return Err(Error::new("the data can be read but once")
-                    .at(path.display().to_string())
-                    .expected("a file")
-                    .found("a pipe or a device")
-                    .hint("write it to a file first"));
-            }
-        }
         let train = SentencePairs::open(&recipe.data)?;
         let valid = SentencePairs::open_valid(&recipe.data)?;
-        let hashes = recipe
-            .data
-            .files()
-            .into_iter()
-            .map(|path| Ok((path.display().to_string(), sha256_file(path)?)))
-            .collect::<Result<_>>()?;
+        let mut hashes = train.hashes.clone();
+        hashes.extend(valid.iter().flat_map(|valid| valid.hashes.clone()));
         Self::from_pairs(recipe, train, valid, folder, hashes)
     }
 
@@ -72,24 +61,27 @@ impl Data {
         folder: &Path,
         hashes: BTreeMap<String, String>,
     ) -> Result<Self> {
-        let (clean, _) = select(&train, None, &recipe.data);
-        let mut usable = train.clone().keep(&clean);
-        // Duplicates and empty pairs are counted by the report, so it is made from all pairs but the validation's.
-        let (train, valid_text) = match valid {
-            Some(valid) => (train, valid),
-            None => {
-                let valid = usable.split_off(recipe.data.valid_pairs);
-                let set_aside = &clean[usable.len()..];
-                (without(train, set_aside, &valid, &recipe.data), valid)
-            }
+        let mut audit = Audit::of(&train);
+        let cleaned = |pairs: SentencePairs| match recipe.version() {
+            1 => pairs,
+            _ => pairs.cleaned(),
         };
-        let audit = Audit::of(&train, Some(&valid_text));
+        let (all, named) = (cleaned(train), valid.map(cleaned));
+        let HeldOut {
+            train,
+            valid: valid_text,
+            drawn,
+        } = HeldOut::choose(recipe, all, named);
+        audit.compare(&train, &valid_text);
+        let (clean, _) = select(&train, None, &recipe.data);
+        let learnable = learnable(&train, &clean, &recipe.data);
         let tokenizers = Self::keep_tokenizers(folder, recipe.data.max_tokens, || {
-            Tokenizers::prepare(&recipe.tokenizer, &usable.source, &usable.target)
+            let text = train.clone().keep(&learnable);
+            Tokenizers::prepare(&recipe.tokenizer, &text.source, &text.target)
         })?;
         tokenizers.check(&recipe.tokenizer, recipe.data.tags())?;
-        let source = tokenizers.source.encode_all(&train.source)?;
-        let target = tokenizers.target.encode_all(&train.target)?;
+        let source = tokenizers.source.encode_all_as_they_are(&train.source)?;
+        let target = tokenizers.target.encode_all_as_they_are(&train.target)?;
         let lengths = |side: &[Vec<u32>]| side.iter().map(Vec::len).collect::<Vec<_>>();
         let lengths = TokenLengths {
             source: &lengths(&source),
@@ -125,11 +117,15 @@ impl Data {
             };
             pairs.extend(std::iter::repeat_n(pair, train.copies(*i)));
         }
-        let valid = tokenizers
+        let valid_source = tokenizers
             .source
-            .encode_all(&valid_text.source)?
+            .encode_all_as_they_are(&valid_text.source)?;
+        let valid_target = tokenizers
+            .target
+            .encode_all_as_they_are(&valid_text.target)?;
+        let valid = valid_source
             .into_iter()
-            .zip(tokenizers.target.encode_all(&valid_text.target)?)
+            .zip(valid_target)
             .map(|(source, target)| Pair { source, target });
         // One endless line would decide how many positions the model has, and how much memory a validation takes.
         let most = recipe.data.max_tokens;
@@ -144,9 +140,27 @@ impl Data {
             valid,
             valid_text: valid_text.keep(&fitting),
             valid_too_long: too_long,
+            drawn,
             audit,
             filters,
             hashes,
+        })
+    }
+
+    /// Keeps the validation pairs that were drawn in the training folder `folder`, where a person, and `hexapla evaluate`, finds
+    /// them: source, tab, target.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn keep_drawn(&self, folder: &Path) -> Result<()> {
+        if self.drawn.is_empty() {
+            return Ok(());
+        }
+        let column = |text: &str| text.replace('\t', " ");
+        write_atomically(&folder.join(DRAWN_FILE), |w| {
+            self.valid_text
+                .iter()
+                .try_for_each(|(s, t)| writeln!(w, "{}\t{}", column(s), column(t)))
         })
     }
 
@@ -210,27 +224,63 @@ impl Data {
     }
 }
 
-/// `pairs` without those that are set aside for validation, whose numbers are `set_aside`; where duplicates are removed, without
-/// their later copies too, which would be the first ones left.
-fn without(
-    pairs: SentencePairs,
-    set_aside: &[usize],
-    valid: &SentencePairs,
-    table: &DataTable,
-) -> SentencePairs {
-    let same: HashSet<(&str, &str)> = match table.remove_duplicates {
-        true => valid.iter().collect(),
-        false => HashSet::new(),
-    };
-    let mut left_out = set_aside.iter().peekable();
-    let kept: Vec<usize> = pairs
-        .iter()
-        .enumerate()
-        .filter(|(i, pair)| left_out.next_if_eq(&i).is_none() && !same.contains(pair))
-        .map(|(i, _)| i)
-        .collect();
-    pairs.keep(&kept)
+/// The pairs apart: those to learn from and those to validate on.
+struct HeldOut {
+    train: SentencePairs,
+    valid: SentencePairs,
+    /// Where they were drawn: from which bodies.
+    drawn: Vec<Drawn>,
 }
+
+impl HeldOut {
+    fn choose(recipe: &Recipe, all: SentencePairs, named: Option<SentencePairs>) -> Self {
+        let table = &recipe.data;
+        if let Some(valid) = named {
+            return HeldOut {
+                train: all,
+                valid,
+                drawn: Vec::new(),
+            };
+        }
+        let (clean, _) = select(&all, None, table);
+        if recipe.version() == 1 {
+            return Self::last(all, &clean, table);
+        }
+        let seed = recipe.training.seed;
+        let (numbers, drawn) = held_out::draw(&all, &clean, table.valid_pairs, seed);
+        HeldOut {
+            valid: all.clone().keep(&numbers),
+            train: held_out::without(all, &numbers, table),
+            drawn,
+        }
+    }
+
+    /// The rules of version 1: the last of the clean pairs are set aside. Where duplicates are removed, their later copies go
+    /// too, which would be the first ones left.
+    fn last(all: SentencePairs, clean: &[usize], table: &DataTable) -> Self {
+        let mut usable = all.clone().keep(clean);
+        let valid = usable.split_off(table.valid_pairs);
+        let mut left_out = clean[usable.len()..].iter().peekable();
+        let same: HashSet<(&str, &str)> = match table.remove_duplicates {
+            true => valid.iter().collect(),
+            false => HashSet::new(),
+        };
+        let kept: Vec<usize> = all
+            .iter()
+            .enumerate()
+            .filter(|(i, pair)| left_out.next_if_eq(&i).is_none() && !same.contains(pair))
+            .map(|(i, _)| i)
+            .collect();
+        HeldOut {
+            train: all.keep(&kept),
+            valid,
+            drawn: Vec::new(),
+        }
+    }
+}
+
+/// The file of [`Data::keep_drawn`].
+pub const DRAWN_FILE: &str = "validation.tsv";
 
 #[cfg(test)]
 mod tests {
@@ -252,5 +302,38 @@ mod tests {
         assert_eq!((data.valid.len(), data.train.len()), (10, 30));
         assert!(data.train.iter().all(|pair| !data.valid.contains(pair)));
         assert_eq!(data.filters.duplicate, 30);
+        data.keep_drawn(folder.path()).unwrap();
+        let kept = SentencePairs::from_tsv(&folder.path().join(DRAWN_FILE), false).unwrap();
+        assert_eq!(kept.source, data.valid_text.source);
+    }
+
+    #[test]
+    fn version_1_sets_the_last_pairs_aside_and_takes_text_as_it_is() {
+        let lines = || (0..40).map(|i| format!("a{i}\u{AD} b"));
+        let pairs = SentencePairs {
+            source: lines().collect(),
+            target: lines().collect(),
+            ..Default::default()
+        };
+        let mut recipe = Recipe::default();
+        (recipe.data.valid_pairs, recipe.tokenizer.vocab_size) = (10, 300);
+        let prepare = |version| {
+            let recipe = Recipe {
+                format_version: Some(version),
+                ..recipe.clone()
+            };
+            let folder = tempfile::tempdir().unwrap();
+            Data::from_pairs(&recipe, pairs.clone(), None, folder.path(), BTreeMap::new()).unwrap()
+        };
+        let (old, new) = (prepare(1), prepare(2));
+        assert_eq!(old.valid_text.source, pairs.source[30..]);
+        assert!(old.drawn.is_empty());
+        assert_ne!(new.valid_text.source, pairs.source[30..]);
+        assert!(!new.valid_text.source[0].contains('\u{AD}'));
+        assert_eq!((new.drawn[0].drawn, new.drawn[0].of), (10, 40));
+        assert_eq!(
+            (old.audit.source.invisible, new.audit.source.invisible),
+            (40, 40)
+        );
     }
 }

@@ -10,7 +10,6 @@ use crate::generate::{EarlyStopping, SearchOptions};
 use crate::metrics::{Scores, Tokenizer as Words};
 use crate::model::transformer::Transformer;
 use crate::prepared::Prepared;
-use crate::text::script::is_han;
 use crate::text::tokenizer::join_pieces;
 use crate::train::data::Data;
 use crate::train::progress::Validation;
@@ -42,19 +41,9 @@ pub(super) struct Judge<'a> {
 
 impl<'a> Judge<'a> {
     pub(super) fn new(recipe: &'a Recipe, data: &'a Data, signal: &'a AtomicUsize) -> Self {
-        let text = || {
-            data.valid_text
-                .target
-                .iter()
-                .flat_map(|t| t.chars())
-                .filter(|c| c.is_alphabetic())
-        };
-        let words = if recipe.tokenizer.kind == TokenizerKind::Pieces {
-            Words::None
-        } else if text().filter(|c| is_han(*c)).count() * 2 > text().count() {
-            Words::Chinese
-        } else {
-            Words::Mteval13a
+        let words = match recipe.tokenizer.kind {
+            TokenizerKind::Pieces => Words::None,
+            _ => Words::fitting(&data.valid_text.target),
         };
         Judge {
             recipe,
@@ -71,8 +60,31 @@ impl<'a> Judge<'a> {
         if self.is_stopped() {
             return Ok(None);
         }
-        let (smoothed, nll, tokens) = engine.loss(&self.data.valid, t.label_smoothing);
+        let (smoothed, nll, tokens) = engine.loss(&self.data.valid, t.label_smoothing)?;
         let n = tokens.max(1) as f64;
+        let references = self.references(&self.data.valid_text.target);
+        // A checkpoint holds no infinity, and NaN is the worst of all.
+        let finite = |x: f64| {
+            if x.is_nan() {
+                f64::MAX
+            } else {
+                x.min(f64::MAX)
+            }
+        };
+        let mut validation = Validation {
+            step: 0,
+            loss: finite(smoothed / n),
+            perplexity: finite((nll / n).exp()),
+            bleu: 0.0,
+            chrf: 0.0,
+            exact_match: 0.0,
+            seconds: 0.0,
+            target_tokens: 0,
+        };
+        // Weights that went astray have nothing to decode; that they did is told elsewhere.
+        if references.is_empty() || validation.loss == f64::MAX {
+            return Ok(Some((validation, Vec::new(), Vec::new())));
+        }
         let options = SearchOptions {
             beam_size: t.valid_beam_size,
             ..SearchOptions::for_model(c)
@@ -81,21 +93,6 @@ impl<'a> Judge<'a> {
         let Some(hypotheses) = self.decode(engine, sources, &options)? else {
             return Ok(None);
         };
-        let references = self.references(&self.data.valid_text.target);
-        let mut validation = Validation {
-            step: 0,
-            loss: smoothed / n,
-            // A checkpoint holds no infinity.
-            perplexity: (nll / n).exp().min(f64::MAX),
-            bleu: 0.0,
-            chrf: 0.0,
-            exact_match: 0.0,
-            seconds: 0.0,
-            target_tokens: 0,
-        };
-        if references.is_empty() {
-            return Ok(Some((validation, Vec::new(), Vec::new())));
-        }
         let streams = [&references[..]];
         let lowercase = self.recipe.tokenizer.lowercase;
         let Scores { bleu, chrf } = Scores::corpus(self.words, lowercase, &hypotheses, &streams)?;

@@ -1,9 +1,12 @@
 //! From sentence pairs to a trained model.
 
 pub mod batches;
+pub mod change;
 pub mod checkpoint;
 pub mod data;
+pub mod held_out;
 mod judge;
+mod lock;
 pub mod muon;
 pub mod optimizer;
 pub mod pairs;

@@ -134,6 +134,16 @@ impl Optimizer {
         }
     }
 
+    /// Forgets all but the number of updates, with which the rate goes on, and lets the moving average start from `weights`.
+    pub(super) fn restart(&mut self, weights: &Buffer, updates: u64) {
+        self.first.fill(0.0);
+        self.second.fill(0.0);
+        if let Some(average) = &mut self.average {
+            average.copy_from_slice(weights);
+        }
+        self.updates = updates;
+    }
+
     /// Sums the shards' gradients into the first (see [`add_tree`]), and updates `weights` with them unless they are not
     /// finite. Gives the norm of the sum before clipping.
     pub fn update(

@@ -55,10 +55,39 @@ impl Validation {
             Metric::ExactMatch => self.exact_match,
         }
     }
+
+    /// Whether this is better than `other` by `metric`, or as good and has the lower loss: a metric that does not move (a BLEU
+    /// of 0, exact matches of 100 %) decides nothing.
+    pub fn is_better(&self, other: &Validation, metric: Metric) -> bool {
+        let by_metric = self.rank(metric).total_cmp(&other.rank(metric));
+        by_metric.then(other.loss.total_cmp(&self.loss)).is_gt()
+    }
+
+    /// What to tell where the loss is above ln(`vocab_size`), that of guessing among all tokens alike.
+    pub fn worse_than_guessing(&self, vocab_size: usize) -> Option<String> {
+        let guessing = (vocab_size.max(1) as f64).ln();
+        (self.loss > guessing).then(|| {
+            format!(
+                "note: the validation loss, {}, is above that of guessing, {guessing:.2}: the training has hardly begun, or went astray (then lower `learning_rate` or lengthen `warmup_steps`)",
+                short(self.loss, 4)
+            )
+        })
+    }
+}
+
+/// A number for a person: with so many decimals, or, where it is too long for that, as 1.23e45.
+pub fn short(x: f64, decimals: usize) -> String {
+    match x.abs() < 1e6 {
+        true => format!("{x:.decimals$}"),
+        false => format!("{x:.2e}"),
+    }
 }
 
 /// The run's place and history.
+///
+/// A field that is added here has a default: checkpoints of earlier versions lack it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Progress {
     /// Steps taken, skipped ones included.
     pub step: u64,
@@ -77,7 +106,6 @@ pub struct Progress {
     /// Seconds spent in steps and validations.
     pub seconds: f64,
     /// Those of validations.
-    #[serde(default)]
     pub validation_seconds: f64,
     /// Target tokens seen.
     pub target_tokens: u64,
@@ -93,6 +121,8 @@ pub struct Progress {
     pub without_progress: usize,
     /// Updates whose weights are kept in files of their own, oldest first.
     pub kept: Vec<u64>,
+    /// The update of the best validation, whose weights are in a file of their own.
+    pub best: Option<u64>,
     /// Whether training came to its end.
     pub finished: bool,
 }
@@ -133,12 +163,33 @@ impl Default for Progress {
             validations: Vec::new(),
             without_progress: 0,
             kept: Vec::new(),
+            best: None,
             finished: false,
         }
     }
 }
 
 impl Progress {
+    /// Where a run stands that goes back to the weights of the validation after `step`: at the beginning of an epoch.
+    pub fn back_to(self, step: u64) -> Self {
+        let keep = |points: Vec<Point>| points.into_iter().filter(|p| p.step <= step).collect();
+        let validations = self.validations.into_iter().filter(|v| v.step <= step);
+        Progress {
+            step,
+            updates: step.saturating_sub(self.skipped),
+            epoch: self.epoch + 1,
+            batch: 0,
+            skipped_in_a_row: 0,
+            since: Sums::default(),
+            points: keep(self.points),
+            validations: validations.collect(),
+            without_progress: 0,
+            kept: Vec::new(),
+            best: Some(step),
+            ..self
+        }
+    }
+
     /// Seconds spent in steps alone.
     pub fn step_seconds(&self) -> f64 {
         self.seconds - self.validation_seconds
@@ -183,6 +234,37 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn validation(loss: f64, bleu: f64) -> Validation {
+        Validation {
+            step: 1,
+            loss,
+            perplexity: loss.exp(),
+            bleu,
+            chrf: 0.0,
+            exact_match: 0.0,
+            seconds: 0.0,
+            target_tokens: 0,
+        }
+    }
+
+    #[test]
+    fn a_metric_that_does_not_move_leaves_it_to_the_loss() {
+        let better = |a: (f64, f64), b: (f64, f64)| {
+            validation(a.0, a.1).is_better(&validation(b.0, b.1), Metric::Bleu)
+        };
+        assert!(better((2.0, 0.0), (3.0, 0.0)) && !better((3.0, 0.0), (2.0, 0.0)));
+        assert!(better((3.0, 1.0), (2.0, 0.0)) && !better((2.0, 0.0), (2.0, 0.0)));
+    }
+
+    #[test]
+    fn a_training_that_went_astray_is_told_in_short_numbers() {
+        assert_eq!(validation(2.0, 0.0).worse_than_guessing(400), None);
+        let told = validation(7e8, 0.0).worse_than_guessing(400).unwrap();
+        assert!(told.contains("7.00e8") && told.contains("5.99"), "{told}");
+        assert_eq!(short(f64::MAX, 4), "1.80e308");
+        assert_eq!(short(3.25, 2), "3.25");
+    }
 
     #[test]
     fn minutes_count_validations_where_they_are_to() {

@@ -7,29 +7,73 @@ use std::path::Path;
 use crate::config::Recipe;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
+use crate::train::change::Difference;
 
-const RECIPE: &str = "recipe.toml";
+pub(super) const RECIPE: &str = "recipe.toml";
 /// As `sha256sum` writes it, so that `sha256sum --check` reads it.
-const DATA: &str = "data.sha256";
+pub(super) const DATA: &str = "data.sha256";
 
-/// Keeps the recipe with every key, or compares it with the one that `folder` was started with.
+/// The recipe that `folder` was started with or went on with last; none where nothing was started. What later versions of the
+/// program added to recipes has its default.
 ///
 /// # Errors
-/// `folder` holds a training of another recipe, or cannot be written.
-pub fn keep_recipe(folder: &Path, recipe: &Recipe) -> Result<()> {
-    let text = toml::to_string(recipe)
-        .map_err(|e| Error::new("the recipe cannot be written").found(e.to_string()))?;
+/// The file cannot be read, or a later version wrote it.
+pub fn kept_recipe(folder: &Path) -> Result<Option<Recipe>> {
     let place = folder.join(RECIPE);
-    match kept(&place, &text)? {
-        Some(old) if old != text => {
-            Err(Error::new("the folder holds a training of another recipe")
-                .at(place.display().to_string())
-                .expected("the recipe and the flags that it was started with")
-                .found("others")
-                .hint("name another folder with --output, or remove this one"))
+    let Some(text) = read(&place)? else {
+        return Ok(None);
+    };
+    let mut recipe = Recipe::parse(&text, &place.display().to_string())?;
+    // Version 1 did not write its number.
+    recipe.format_version.get_or_insert(1);
+    Ok(Some(recipe))
+}
+
+/// Keeps the recipe with every key.
+///
+/// # Errors
+/// `folder` cannot be written.
+pub fn keep_recipe(folder: &Path, recipe: &Recipe) -> Result<()> {
+    let recipe = Recipe {
+        format_version: Some(recipe.version()),
+        ..recipe.clone()
+    };
+    let text = toml::to_string(&recipe)
+        .map_err(|e| Error::new("the recipe cannot be written").found(e.to_string()))?;
+    write_atomically(&folder.join(RECIPE), |w| w.write_all(text.as_bytes()))
+}
+
+/// Refuses a training that would go on with another recipe: names each key that differs, with both values. With `change` what
+/// only ends, paces, saves or judges a training may differ.
+///
+/// # Errors
+/// `differences` has what may not change, or anything without `change`.
+pub fn check_differences(folder: &Path, differences: &[Difference], change: bool) -> Result<()> {
+    let fixed: Vec<&Difference> = differences.iter().filter(|d| !d.is_allowed()).collect();
+    let named = match (fixed.as_slice(), change) {
+        ([], true) => return Ok(()),
+        ([], false) => differences.iter().collect(),
+        _ => fixed,
+    };
+    let Some(first) = named.first() else {
+        return Ok(());
+    };
+    let hint = match named.iter().all(|d| d.is_allowed()) {
+        true => "with --change it goes on so; or name another folder with --output",
+        false => {
+            "what the model is and learns from stays as it was: name another folder with --output"
         }
-        _ => Ok(()),
-    }
+    };
+    let all: Vec<String> = named.iter().map(ToString::to_string).collect();
+    Err(Error::new("the folder holds a training of another recipe")
+        .at(format!(
+            "{}, key `{}`",
+            folder.join(RECIPE).display(),
+            first.key
+        ))
+        .expected("the recipe and the flags that it was started with")
+        .found(all.join("; "))
+        .hint(hint))
 }
 
 /// Keeps the SHA-256 of each file of the data, or compares them with those that `folder` was started with.
@@ -41,8 +85,9 @@ pub fn keep_data(folder: &Path, hashes: &BTreeMap<String, String>) -> Result<()>
         .iter()
         .map(|(file, hash)| format!("{hash}  {file}\n"))
         .collect();
-    let Some(old) = kept(&folder.join(DATA), &text)? else {
-        return Ok(());
+    let place = folder.join(DATA);
+    let Some(old) = read(&place)? else {
+        return write_atomically(&place, |w| w.write_all(text.as_bytes()));
     };
     match hashes
         .iter()
@@ -67,13 +112,12 @@ pub fn keep_data(folder: &Path, hashes: &BTreeMap<String, String>) -> Result<()>
     }
 }
 
-/// What `place` holds; where it holds nothing, `text` is written.
-fn kept(place: &Path, text: &str) -> Result<Option<String>> {
+/// What `place` holds, if anything.
+fn read(place: &Path) -> Result<Option<String>> {
     match std::fs::read_to_string(place) {
         Ok(old) => Ok(Some(old)),
-        Err(e) if e.kind() == ErrorKind::NotFound => {
-            write_atomically(place, |w| w.write_all(text.as_bytes())).map(|()| None)
-        }
+        // Where a file stands in the way, whoever makes the folder says so.
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
         Err(e) => Err(Error::io("cannot read the file", place, &e)),
     }
 }
@@ -81,6 +125,70 @@ fn kept(place: &Path, text: &str) -> Result<Option<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A folder of a version that lacked a key of today: each in turn.
+    #[test]
+    fn a_recipe_without_a_later_key_is_the_same_recipe() {
+        let folder = tempfile::tempdir().unwrap();
+        let recipe = Recipe::default();
+        keep_recipe(folder.path(), &recipe).unwrap();
+        let place = folder.path().join(RECIPE);
+        let whole = std::fs::read_to_string(&place).unwrap();
+        let is_key = |line: &&str| line.contains(" = ");
+        assert!(whole.lines().filter(is_key).count() > 30);
+        for key in whole.lines().filter(is_key) {
+            let older: String = whole
+                .lines()
+                .filter(|line| *line != key)
+                .map(|line| format!("{line}\n"))
+                .collect();
+            std::fs::write(&place, older).unwrap();
+            let kept = kept_recipe(folder.path()).unwrap().unwrap();
+            let wanted = Recipe {
+                format_version: kept.format_version,
+                ..recipe.clone()
+            };
+            assert_eq!(Difference::between(&kept, &wanted), [], "{key}");
+            let version = if key.starts_with("format_version") {
+                1
+            } else {
+                2
+            };
+            assert_eq!(kept.version(), version);
+        }
+    }
+
+    #[test]
+    fn what_differs_is_named_and_what_may_is_let_pass() {
+        let difference = |key: &str| Difference {
+            key: key.into(),
+            from: "1".into(),
+            to: "2".into(),
+        };
+        let place = Path::new("m");
+        let both = [
+            difference("training.max_steps"),
+            difference("model.d_model"),
+        ];
+        check_differences(place, &[], false).unwrap();
+        check_differences(place, &both[..1], true).unwrap();
+        let told = check_differences(place, &both[..1], false)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            told.contains("`training.max_steps`: 1 → 2") && told.contains("--change"),
+            "{told}"
+        );
+        for change in [false, true] {
+            let told = check_differences(place, &both, change)
+                .unwrap_err()
+                .to_string();
+            assert!(
+                told.contains("`model.d_model`: 1 → 2") && !told.contains("--change"),
+                "{told}"
+            );
+        }
+    }
 
     #[test]
     fn changed_data_is_refused_and_named() {

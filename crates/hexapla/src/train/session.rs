@@ -1,7 +1,7 @@
 //! A whole training: data, model, loop, averaging, the finished model folder and its report.
 
 use std::collections::BTreeMap;
-use std::fs::{File, TryLockError};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
@@ -13,8 +13,11 @@ use crate::formats::generation::GenerationDefaults;
 use crate::formats::manifest::{ManifestFields, ManifestMetric};
 use crate::formats::{self, SaveModel, Saved};
 use crate::model::transformer::Transformer;
-use crate::train::data::Data;
+use crate::train::change::Difference;
+use crate::train::checkpoint;
+use crate::train::data::{DRAWN_FILE, Data};
 use crate::train::judge::{Judge, Judged, engine};
+use crate::train::lock::{self, Lock};
 use crate::train::pairs::TrainingPairs;
 use crate::train::progress::Validation;
 use crate::train::provenance;
@@ -24,9 +27,32 @@ use crate::train::trainer::{Ended, Trainer, Watcher};
 use crate::weights::Weights;
 
 const REPORT: &str = "report.html";
+/// Lies in a training's folder until its model takes the place of one of other origin.
+const REPLACES: &str = "replaces";
+const TOKENIZER_FILES: [&str; 4] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "source_tokenizer.json",
+    "target_tokenizer.json",
+];
 
 /// Most parameters that are trained: 32 GiB in f32, before gradients and moments.
 const MAX_PARAMETERS: usize = 1 << 33;
+
+/// What a training is to be.
+#[derive(Debug, Clone)]
+pub struct SessionOptions<'a> {
+    /// What to train.
+    pub recipe: Recipe,
+    /// The model's folder.
+    pub folder: &'a Path,
+    /// The command, for the manifest and the report.
+    pub command: &'a str,
+    /// Whether a training that was begun may go on with a recipe that differs in what ends, paces, saves or judges it.
+    pub change: bool,
+    /// Whether a model that this training did not make may be replaced.
+    pub replace: bool,
+}
 
 /// A training in a folder.
 #[derive(Debug)]
@@ -56,58 +82,68 @@ pub struct Outcome {
 }
 
 impl Session {
-    /// Prepares a training in `folder`, or goes on with the one that is there.
+    /// Prepares a training, or goes on with the one that is in the folder. `data` reads what the recipe names, and keeps its
+    /// tokenizer in the folder that it is given. Where that fails, what was made for it is gone again.
     ///
     /// # Errors
-    /// The data, the recipe or the folder cannot be used, or the folder holds a training of another recipe or of
-    /// other data.
+    /// The data, the recipe or the folder cannot be used; the folder holds a training of another recipe or of other data, or a
+    /// model of other origin.
     pub fn open(
-        recipe: Recipe,
-        folder: &Path,
-        command: &str,
-        data: impl FnOnce(&Path) -> Result<Data>,
+        options: SessionOptions<'_>,
+        data: impl FnOnce(&Recipe, &Path) -> Result<Data>,
     ) -> Result<Self> {
-        let inner = folder.join("training");
-        let made = inner
-            .ancestors()
-            .take_while(|path| !path.as_os_str().is_empty() && path.symlink_metadata().is_err())
-            .last();
-        let session = Self::prepare(recipe, folder, &inner, command, data);
-        if let (Err(_), Some(made)) = (&session, made)
-            && Lock::take(&inner).is_ok()
-        {
-            // What was refused leaves nothing behind that the corrected command would stumble over. Where another process
-            // holds the lock, the folder is its.
-            let _ = std::fs::remove_dir_all(made);
+        let mut made = Made::default();
+        let session = Self::prepare(options, data, &mut made);
+        if session.is_err() {
+            made.undo();
         }
         session
     }
 
     fn prepare(
-        recipe: Recipe,
-        folder: &Path,
-        inner: &Path,
-        command: &str,
-        data: impl FnOnce(&Path) -> Result<Data>,
+        options: SessionOptions<'_>,
+        data: impl FnOnce(&Recipe, &Path) -> Result<Data>,
+        made: &mut Made,
     ) -> Result<Self> {
+        let SessionOptions {
+            mut recipe, folder, ..
+        } = options;
+        let inner = &folder.join("training");
         // Before anything is tidied up: nobody else is at work here.
         let lock = inner.is_dir().then(|| Lock::take(inner)).transpose()?;
         formats::recover(folder)?;
+        if !options.replace && provenance::kept_recipe(inner)?.is_none() {
+            formats::refuse_model(folder)?;
+        }
         remove_leftovers(folder, |of| of == REPORT);
-        std::fs::create_dir_all(inner)
-            .map_err(|e| write_error("cannot make the training folder", inner, &e))?;
+        made.folder(inner)?;
         let lock = lock.map_or_else(|| Lock::take(inner), Ok)?;
         // Better refused now than after hours.
         check_replaceable(folder)?;
-        provenance::keep_recipe(inner, &recipe)?;
+        let kept = provenance::kept_recipe(inner)?;
+        let differences = match &kept {
+            None => Vec::new(),
+            Some(kept) => {
+                recipe.format_version = recipe.format_version.or(kept.format_version);
+                Difference::between(kept, &recipe)
+            }
+        };
+        provenance::check_differences(inner, &differences, options.change)?;
+        if kept.is_none() {
+            if formats::refuse_model(folder).is_err() {
+                write_atomically(&inner.join(REPLACES), |_| Ok(()))?;
+            }
+            provenance::keep_recipe(inner, &recipe)?;
+        }
         // Named wrongly, they are better refused now than after hours.
         let tests: Vec<TestSentences> = recipe
             .test
             .iter()
             .map(TestSentences::open)
             .collect::<Result<_>>()?;
-        let data = data(inner)?;
+        let data = data(&recipe, inner)?;
         provenance::keep_data(inner, &data.hashes)?;
+        data.keep_drawn(inner)?;
         // As above: a tokenizer without merges.
         training_pairs(&recipe, &data)?;
         let config = data.model_config(&recipe)?;
@@ -129,11 +165,16 @@ impl Session {
             (training.patience, training.goal) = (0, None);
             training.valid_every = usize::MAX;
         }
-        let trainer = Trainer::open(inner, training, model)?;
+        let mut trainer = Trainer::open(inner, training, model)?;
+        if !differences.is_empty() {
+            trainer.change(differences)?;
+            // Last: a command that is stopped before finds the same differences again.
+            provenance::keep_recipe(inner, &recipe)?;
+        }
         Ok(Session {
             recipe,
             folder: folder.to_path_buf(),
-            command: command.to_string(),
+            command: options.command.to_string(),
             data,
             trainer,
             tests,
@@ -148,7 +189,6 @@ impl Session {
     pub fn run(&mut self, watcher: &mut dyn Watcher) -> Result<Outcome> {
         let signal = self.trainer.signal();
         let judge = Judge::new(&self.recipe, &self.data, &signal);
-        self.trainer.catch_signals()?;
         let mut validate = |model: &Transformer, weights: &Weights| {
             let judged = judge.validate(&engine(model, weights))?;
             Ok(judged.map(|(validation, ..)| validation))
@@ -168,17 +208,14 @@ impl Session {
         let model = self.trainer.learner().model.clone();
         let metric = self.recipe.training.metric;
         let mut best: Option<(Judged, Weights)> = None;
-        for weights in [
-            self.trainer.averaged()?,
-            self.trainer.learner().weights.clone(),
-        ] {
+        for weights in self.trainer.candidates()? {
             let judged = judge.validate(&engine(&model, &weights))?;
             let Some(judged) = judged else {
                 return Ok(stopped(Ended::Signal(signal.load(Ordering::Relaxed))));
             };
             if best
                 .as_ref()
-                .is_none_or(|(old, _)| judged.0.rank(metric) > old.0.rank(metric))
+                .is_none_or(|(old, _)| judged.0.is_better(&old.0, metric))
             {
                 best = Some((judged, weights));
             }
@@ -186,6 +223,9 @@ impl Session {
         let Some(((validation, metrics, samples), weights)) = best else {
             return Err(Error::new("there is no model to save"));
         };
+        if let Some(note) = validation.worse_than_guessing(model.config().target_vocab_size) {
+            watcher.note(&note);
+        }
         if !self.tests.is_empty() {
             watcher.note("decoding the test sets");
         }
@@ -221,24 +261,28 @@ impl Session {
     ) -> Result<Saved> {
         let folder = self.folder.join("training").join("tokenizer");
         let mut files = BTreeMap::new();
-        for name in [
-            "tokenizer.json",
-            "tokenizer_config.json",
-            "source_tokenizer.json",
-            "target_tokenizer.json",
-        ] {
+        for name in TOKENIZER_FILES {
             if let Ok(bytes) = std::fs::read(folder.join(name)) {
                 files.insert(name.to_string(), bytes);
             }
         }
         let p = self.trainer.progress();
-        let notes = [
+        let mut notes = vec![
             ("command", self.command.clone()),
             ("steps", p.step.to_string()),
             ("seconds", format!("{:.0}", p.seconds)),
             ("order_hash", format!("{:016x}", p.order_hash)),
         ];
-        formats::save(
+        if !self.trainer.changes().is_empty() {
+            notes.push(("changes", self.changes("; ")));
+        }
+        let marker = self.folder.join("training").join(REPLACES);
+        let save = if marker.exists() {
+            formats::replace
+        } else {
+            formats::save
+        };
+        let saved = save(
             &self.folder,
             &SaveModel {
                 config,
@@ -253,7 +297,19 @@ impl Session {
                     notes: notes.into_iter().map(|(k, v)| (k.to_string(), v)).collect(),
                 },
             },
-        )
+        )?;
+        // From now on the card that lies there is this model's.
+        let _ = std::fs::remove_file(marker);
+        Ok(saved)
+    }
+
+    /// What was changed on the way.
+    fn changes(&self, between: &str) -> String {
+        let changes = self.trainer.changes().iter();
+        changes
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(between)
     }
 
     fn report(
@@ -290,6 +346,9 @@ impl Session {
             .collect();
         if !self.data.valid.is_empty() {
             summary.push(("validation loss".into(), format!("{:.4}", validation.loss)));
+        }
+        if !self.trainer.changes().is_empty() {
+            summary.push(("changes on the way".into(), self.changes("\n")));
         }
         summary.extend([
             (
@@ -360,25 +419,64 @@ fn training_pairs<'a>(recipe: &Recipe, data: &'a Data) -> Result<TrainingPairs<'
     TrainingPairs::with_bpe_dropout(&data.train, &data.tokenizers, t.bpe_dropout, t.seed)
 }
 
-/// Keeps a second training out of the folder. The system lets go of it when the process ends, however that happens.
-#[derive(Debug)]
-struct Lock {
-    _file: File,
+/// What one command made on its way to a training.
+#[derive(Debug, Default)]
+struct Made {
+    /// Folders, outermost first.
+    folders: Vec<PathBuf>,
 }
 
-impl Lock {
-    fn take(folder: &Path) -> Result<Self> {
-        let path = folder.join("lock");
-        let file = File::create(&path)
-            .map_err(|e| write_error("cannot make the training's lock", &path, &e))?;
-        match file.try_lock() {
-            Err(TryLockError::WouldBlock) => {
-                Err(Error::new("another process trains in this folder")
-                    .at(folder.display().to_string())
-                    .hint("wait for its end, or name another folder with --output"))
+impl Made {
+    /// Makes `folder` and what lacks above it.
+    fn folder(&mut self, folder: &Path) -> Result<()> {
+        match std::fs::create_dir(folder) {
+            Ok(()) => {
+                self.folders.push(folder.to_path_buf());
+                Ok(())
             }
-            // A file system without locks: nothing to hold.
-            Ok(()) | Err(TryLockError::Error(_)) => Ok(Lock { _file: file }),
+            Err(e) if e.kind() == ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
+            Err(e) => match folder.parent().filter(|p| !p.as_os_str().is_empty()) {
+                Some(parent) if e.kind() == ErrorKind::NotFound => {
+                    self.folder(parent)?;
+                    self.folder(folder)
+                }
+                _ => Err(write_error("cannot make the training folder", folder, &e)),
+            },
+        }
+    }
+
+    /// Removes what was made: known files of a new training folder by their names, then the folders that are empty. Whatever
+    /// else lies there by now is somebody's, and stays. What was refused so leaves nothing behind that the corrected command
+    /// would stumble over.
+    fn undo(self) {
+        let Some(inner) = self.folders.last().filter(|f| f.ends_with("training")) else {
+            return;
+        };
+        // Another command may have begun here since: then the folder is its.
+        let Ok(_lock) = Lock::take(inner) else {
+            return;
+        };
+        if checkpoint::state_file(inner).exists() {
+            return;
+        }
+        let tokenizer = inner.join("tokenizer");
+        for name in TOKENIZER_FILES {
+            let _ = std::fs::remove_file(tokenizer.join(name));
+        }
+        let _ = std::fs::remove_dir(tokenizer);
+        for name in [
+            provenance::RECIPE,
+            provenance::DATA,
+            DRAWN_FILE,
+            REPLACES,
+            lock::FILE,
+        ] {
+            let _ = std::fs::remove_file(inner.join(name));
+        }
+        for folder in self.folders.iter().rev() {
+            if std::fs::remove_dir(folder).is_err() {
+                return;
+            }
         }
     }
 }

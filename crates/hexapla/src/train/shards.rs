@@ -2,8 +2,9 @@
 
 use rayon::prelude::*;
 
-use crate::batch::PairRows;
+use crate::batch::{PairRows, check_ids, check_length};
 use crate::config::{Precision, TrainingTable};
+use crate::error::Result;
 use crate::model::transformer::Transformer;
 use crate::ops::cross_entropy::LossOptions;
 use crate::ops::{Dropped, Gradients, PackedTable, Run};
@@ -67,14 +68,18 @@ impl Learner {
 
     /// One update. `parts` holds for each accumulated batch its shards' pairs, [`TrainingTable::passes`] times each;
     /// `number` is the step's, and keys dropout.
+    ///
+    /// # Errors
+    /// An id or a length out of range: nothing is updated then.
     pub fn step(
         &mut self,
         t: &TrainingTable,
         number: u64,
         learning_rate: f32,
         parts: &[Vec<PairRows>],
-    ) -> StepReport {
+    ) -> Result<StepReport> {
         let all = || parts.iter().flatten();
+        all().try_for_each(|pairs| self.check(pairs))?;
         let rows: usize = all().map(|p| p.labels.len()).sum();
         let options = LossOptions {
             label_smoothing: t.label_smoothing,
@@ -116,13 +121,32 @@ impl Learner {
         );
         self.packed.repack(&self.weights);
         let (n, passes) = (rows.max(1) as f64, t.passes());
-        StepReport {
+        Ok(StepReport {
             loss: self.shards.iter().map(|s| s.losses.0).sum::<f64>() / n,
             negative_log_likelihood: self.shards.iter().map(|s| s.losses.1).sum::<f64>() / n,
             target_tokens: rows / passes,
             source_tokens: all().map(|p| p.source.len()).sum::<usize>() / passes,
             gradient_norm,
+        })
+    }
+
+    /// Refuses rows that the model has no room for.
+    fn check(&self, pairs: &PairRows) -> Result<()> {
+        let c = self.model.config();
+        for (side, ids, vocab_size) in [
+            ("source", &pairs.source.ids, c.source_vocab_size),
+            ("target", &pairs.target.ids, c.target_vocab_size),
+            ("labels", &pairs.labels, c.target_vocab_size),
+        ] {
+            check_ids(ids, vocab_size).map_err(|e| e.at(side))?;
         }
+        for (side, rows) in [("source", &pairs.source), ("target", &pairs.target)] {
+            for (number, span) in rows.spans.iter().enumerate() {
+                check_length(span.len, c.max_position_embeddings)
+                    .map_err(|e| e.at(side).in_item(number))?;
+            }
+        }
+        Ok(())
     }
 
     /// The gradient of the last step, summed over the shards and not clipped, laid out as the parameters are.

@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::files::{remove_leftovers, write_atomically, write_error};
 use crate::model::transformer::Transformer;
 use crate::train::batches::{self, shard};
+use crate::train::change::{self, Change, Difference};
 use crate::train::checkpoint;
 use crate::train::pairs::TrainingPairs;
 use crate::train::progress::{Point, Progress, Validation};
@@ -65,6 +66,10 @@ pub struct Trainer {
     settings: TrainingTable,
     learner: Learner,
     progress: Progress,
+    /// What was changed on the way.
+    changes: Vec<Change>,
+    /// The step of the state that the disk has.
+    saved: Option<u64>,
     signal: Arc<AtomicUsize>,
 }
 
@@ -80,9 +85,26 @@ impl Trainer {
         let n = weights.data.len();
         let mut learner = Learner::new(model, weights, &settings);
         let mut progress = Progress::default();
-        let state = checkpoint::state_file(folder);
+        let (state, astray) = (
+            checkpoint::state_file(folder),
+            checkpoint::astray_file(folder),
+        );
+        let lengths = vec![n; 3 + usize::from(settings.ema_decay > 0.0)];
+        if astray.exists() && !state.exists() {
+            let (lost, _) = checkpoint::load::<Progress>(&astray, &lengths)?;
+            if let Some(best) = lost.best {
+                let path = checkpoint::weights_file(folder, best);
+                let (_, mut weights) = checkpoint::load::<u64>(&path, &[n])?;
+                if let Some(data) = weights.pop() {
+                    let index = learner.weights.index.clone();
+                    learner.set_weights(Weights { index, data });
+                    progress = lost.back_to(best);
+                    let updates = progress.updates;
+                    learner.optimizer.restart(&learner.weights.data, updates);
+                }
+            }
+        }
         if state.exists() {
-            let lengths = vec![n; 3 + usize::from(settings.ema_decay > 0.0)];
             let (loaded, buffers) = checkpoint::load::<Progress>(&state, &lengths)?;
             progress = loaded;
             let mut buffers = buffers.into_iter();
@@ -99,31 +121,23 @@ impl Trainer {
             }
             learner.optimizer.updates = progress.updates;
         }
+        let saved = progress.step;
         let trainer = Trainer {
             folder: folder.to_path_buf(),
             settings,
             learner,
             progress,
+            changes: change::read(folder)?,
+            saved: state.exists().then_some(saved),
             signal: Arc::default(),
         };
-        trainer.remove_rubbish();
+        remove_leftovers(folder, |_| true);
+        trainer.remove_unnamed();
         trainer.cut_log()?;
         Ok(trainer)
     }
 
-    /// Lets SIGTERM and SIGINT end the loop cleanly.
-    ///
-    /// # Errors
-    /// The system refuses to register them.
-    pub fn catch_signals(&self) -> Result<()> {
-        for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
-            signal_hook::flag::register_usize(signal, self.signal.clone(), signal as usize)
-                .map_err(|e| Error::new("cannot catch signals").found(e.to_string()))?;
-        }
-        Ok(())
-    }
-
-    /// The number of the signal that came, 0 before.
+    /// Where whoever handles signals puts the number of the one that came, 0 before: the loop then ends cleanly.
     pub fn signal(&self) -> Arc<AtomicUsize> {
         self.signal.clone()
     }
@@ -131,6 +145,43 @@ impl Trainer {
     /// Where the run stands.
     pub fn progress(&self) -> &Progress {
         &self.progress
+    }
+
+    /// What was changed on the way.
+    pub fn changes(&self) -> &[Change] {
+        &self.changes
+    }
+
+    /// Notes that the settings differ from here on from those that the run had. Where that changes which pairs a batch has, an
+    /// epoch begins.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn change(&mut self, differences: Vec<Difference>) -> Result<()> {
+        let step = self.progress.step;
+        let cuts_batches = differences.iter().any(Difference::cuts_batches);
+        // A command that was stopped in between may have noted them already.
+        let same =
+            |c: &Change| c.step == step && differences.iter().any(|d| d.key == c.difference.key);
+        self.changes.retain(|c| !same(c));
+        let new = differences
+            .into_iter()
+            .map(|difference| Change { step, difference });
+        self.changes.extend(new);
+        change::write(&self.folder, &self.changes)?;
+        // Judged anew by what may be another metric.
+        let metric = self.settings.metric;
+        let validations = &self.progress.validations;
+        let best = best(validations, metric).map_or(0, |best| best + 1);
+        self.progress.without_progress = validations.len() - best;
+        if cuts_batches && self.progress.batch > 0 {
+            self.progress.epoch += 1;
+            self.progress.batch = 0;
+        }
+        if checkpoint::state_file(&self.folder).exists() {
+            self.save()?;
+        }
+        Ok(())
     }
 
     /// The model and its numbers.
@@ -156,19 +207,36 @@ impl Trainer {
                 .expected("at least one pair")
                 .found("none"));
         }
+        if self.progress.batch >= epoch.batches.len() {
+            return Err(
+                Error::new("the data is not what the training was started with")
+                    .at("pairs")
+                    .expected(format!(
+                        "more than {} batches an epoch",
+                        self.progress.batch
+                    ))
+                    .found(epoch.batches.len().to_string())
+                    .hint("give the pairs that it was started with"),
+            );
+        }
         loop {
             // What is due after a step is done here, at the beginning of the next, so that a run which was stopped in
             // between does it when it goes on.
             if self.is_due(self.settings.valid_every, self.validated()) {
                 self.validate(validate, watcher)?;
             }
-            if self.is_due(self.settings.save_every, self.progress.kept.last().copied()) {
+            // What led to a gradient that is not finite is not worth a checkpoint: from the one before, another rate may do.
+            if self.is_due(self.settings.save_every, self.progress.kept.last().copied())
+                && self.progress.skipped_in_a_row == 0
+            {
                 self.keep_weights()?;
-                self.save(&mut log)?;
+                self.sync(&mut log)?;
+                self.save()?;
             }
             if let Some(ended) = self.ended() {
                 self.progress.finished = !matches!(ended, Ended::Signal(_));
-                self.save(&mut log)?;
+                self.sync(&mut log)?;
+                self.save()?;
                 return Ok(ended);
             }
             self.step(pairs, &mut epoch, &mut log, watcher)?;
@@ -186,14 +254,15 @@ impl Trainer {
         let rate = learning_rate(&self.settings, self.progress.updates + 1);
         let parts = self.next_parts(pairs, epoch);
         let step = self.progress.step + 1;
-        let report = self.learner.step(&self.settings, step, rate, &parts);
+        let report = self.learner.step(&self.settings, step, rate, &parts)?;
         self.count(&report, start.elapsed().as_secs_f64());
         watcher.step(&self.progress, &report, rate);
         let line = format!(
-            "{{\"step\":{step},\"loss\":{},\"learning_rate\":{rate},\"gradient_norm\":{},\"target_tokens\":{}}}\n",
+            "{{\"step\":{step},\"loss\":{},\"learning_rate\":{rate},\"gradient_norm\":{},\"target_tokens\":{}{}}}\n",
             json(report.loss),
             json(report.gradient_norm),
-            report.target_tokens
+            report.target_tokens,
+            self.changed_before(step)
         );
         log.write_all(line.as_bytes())
             .map_err(|e| self.log_error(&e))?;
@@ -209,6 +278,16 @@ impl Trainer {
             watcher.point(&point);
         }
         Ok(())
+    }
+
+    /// What was changed before `step`, as the log has it.
+    fn changed_before(&self, step: u64) -> String {
+        let here = self.changes.iter().filter(|c| c.step + 1 == step);
+        let changed: Vec<&Difference> = here.map(|c| &c.difference).collect();
+        match serde_json::to_string(&changed) {
+            Ok(text) if !changed.is_empty() => format!(",\"changed\":{text}"),
+            _ => String::new(),
+        }
     }
 
     /// Whether what happens `every` so many steps, and `last` happened after that one, is to happen now.
@@ -250,6 +329,28 @@ impl Trainer {
             *w = (sum / kept.len() as f64) as f32;
         }
         Ok(weights)
+    }
+
+    /// The weights that may be the finished model: the average, the last, and those of the best validation.
+    ///
+    /// # Errors
+    /// A kept file cannot be read.
+    pub fn candidates(&self) -> Result<Vec<Weights>> {
+        let mut candidates = vec![self.averaged()?, self.learner.weights.clone()];
+        if let Some(best) = self
+            .progress
+            .best
+            .filter(|step| *step != self.progress.step)
+        {
+            let index = self.learner.weights.index.clone();
+            let path = checkpoint::weights_file(&self.folder, best);
+            let (_, buffers) = checkpoint::load::<u64>(&path, &[index.len()])?;
+            candidates.extend(buffers.into_iter().map(|data| Weights {
+                index: index.clone(),
+                data,
+            }));
+        }
+        Ok(candidates)
     }
 
     fn ended(&self) -> Option<Ended> {
@@ -328,15 +429,31 @@ impl Trainer {
     }
 
     fn check_skipped(&self) -> Result<()> {
-        let limit = self.settings.max_skipped_steps;
-        if self.progress.skipped_in_a_row < limit {
+        let (p, limit) = (&self.progress, self.settings.max_skipped_steps);
+        if p.skipped_in_a_row < limit {
             return Ok(());
         }
+        // The state that the disk has may be the very one that makes no finite gradient: no rate would mend it.
+        let state = checkpoint::state_file(&self.folder);
+        let last_good = p.step - p.skipped_in_a_row as u64;
+        let from = match self.saved {
+            Some(saved) if saved >= last_good => {
+                let aside = checkpoint::astray_file(&self.folder);
+                std::fs::rename(&state, &aside)
+                    .map_err(|e| write_error("cannot put the checkpoint aside", &state, &e))?;
+                match p.best {
+                    Some(best) => format!("from the best validation, after step {best}"),
+                    None => "from the beginning".into(),
+                }
+            }
+            Some(saved) => format!("from the checkpoint after step {saved}"),
+            None => "from the beginning".into(),
+        };
         Err(Error::new("training does not go on: the gradient was not finite too often in a row")
             .at(format!("step {}", self.progress.step))
             .expected(format!("fewer than {limit} such steps in a row"))
             .found(self.progress.skipped_in_a_row.to_string())
-            .hint("lower `learning_rate`, lengthen `warmup_steps`, or set `clip_norm`; the last checkpoint is whole"))
+            .hint(format!("lower `learning_rate`, lengthen `warmup_steps`, or set `clip_norm`, and give the command again with --change: it goes on {from}")))
     }
 
     fn validate(&mut self, validate: &mut Validate, watcher: &mut dyn Watcher) -> Result<()> {
@@ -352,29 +469,44 @@ impl Trainer {
         let seconds = start.elapsed().as_secs_f64();
         p.seconds += seconds;
         p.validation_seconds += seconds;
-        let best = p
-            .validations
-            .iter()
-            .map(|v| v.rank(metric))
-            .fold(f64::NEG_INFINITY, f64::max);
-        let better = validation.rank(metric) > best;
+        let old = best(&p.validations, metric).map(|best| p.validations[best]);
+        let better = old.is_none_or(|old| validation.is_better(&old, metric));
         p.without_progress = if better { 0 } else { p.without_progress + 1 };
         p.validations.push(validation);
+        if better {
+            let step = p.step;
+            self.write_weights(step)?;
+            self.progress.best = Some(step);
+        }
         watcher.validation(&validation, better);
+        let vocab_size = self.learner.model.config().target_vocab_size;
+        if let Some(note) = validation.worse_than_guessing(vocab_size) {
+            watcher.note(&note);
+        }
         Ok(())
     }
 
     /// Writes this step's weights to a file of their own.
     fn keep_weights(&mut self) -> Result<()> {
         let step = self.progress.step;
-        let path = checkpoint::weights_file(&self.folder, step);
-        checkpoint::save(&path, &step, &[&self.learner.weights.data])?;
+        if self.progress.best != Some(step) {
+            self.write_weights(step)?;
+        }
         self.progress.kept.push(step);
         Ok(())
     }
 
-    fn save(&mut self, log: &mut File) -> Result<()> {
-        log.sync_data().map_err(|e| self.log_error(&e))?;
+    fn write_weights(&self, step: u64) -> Result<()> {
+        let path = checkpoint::weights_file(&self.folder, step);
+        checkpoint::save(&path, &step, &[&self.learner.weights.data])
+    }
+
+    /// The log is on the disk before the state that it leads to.
+    fn sync(&self, log: &mut File) -> Result<()> {
+        log.sync_data().map_err(|e| self.log_error(&e))
+    }
+
+    fn save(&mut self) -> Result<()> {
         if !self.progress.validations.is_empty() {
             write_atomically(&self.folder.join("validations.jsonl"), |w| {
                 self.progress.validations.iter().try_for_each(|v| {
@@ -388,7 +520,7 @@ impl Trainer {
             .kept
             .len()
             .saturating_sub(self.settings.average_checkpoints);
-        let old: Vec<u64> = self.progress.kept.drain(..surplus).collect();
+        self.progress.kept.drain(..surplus);
         let o = &self.learner.optimizer;
         let mut buffers = vec![&self.learner.weights.data, &o.first, &o.second];
         buffers.extend(&o.average);
@@ -397,10 +529,10 @@ impl Trainer {
             &self.progress,
             &buffers,
         )?;
+        self.saved = Some(self.progress.step);
+        let _ = std::fs::remove_file(checkpoint::astray_file(&self.folder));
         // Only now does no state name them.
-        for step in old {
-            let _ = std::fs::remove_file(checkpoint::weights_file(&self.folder, step));
-        }
+        self.remove_unnamed();
         Ok(())
     }
 
@@ -418,10 +550,9 @@ impl Trainer {
         write_error("cannot write the log", &self.log_file(), error)
     }
 
-    /// Removes what a kill left: files half-written, and kept weights that no state names. The latter come from between
-    /// the writing of weights and of the state, and from between the writing of the state and their removal.
-    fn remove_rubbish(&self) {
-        remove_leftovers(&self.folder, |_| true);
+    /// Removes kept weights that the state on the disk does not name: they are older, or a kill came between the writing of
+    /// weights and of the state, or between the writing of the state and their removal.
+    fn remove_unnamed(&self) {
         let named = |path: &Path| {
             let name = path.file_name()?.to_str()?;
             let step = name.strip_prefix("weights-")?.strip_suffix(".checkpoint")?;
@@ -436,6 +567,7 @@ impl Trainer {
             if let Some(step) = named(&path)
                 && path == checkpoint::weights_file(&self.folder, step)
                 && !self.progress.kept.contains(&step)
+                && self.progress.best != Some(step)
             {
                 let _ = std::fs::remove_file(path);
             }
@@ -456,6 +588,16 @@ impl Trainer {
                 .try_for_each(|line| w.write_all(&[&line?[..], b"\n"].concat()))
         })
     }
+}
+
+/// The number of the best of `validations`.
+fn best(validations: &[Validation], metric: Metric) -> Option<usize> {
+    (0..validations.len()).reduce(|best, i| {
+        match validations[i].is_better(&validations[best], metric) {
+            true => i,
+            false => best,
+        }
+    })
 }
 
 /// A number as JSON has it: what is not finite becomes null.

@@ -77,7 +77,7 @@ fn settings_that_change_the_mathematics_are_refused_by_name() {
         ("num_beam_groups", json!(2)),
         ("stop_strings", json!(["x"])),
         ("bad_words_ids", json!([[1, 2]])),
-        ("eos_token_id", json!([0, 1])),
+        ("eos_token_id", json!(["x"])),
         ("length_penalti", json!(1.0)),
     ] {
         let folder = copy("marian_shared");

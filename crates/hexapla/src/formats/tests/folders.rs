@@ -327,6 +327,7 @@ fn every_generation_default_is_saved() {
         no_repeat_ngram_size: 2,
         suppressed_ids: vec![0, 5],
         first_suppressed_ids: vec![1, 6],
+        more_eos_token_ids: vec![7, 9],
         forced_eos_token_id: Some(1),
         renormalize_logits: true,
         do_sample: true,

@@ -17,8 +17,8 @@ fn stored(from: &Path) -> (tempfile::TempDir, PathBuf) {
     let model = open(from).unwrap();
     let job = ConvertModel {
         model: &model,
-        from: &from.into(),
         compute_type: ComputeType::Int8,
+        replace: false,
     };
     convert(&job, &path).unwrap();
     (folder, path)
@@ -140,19 +140,36 @@ fn a_stored_model_goes_with_its_files_and_its_story() {
     assert_eq!(manifest.fields.seed, Some(3));
     assert!(manifest.fields.notes["weights"].starts_with("int8, converted from floats of SHA-256"));
     assert_eq!(fs::read(path.join("tokenizer.json")).unwrap(), b"{}");
-    manifest.verify(&path).unwrap();
+    manifest.verify(&Folder::from(&path)).unwrap();
+    model.verify().unwrap();
     // And back to floats, which are those that the bytes stand for.
     let back = folder.path().join("back");
     let job = |compute_type| ConvertModel {
         model: &model,
-        from: Box::leak(Box::new(Folder::from(&path))),
         compute_type,
+        replace: false,
     };
     convert(&job(ComputeType::Float32), &back).unwrap();
     let floats = open(&back).unwrap();
     assert_eq!(floats.storage, Storage::Float);
     assert!(floats.weights().unwrap() == model.weights().unwrap());
-    let e = convert(&job(ComputeType::Bf16), &back)
+    let e = convert(&job(ComputeType::Float32), &back)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        e.contains("holds a model") && e.contains("--replace"),
+        "{e}"
+    );
+    // In another model's place, whose card goes; what is no part of it stays.
+    fs::write(back.join("README.md"), "the former").unwrap();
+    fs::write(back.join("notes.txt"), "mine").unwrap();
+    let replace = ConvertModel {
+        replace: true,
+        ..job(ComputeType::Float32)
+    };
+    convert(&replace, &back).unwrap();
+    assert!(!back.join("README.md").exists() && back.join("notes.txt").exists());
+    let e = convert(&job(ComputeType::Bf16), &folder.path().join("other"))
         .unwrap_err()
         .to_string();
     assert!(e.contains("int8 or float32") && e.contains("bf16"), "{e}");
@@ -264,8 +281,8 @@ fn scales_that_are_no_numbers_are_refused() {
     let model = open(folder.path()).unwrap();
     let job = ConvertModel {
         model: &model,
-        from: &folder.path().into(),
         compute_type: ComputeType::Int8,
+        replace: false,
     };
     let to = folder.path().join("new");
     let e = convert(&job, &to).unwrap_err().to_string();

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
 use super::SentencePairs;
+use crate::text::clean::has_invisible;
 use crate::text::script::script;
 
 /// A pair's ratio of characters is suspicious this far from the corpus's own.
@@ -30,6 +31,8 @@ pub struct SideAudit {
     pub control: usize,
     /// Lines with U+FFFD, the mark of a failed conversion.
     pub replacement: usize,
+    /// Lines with invisible characters that are taken away ([`clean`](crate::text::clean::clean)).
+    pub invisible: usize,
 }
 
 /// What training and validation pairs are like.
@@ -49,6 +52,8 @@ pub struct Audit {
     pub byte_order_marks: usize,
     /// Lines that ended with CR LF.
     pub carriage_returns: usize,
+    /// Lines of tables with more columns than two.
+    pub further_columns: usize,
     /// Validation pairs, where there are any.
     pub valid_pairs: Option<usize>,
     /// Validation pairs that stand in the training data.
@@ -70,6 +75,7 @@ impl SideAudit {
             side.words += line.split_whitespace().count();
             side.control += usize::from(line.chars().any(|c| c.is_control() && c != '\t'));
             side.replacement += usize::from(line.contains('\u{FFFD}'));
+            side.invisible += usize::from(has_invisible(line));
             *counts.entry(line).or_default() += 1;
             for c in line.chars().filter(|c| c.is_alphabetic()) {
                 *scripts.entry(script(c)).or_default() += 1;
@@ -95,9 +101,9 @@ impl SideAudit {
 }
 
 impl Audit {
-    /// Looks at the training pairs and, where given, at what validation shares with them.
-    pub fn of(train: &SentencePairs, valid: Option<&SentencePairs>) -> Self {
-        let mut audit = Audit {
+    /// Looks at the pairs.
+    pub fn of(train: &SentencePairs) -> Self {
+        Audit {
             pairs: train.len(),
             source: SideAudit::of(&train.source),
             target: SideAudit::of(&train.target),
@@ -108,17 +114,18 @@ impl Audit {
             suspicious: suspicious(train),
             byte_order_marks: train.byte_order_marks,
             carriage_returns: train.carriage_returns,
+            further_columns: train.further_columns,
             ..Default::default()
-        };
-        if let Some(valid) = valid {
-            let pairs: HashSet<_> = train.iter().collect();
-            let sources: HashSet<_> = train.source.iter().collect();
-            audit.valid_pairs = Some(valid.len());
-            audit.valid_overlap = valid.iter().filter(|pair| pairs.contains(pair)).count();
-            audit.valid_source_overlap =
-                valid.source.iter().filter(|s| sources.contains(s)).count();
         }
-        audit
+    }
+
+    /// Looks at what validation pairs share with those that are trained on.
+    pub fn compare(&mut self, train: &SentencePairs, valid: &SentencePairs) {
+        let pairs: HashSet<_> = train.iter().collect();
+        let sources: HashSet<_> = train.source.iter().collect();
+        self.valid_pairs = Some(valid.len());
+        self.valid_overlap = valid.iter().filter(|pair| pairs.contains(pair)).count();
+        self.valid_source_overlap = valid.source.iter().filter(|s| sources.contains(s)).count();
     }
 }
 
@@ -165,7 +172,7 @@ impl fmt::Display for Audit {
             "target"
         )?;
         type Row = (&'static str, fn(&SideAudit) -> String);
-        let rows: [Row; 6] = [
+        let rows: [Row; 7] = [
             ("words", |side| side.words.to_string()),
             ("characters", |side| side.characters.to_string()),
             ("characters a line: 50 %, 90 %", |side| {
@@ -178,6 +185,9 @@ impl fmt::Display for Audit {
                 side.control.to_string()
             }),
             ("lines with U+FFFD", |side| side.replacement.to_string()),
+            ("lines with invisible characters", |side| {
+                side.invisible.to_string()
+            }),
         ];
         for (label, value) in rows {
             writeln!(
@@ -221,6 +231,13 @@ impl fmt::Display for Audit {
                 self.byte_order_marks, self.carriage_returns
             )?;
         }
+        if self.further_columns > 0 {
+            writeln!(
+                f,
+                "lines with more than two columns, whose others are passed over: {}",
+                self.further_columns
+            )?;
+        }
         if let Some(valid) = self.valid_pairs {
             writeln!(
                 f,
@@ -252,9 +269,10 @@ mod tests {
             ("b\u{1}", "b\u{1}"),
             ("Да", "x\u{FFFD}"),
         ]);
-        let audit = Audit::of(
+        let mut audit = Audit::of(&train);
+        audit.compare(
             &train,
-            Some(&pairs(&[("a man", "人"), ("a man", "男"), ("c", "d")])),
+            &pairs(&[("a man", "人"), ("a man", "男"), ("c", "d")]),
         );
         assert_eq!(
             (audit.pairs, audit.source.words, audit.source.characters),
@@ -282,12 +300,20 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_sees_is_counted() {
+        let train = pairs(&[("soft\u{AD}en", "a"), ("b", "\u{200B}"), ("c", "d")]);
+        let audit = Audit::of(&train);
+        assert_eq!((audit.source.invisible, audit.target.invisible), (1, 1));
+        assert!(audit.to_string().contains("invisible characters"));
+    }
+
+    #[test]
     fn a_ratio_is_measured_against_the_corpus() {
         let long = "x".repeat(120);
         let mut rows = vec![("xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", "xxxxxxxxxx"); 50];
-        assert_eq!(Audit::of(&pairs(&rows), None).suspicious, 0);
+        assert_eq!(Audit::of(&pairs(&rows)).suspicious, 0);
         rows.push((&long, "x"));
-        assert_eq!(Audit::of(&pairs(&rows), None).suspicious, 1);
-        assert_eq!(Audit::of(&SentencePairs::default(), None).pairs, 0);
+        assert_eq!(Audit::of(&pairs(&rows)).suspicious, 1);
+        assert_eq!(Audit::of(&SentencePairs::default()).pairs, 0);
     }
 }

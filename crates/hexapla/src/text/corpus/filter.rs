@@ -35,6 +35,43 @@ pub struct FilterReport {
     pub ratio: usize,
 }
 
+/// Most characters that a token stands for on an average: a side with more than so many times `max_tokens` is too long whatever
+/// the tokenizer.
+const MAX_TOKEN_CHARS: usize = 16;
+/// A pair is compared with the corpus's own ratio of characters, and so much more is allowed than `max_ratio`: tokens are not
+/// known yet.
+const RATIO_MARGIN: f64 = 1.5;
+/// A pair whose longer side has no more characters than this may have any ratio.
+const RATIO_FROM_CHARS: usize = 60;
+
+/// The numbers among `numbers` of the pairs that a tokenizer is trained on: those that are not so long, or so unequal, that no
+/// tokenizer would let them pass the filters. What is left out of training is not to fill its vocabulary.
+pub fn learnable(pairs: &SentencePairs, numbers: &[usize], limits: &DataTable) -> Vec<usize> {
+    let characters = |i: &usize| {
+        let count = |side: &[String]| side.get(*i).map_or(0, |text| text.chars().count());
+        (count(&pairs.source), count(&pairs.target))
+    };
+    let lengths: Vec<(usize, usize)> = numbers.iter().map(characters).collect();
+    // The middle one of the pairs: a few long ones cannot move it.
+    let mut ratios: Vec<f64> = lengths
+        .iter()
+        .map(|(source, target)| (*source).max(1) as f64 / (*target).max(1) as f64)
+        .collect();
+    ratios.sort_unstable_by(f64::total_cmp);
+    let usual = ratios.get(ratios.len() / 2).copied().unwrap_or(1.0);
+    let most = f64::from(limits.max_ratio) * RATIO_MARGIN;
+    let fits = |&(source, target): &(usize, usize)| {
+        let longer = source.max(target);
+        let ratio = source.max(1) as f64 / target.max(1) as f64 / usual;
+        longer <= limits.max_tokens.saturating_mul(MAX_TOKEN_CHARS)
+            && (longer <= RATIO_FROM_CHARS || ratio.max(1.0 / ratio) <= most)
+    };
+    let both = numbers.iter().zip(&lengths);
+    both.filter(|(_, lengths)| fits(lengths))
+        .map(|(i, _)| *i)
+        .collect()
+}
+
 /// The numbers of the pairs that `limits` lets pass, in order. Without lengths, length and ratio are not looked at (to choose
 /// the text that a tokenizer is trained on).
 pub fn select(
@@ -95,6 +132,26 @@ impl fmt::Display for FilterReport {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tokenizer_learns_from_what_can_pass() {
+        let long = "x".repeat(5000);
+        let unequal = "many words ".repeat(30);
+        let mut rows = vec![("a short line", "一行"); 9];
+        rows.extend([(long.as_str(), long.as_str()), (&unequal, "一")]);
+        rows.extend([
+            ("Hi!", "这是一个很短的句子，不会太长。"),
+            (&unequal, "许多的词".repeat(15).leak()),
+        ]);
+        let pairs = SentencePairs {
+            source: rows.iter().map(|r| r.0.into()).collect(),
+            target: rows.iter().map(|r| r.1.into()).collect(),
+            ..Default::default()
+        };
+        let numbers: Vec<usize> = (0..rows.len()).collect();
+        let kept = learnable(&pairs, &numbers, &DataTable::default());
+        assert_eq!(kept, [0, 1, 2, 3, 4, 5, 6, 7, 8, 11, 12]);
+    }
 
     #[test]
     fn each_pair_is_counted_once_for_the_first_reason() {

@@ -1,10 +1,10 @@
 //! Lines of text, read strictly: they end at LF alone, are UTF-8, hold no NUL and have a limit.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, Read};
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::files::{Fingerprint, Input, open_fingerprinted, open_input};
 
 /// Longest line, in bytes: more is no sentence, and would fill the memory unseen.
 pub const MAX_LINE_BYTES: usize = 1 << 20;
@@ -84,6 +84,13 @@ impl<R: BufRead> Lines<R> {
                 line.pop();
                 self.carriage_returns += 1;
             }
+        }
+        if self.number == 1 && !ended && only_carriage_returns(&line) {
+            return Err(Error::new("the lines end with CR alone")
+                .at(&self.name)
+                .expected("lines that end with LF")
+                .found("a CR between lines, and no LF")
+                .hint("convert the file, for example with `tr '\\r' '\\n'`"));
         }
         if line.len() > MAX_LINE_BYTES {
             let rest = if ended { Some(0) } else { self.skip_line()? };
@@ -182,24 +189,28 @@ impl<R: BufRead> Iterator for Lines<R> {
     }
 }
 
-/// Opens the text file `path`.
+/// Whether the one line of a text is several to its maker: the end of a line on old Macs.
+fn only_carriage_returns(line: &[u8]) -> bool {
+    let at = line.iter().position(|byte| *byte == b'\r');
+    at.is_some_and(|at| at + 1 < line.len())
+}
+
+/// Opens the text file `path`, or standard input for `-`; gzip and zstd are decompressed on the way ([`open_input`]).
 ///
 /// # Errors
-/// There is no such file, or it is a folder.
-pub fn open_lines(path: &Path) -> Result<Lines<BufReader<File>>> {
-    let fail = |e: std::io::Error| Error::io("cannot read the text", path, &e);
-    let file = File::open(path).map_err(fail)?;
-    if file.metadata().map_err(fail)?.is_dir() {
-        return Err(Error::new("cannot read the text")
-            .at(path.display().to_string())
-            .expected("a file")
-            .found("a folder")
-            .hint("name a file inside of this folder"));
-    }
-    Ok(Lines::new(
-        BufReader::with_capacity(1 << 16, file),
-        path.display().to_string(),
-    ))
+/// There is no such file, it is a folder, or it is no text.
+pub fn open_lines(path: &Path) -> Result<Lines<Input>> {
+    let (reader, name) = open_input(path)?;
+    Ok(Lines::new(reader, name))
+}
+
+/// As [`open_lines`], with the file's fingerprint.
+///
+/// # Errors
+/// As [`open_lines`].
+pub(super) fn open_fingerprinted_lines(path: &Path) -> Result<(Lines<Input>, Fingerprint)> {
+    let (reader, name, fingerprint) = open_fingerprinted(path)?;
+    Ok((Lines::new(reader, name), fingerprint))
 }
 
 /// All lines of the file `path`; an empty file has none.
@@ -228,6 +239,8 @@ mod tests {
         assert_eq!(read(b"").unwrap(), Vec::<String>::new());
         assert_eq!(read(b"a\n").unwrap(), ["a"]);
         assert_eq!(read(b"a\r").unwrap(), ["a\r"]);
+        let e = read(b"a\tb\rc\td\r").unwrap_err().to_string();
+        assert!(e.contains("CR alone"), "{e}");
     }
 
     #[test]

@@ -6,6 +6,6 @@ mod lines;
 mod pairs;
 
 pub use audit::{Audit, SideAudit};
-pub use filter::{FilterReport, TokenLengths, select};
+pub use filter::{FilterReport, TokenLengths, learnable, select};
 pub use lines::{Lines, MAX_LINE_BYTES, open_lines, read_lines};
-pub use pairs::SentencePairs;
+pub use pairs::{SentencePairs, columns, no_text, one_column};

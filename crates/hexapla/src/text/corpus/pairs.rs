@@ -1,10 +1,14 @@
 //! Sentence pairs from two files or from one with tabs.
 
+use std::collections::BTreeMap;
+use std::io::BufRead;
 use std::path::Path;
 
-use super::lines::{Lines, open_lines};
+use super::lines::{Lines, open_fingerprinted_lines};
 use crate::config::{Corpus, DataTable};
 use crate::error::{Error, Result};
+use crate::files::Fingerprint;
+use crate::text::clean::clean;
 
 /// Sentences and their translations: `source[i]` belongs to `target[i]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -17,8 +21,16 @@ pub struct SentencePairs {
     pub byte_order_marks: usize,
     /// Lines whose CR before the LF was taken away.
     pub carriage_returns: usize,
+    /// Lines of tables with more columns than two, which were passed over.
+    pub further_columns: usize,
     /// How often an epoch of training visits each pair; once where this is empty.
     pub copies: Vec<usize>,
+    /// The body that each pair is of, a number of `names`; the first where this is empty.
+    pub bodies: Vec<usize>,
+    /// What each body is called: its file.
+    pub names: Vec<String>,
+    /// SHA-256 of each file as it was read.
+    pub hashes: BTreeMap<String, String>,
 }
 
 impl SentencePairs {
@@ -28,15 +40,16 @@ impl SentencePairs {
     /// A file cannot be read or is empty, the numbers of lines differ, or as [`super::read_lines`].
     pub fn from_files(source: &Path, target: &Path) -> Result<Self> {
         let mut pairs = SentencePairs::default();
-        let mut lines = open_lines(source)?;
+        let (mut lines, fingerprint) = open_fingerprinted_lines(source)?;
         pairs.source = lines.by_ref().collect::<Result<_>>()?;
-        pairs.note(&lines);
-        let mut lines = open_lines(target)?;
+        pairs.note(&lines, source, &fingerprint);
+        let (mut lines, fingerprint) = open_fingerprinted_lines(target)?;
         pairs.target = lines.by_ref().collect::<Result<_>>()?;
-        pairs.note(&lines);
+        pairs.note(&lines, target, &fingerprint);
+        pairs.names = vec![source.display().to_string()];
         for (path, side) in [(source, &pairs.source), (target, &pairs.target)] {
             if side.is_empty() {
-                return Err(empty(path));
+                return Err(no_text(path));
             }
         }
         if pairs.source.len() != pairs.target.len() {
@@ -51,23 +64,19 @@ impl SentencePairs {
     }
 
     /// Reads one file with tabs: the first two columns are source and target (with `reverse`, target and source), further
-    /// columns are ignored.
+    /// columns are counted and passed over. A blank line is a pair of two empty sides, as it is in two files.
     ///
     /// # Errors
     /// The file cannot be read or is empty, a line has one column, or as [`super::read_lines`].
     pub fn from_tsv(path: &Path, reverse: bool) -> Result<Self> {
         let mut pairs = SentencePairs::default();
-        let mut lines = open_lines(path)?;
+        let (mut lines, fingerprint) = open_fingerprinted_lines(path)?;
         while let Some(line) = lines.next() {
             let line = line?;
-            let mut columns = line.split('\t');
-            let (Some(first), Some(second)) = (columns.next(), columns.next()) else {
-                return Err(Error::new("a line is not a sentence pair")
-                    .at(lines.place())
-                    .expected("2 columns with a tab between them")
-                    .found("1 column")
-                    .hint("separate source and target with one tab"));
+            let Some((first, second, further)) = columns(&line) else {
+                return Err(one_column(&lines.place()));
             };
+            pairs.further_columns += usize::from(further);
             let (source, target) = if reverse {
                 (second, first)
             } else {
@@ -76,9 +85,10 @@ impl SentencePairs {
             pairs.source.push(source.to_string());
             pairs.target.push(target.to_string());
         }
-        pairs.note(&lines);
+        pairs.note(&lines, path, &fingerprint);
+        pairs.names = vec![path.display().to_string()];
         if pairs.is_empty() {
-            return Err(empty(path));
+            return Err(no_text(path));
         }
         Ok(pairs)
     }
@@ -146,9 +156,14 @@ impl SentencePairs {
         for (number, corpus) in corpora.iter().enumerate() {
             let pairs = Self::from_corpus(corpus)
                 .map_err(|e| e.within(format!("data.{key}, number {}", number + 1)))?;
+            all.bodies
+                .extend(std::iter::repeat_n(number, pairs.source.len()));
+            all.names.extend(pairs.names);
             all.source.extend(pairs.source);
             all.target.extend(pairs.target);
             all.copies.extend(pairs.copies);
+            all.further_columns += pairs.further_columns;
+            all.hashes.extend(pairs.hashes);
             all.byte_order_marks += pairs.byte_order_marks;
             all.carriage_returns += pairs.carriage_returns;
         }
@@ -186,7 +201,9 @@ impl SentencePairs {
         }
     }
 
-    fn note<R: std::io::BufRead>(&mut self, lines: &Lines<R>) {
+    fn note<R: BufRead>(&mut self, lines: &Lines<R>, path: &Path, fingerprint: &Fingerprint) {
+        let name = path.display().to_string();
+        self.hashes.insert(name, fingerprint.sha256());
         self.byte_order_marks += usize::from(lines.had_bom());
         self.carriage_returns += lines.carriage_returns();
     }
@@ -225,8 +242,29 @@ impl SentencePairs {
         };
         self.source = take(&mut self.source);
         self.target = take(&mut self.target);
-        let copies = |i: &usize| self.copies.get(*i).copied();
-        self.copies = numbers.iter().filter_map(copies).collect();
+        let choose = |of: &[usize]| {
+            let chosen = numbers.iter().filter_map(|i| of.get(*i).copied());
+            chosen.collect()
+        };
+        self.copies = choose(&self.copies);
+        self.bodies = choose(&self.bodies);
+        self
+    }
+
+    /// The number of the body that pair `i` is of.
+    pub fn body(&self, i: usize) -> usize {
+        self.bodies.get(i).copied().unwrap_or(0)
+    }
+
+    /// Both sides of each pair as [`clean`] leaves them, without white space around them.
+    #[must_use]
+    pub fn cleaned(mut self) -> Self {
+        for text in self.source.iter_mut().chain(&mut self.target) {
+            let clean = clean(text);
+            if clean.trim() != text {
+                *text = clean.trim().to_string();
+            }
+        }
         self
     }
 
@@ -237,9 +275,31 @@ impl SentencePairs {
             source: self.source.split_off(at),
             target: self.target.split_off(at),
             copies: self.copies.split_off(at.min(self.copies.len())),
+            bodies: self.bodies.split_off(at.min(self.bodies.len())),
+            names: self.names.clone(),
             ..Default::default()
         }
     }
+}
+
+/// The first two columns of a line, and whether there are further ones. A blank line has two empty columns; a line of text without
+/// a tab is no pair.
+pub fn columns(line: &str) -> Option<(&str, &str, bool)> {
+    let mut columns = line.split('\t');
+    let first = columns.next().unwrap_or_default();
+    match columns.next() {
+        Some(second) => Some((first, second, columns.next().is_some())),
+        None => first.trim().is_empty().then_some(("", "", false)),
+    }
+}
+
+/// The error for a line without a tab.
+pub fn one_column(place: &str) -> Error {
+    Error::new("a line is not a sentence pair")
+        .at(place)
+        .expected("2 columns with a tab between them")
+        .found("1 column")
+        .hint("separate source and target with one tab")
 }
 
 fn not_named(forms: &str) -> Error {
@@ -249,7 +309,8 @@ fn not_named(forms: &str) -> Error {
         .hint("name the data in the recipe, or with --tsv, or with --source and --target")
 }
 
-fn empty(path: &Path) -> Error {
+/// The error for a file without a line.
+pub fn no_text(path: &Path) -> Error {
     Error::new("the file is empty")
         .at(path.display().to_string())
         .expected("at least one line")

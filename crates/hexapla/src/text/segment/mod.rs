@@ -14,6 +14,15 @@ pub struct Segment<'a> {
     pub separator: &'a str,
 }
 
+impl<'a> Segment<'a> {
+    /// A text as one sentence, with the white space around it.
+    pub fn whole(text: &'a str) -> Vec<Segment<'a>> {
+        let mut segments = Vec::new();
+        push(&mut segments, text);
+        segments
+    }
+}
+
 /// Abbreviations after which no sentence ends (lower case, without the last full stop).
 const ABBREVIATIONS: [&str; 55] = [
     "mr", "mrs", "ms", "dr", "prof", "st", "jr", "sr", "vs", "figs", "ed", "eds", "al", "cf",
@@ -29,7 +38,7 @@ const BEFORE_NUMBERS: [&str; 13] = [
 ];
 
 /// Cuts `text` into sentences: after `。！？；…` at once, after `.`, `!` and `?` where a space follows and no abbreviation,
-/// initial or number stands before, and at every line end. Closing quotes and brackets stay with their sentence.
+/// initial or number stands before, and at every line end and tab. Closing quotes and brackets stay with their sentence.
 ///
 /// ```
 /// use hexapla::text::segment::{join, segment};
@@ -41,17 +50,18 @@ const BEFORE_NUMBERS: [&str; 13] = [
 /// ```
 pub fn segment(text: &str) -> Vec<Segment<'_>> {
     let chars: Vec<(usize, char)> = text.char_indices().collect();
+    let ahead = Ahead::of(&chars);
     let offset = |i: usize| chars.get(i).map_or(text.len(), |(at, _)| *at);
     let mut segments = Vec::new();
     let mut start = 0;
     let mut i = 0;
     while i < chars.len() {
         let end = match chars[i].1 {
-            '\n' => i,
+            c if is_line_end(c) => i,
             c if is_terminator(c) => {
                 let run = run_end(&chars, i);
-                let closed = closers_end(&chars, start, run);
-                if !ends_sentence(&chars, start, i, run, closed) {
+                let closed = closers_end(&chars, &ahead, start, run);
+                if !ends_sentence(&chars, &ahead, start, i, run, closed) {
                     i = closed.max(i + 1);
                     continue;
                 }
@@ -89,6 +99,54 @@ fn push<'a>(segments: &mut Vec<Segment<'a>>, part: &'a str) {
             text,
             separator: &body[text.len()..],
         });
+    }
+}
+
+/// What ends a line or a column: no sentence goes on behind it.
+fn is_line_end(c: char) -> bool {
+    matches!(
+        c,
+        '\n' | '\t' | '\u{B}' | '\u{C}' | '\u{85}' | '\u{2028}' | '\u{2029}'
+    )
+}
+
+/// What is to be known of the text around each character, gathered in one pass: asked for at every full stop, a search would
+/// read a text of full stops again and again.
+struct Ahead {
+    /// The first letter or digit at or after each character, and none at the end.
+    alphanumeric: Vec<Option<char>>,
+    /// Straight double and single quotes before each character.
+    quotes: Vec<[u32; 2]>,
+}
+
+impl Ahead {
+    fn of(chars: &[(usize, char)]) -> Self {
+        let mut alphanumeric = vec![None; chars.len() + 1];
+        for (i, (_, c)) in chars.iter().enumerate().rev() {
+            alphanumeric[i] = match c.is_alphanumeric() {
+                true => Some(*c),
+                false => alphanumeric[i + 1],
+            };
+        }
+        let mut counts = [0; 2];
+        let mut quotes = Vec::with_capacity(chars.len() + 1);
+        quotes.push(counts);
+        for (_, c) in chars {
+            counts[0] += u32::from(*c == '"');
+            counts[1] += u32::from(*c == '\'');
+            quotes.push(counts);
+        }
+        Ahead {
+            alphanumeric,
+            quotes,
+        }
+    }
+
+    /// Whether a quote of the kind of `c` that was opened in `range` is open at its end.
+    fn is_open(&self, c: char, range: std::ops::Range<usize>) -> bool {
+        let kind = usize::from(c == '\'');
+        let before = |i: usize| self.quotes.get(i).map_or(0, |counts| counts[kind]);
+        (before(range.end) - before(range.start)) % 2 == 1
     }
 }
 
@@ -131,16 +189,10 @@ fn run_end(chars: &[(usize, char)], from: usize) -> usize {
 }
 
 /// Past the closing quotes and brackets after a run of terminators. A straight quote closes where one is open.
-fn closers_end(chars: &[(usize, char)], start: usize, run: usize) -> usize {
+fn closers_end(chars: &[(usize, char)], ahead: &Ahead, start: usize, run: usize) -> usize {
     let mut end = run;
     while let Some((_, c)) = chars.get(end) {
-        let straight = matches!(c, '"' | '\'')
-            && chars[start..end]
-                .iter()
-                .filter(|(_, other)| other == c)
-                .count()
-                % 2
-                == 1;
+        let straight = matches!(c, '"' | '\'') && ahead.is_open(*c, start..end);
         if !is_closer(*c) && !straight {
             break;
         }
@@ -152,6 +204,7 @@ fn closers_end(chars: &[(usize, char)], start: usize, run: usize) -> usize {
 /// Whether the terminators `at..run`, closed at `closed`, end the sentence that began at `start`.
 fn ends_sentence(
     chars: &[(usize, char)],
+    ahead: &Ahead,
     start: usize,
     at: usize,
     run: usize,
@@ -171,13 +224,10 @@ fn ends_sentence(
     if !next.is_whitespace() {
         return is_cjk(*next) && chars[at..run].iter().any(|(_, c)| matches!(c, '!' | '?'));
     }
-    if *next == '\n' {
+    if is_line_end(*next) {
         return true;
     }
-    let following = chars[closed..]
-        .iter()
-        .map(|(_, c)| *c)
-        .find(|c| c.is_alphanumeric());
+    let following = ahead.alphanumeric.get(closed).copied().flatten();
     if following.is_some_and(char::is_lowercase) {
         return false;
     }
@@ -249,6 +299,28 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use unicode_segmentation::UnicodeSegmentation;
+
+    /// Not by a clock: a search at each full stop would take some 10¹¹ steps of these texts.
+    #[test]
+    fn a_text_of_nothing_but_ends_is_cut_in_one_pass() {
+        for unit in [
+            "? ", ".\"a", "a.", ". ", "?)", "…", ".' ", "! \n", "?\"", "。」",
+        ] {
+            let text = unit.repeat((1 << 20) / unit.len());
+            let parts = segment(&text);
+            assert_eq!(join(parts.iter().map(|p| (p.text, p.separator))), text);
+        }
+    }
+
+    #[test]
+    fn columns_and_lines_are_apart() {
+        let parts = segment("one two\tthree.\u{2028}  four");
+        let parts: Vec<_> = parts.iter().map(|p| (p.text, p.separator)).collect();
+        assert_eq!(
+            parts,
+            [("one two", "\t"), ("three.", "\u{2028}  "), ("four", "")]
+        );
+    }
 
     fn texts(text: &str) -> Vec<&str> {
         segment(text)

@@ -7,27 +7,34 @@ use tokenizers::{OffsetReferential, OffsetType, PreTokenizer};
 
 use super::guarded;
 use crate::error::Result;
+use crate::text::clean::clean;
+use crate::text::script::{is_han, is_spaceless};
 
 /// Texts that are counted at a time: bounds memory, and keeps all threads busy.
 const CHUNK: usize = 8192;
 /// A longer word is learned from in parts; lattices and merges over it would grow without a use.
 const MAX_WORD_CHARS: usize = 200;
+/// A longer word is none, and is not learned from: base64, a sequence of genes, a log without spaces. Letters of scripts that are
+/// written without spaces do not count.
+const LONGEST_WORD_CHARS: usize = 500;
 
 /// Distinct words with their counts, ordered by the word.
 pub(super) type WordCounts = Vec<(String, u64)>;
 
-/// Normalises and cuts `texts` as `tokenizer` does before its model runs, and counts the words.
+/// Cleans, normalises and cuts `texts` as `tokenizer` does before its model runs, and counts the words. Gives the number of
+/// words besides that are longer than any word, and left out.
 pub(super) fn count_words<S: AsRef<str>>(
     tokenizer: &tokenizers::Tokenizer,
     texts: impl IntoIterator<Item = S>,
-) -> Result<WordCounts> {
+) -> Result<(WordCounts, usize)> {
     let mut counts: HashMap<String, u64> = HashMap::new();
+    let mut left_out = 0;
     let mut texts = texts.into_iter();
     loop {
         let chunk: Vec<String> = texts
             .by_ref()
             .take(CHUNK)
-            .map(|t| t.as_ref().to_string())
+            .map(|t| clean(t.as_ref()).into_owned())
             .collect();
         if chunk.is_empty() {
             break;
@@ -37,12 +44,17 @@ pub(super) fn count_words<S: AsRef<str>>(
             .map(|text| words(tokenizer, text))
             .collect::<Result<_>>()?;
         for word in words.into_iter().flatten() {
-            *counts.entry(word).or_default() += 1;
+            let letters = word.chars().filter(|c| !is_han(*c) && !is_spaceless(*c));
+            if letters.count() > LONGEST_WORD_CHARS {
+                left_out += 1;
+            } else {
+                *counts.entry(word).or_default() += 1;
+            }
         }
     }
     let mut counts: WordCounts = counts.into_iter().collect();
     counts.sort_unstable();
-    Ok(counts)
+    Ok((counts, left_out))
 }
 
 fn words(tokenizer: &tokenizers::Tokenizer, text: &str) -> Result<Vec<String>> {

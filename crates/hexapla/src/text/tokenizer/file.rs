@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{BOS, CONTROL, EOS, Marker, PAD, Tokenizer, UNK, codes, guarded};
+use super::{BOS, CONTROL, EOS, Marker, PAD, Tokenizer, UNK, codes, guarded, template};
 use crate::error::{Error, Result};
 use crate::files::{Folder, read_limited};
 
@@ -59,6 +59,7 @@ impl Tokenizer {
             .map_err(|e| broken().expected("a tokenizer.json").found(e.to_string()))?;
         check(&value)?;
         let special_names = special_names(&value);
+        let template = template::read(&value)?;
         let marker = marker(&value);
         let text = if prepare(&mut value) {
             value.to_string()
@@ -96,6 +97,7 @@ impl Tokenizer {
                 .iter()
                 .filter_map(|name| inner.token_to_id(name))
                 .collect(),
+            template,
             notes: Vec::new(),
             inner,
             json,

@@ -10,7 +10,8 @@
 //! | `pieces` | not at all | what stands between spaces | `<unk>` |
 //! | `bpe` with `codes` | not at all | what stands between spaces, then subword-nmt's merges | `<unk>` |
 //!
-//! With `lowercase` text is lower-cased besides, in every kind.
+//! In every kind, [`clean`] takes invisible characters away first and folds full-width letters and digits; with `lowercase` text
+//! is lower-cased besides.
 //!
 //! Decoding gives the normalised text back. Special tokens come first in every vocabulary trained here, at fixed ids.
 
@@ -21,6 +22,7 @@ mod file;
 mod merges;
 mod pair;
 mod stats;
+mod template;
 mod train;
 mod unigram;
 
@@ -32,10 +34,12 @@ use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
+use crate::text::clean::clean;
 pub use codes::join_pieces;
 pub use dropout::BpeDropout;
 pub use pair::Tokenizers;
 pub use stats::{Split, TokenizerStats};
+use template::Template;
 
 /// Starts a text: id 0 in every tokenizer trained here.
 pub const BOS: &str = "<s>";
@@ -85,11 +89,13 @@ pub struct Tokenizer {
     unk: Option<u32>,
     /// Ids that are no text: left out by `decode`.
     special: HashSet<u32>,
+    /// What the file's post-processor puts around a text.
+    template: Template,
     notes: Vec<String>,
 }
 
 impl Tokenizer {
-    /// The ids of `text`, without a start or end token.
+    /// The ids of `text`, without a start or end token, after [`clean`] took away what no model should see.
     ///
     /// User tokens such as `>>de<<` are one id wherever they stand. A text that spells `</s>` is a text: the ids of
     /// [`BOS`], [`PAD`] and [`EOS`] never come out of here.
@@ -97,6 +103,14 @@ impl Tokenizer {
     /// # Errors
     /// A tokenizer from elsewhere that cannot tokenise this text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        self.encode_as_it_is(&clean(text))
+    }
+
+    /// As [`Tokenizer::encode`], for a text that is clean, or was taken as it is when a training began.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub(crate) fn encode_as_it_is(&self, text: &str) -> Result<Vec<u32>> {
         let encoding = guarded("cannot tokenise the text", || {
             self.inner.encode_fast(text, false)
         })
@@ -119,6 +133,12 @@ impl Tokenizer {
             .collect()
     }
 
+    /// [`Tokenizer::encode_as_it_is`] for many texts.
+    pub(crate) fn encode_all_as_they_are(&self, texts: &[String]) -> Result<Vec<Vec<u32>>> {
+        let ids = texts.par_iter().map(|text| self.encode_as_it_is(text));
+        ids.collect()
+    }
+
     /// A control token that a vocabulary lookup found in plain text stands for itself no longer.
     fn as_text(&self, id: u32) -> u32 {
         let id_of = Some(id);
@@ -129,7 +149,46 @@ impl Tokenizer {
         }
     }
 
-    /// The text of `ids`; special tokens are left out.
+    /// `ids` of a source text with all that the model wants around them: what the file's post-processor says, or `eos` alone at
+    /// their end where it says nothing. A token of it that names a language is replaced by `language`, if that is given.
+    pub fn with_template(&self, ids: Vec<u32>, eos: u32, language: Option<u32>) -> Vec<u32> {
+        let Template { before, after } = &self.template;
+        let named = |id: &u32| match language {
+            Some(language) if self.is_language_code(*id) => language,
+            _ => *id,
+        };
+        let mut all: Vec<u32> = before.iter().map(named).collect();
+        all.extend(ids);
+        all.extend(after.iter().map(named));
+        if all.last() != Some(&eos) && !after.contains(&eos) {
+            all.push(eos);
+        }
+        all
+    }
+
+    /// Tokens that [`Tokenizer::with_template`] adds at most.
+    pub fn template_len(&self) -> usize {
+        self.template.before.len() + self.template.after.len().max(1)
+    }
+
+    /// The special tokens that name a language by themselves, as those of NLLB (`deu_Latn`), mBART (`de_DE`) and M2M-100
+    /// (`__de__`, which is `de`), with their ids.
+    pub fn language_codes(&self) -> Vec<(String, u32)> {
+        let codes = self.special.iter().filter_map(|id| {
+            let token = self.id_to_token(*id)?;
+            Some((language_code(&token)?.to_string(), *id))
+        });
+        let mut codes: Vec<(String, u32)> = codes.collect();
+        codes.sort_unstable_by_key(|(_, id)| *id);
+        codes
+    }
+
+    fn is_language_code(&self, id: u32) -> bool {
+        let token = self.id_to_token(id).filter(|_| self.special.contains(&id));
+        token.is_some_and(|token| language_code(&token).is_some())
+    }
+
+    /// The text of `ids`; control tokens are left out. A piece of one's own that is never cut is text.
     ///
     /// # Errors
     /// An id beyond the vocabulary.
@@ -155,14 +214,14 @@ impl Tokenizer {
         })
     }
 
-    /// `text` as the tokenizer sees it: what `decode(encode(text))` gives back where no special token or unknown piece
+    /// `text` as the model sees it, cleaned and normalised: what `decode(encode(text))` gives back where no special token or unknown piece
     /// stands in it.
     ///
     /// # Errors
     /// A tokenizer from elsewhere that cannot normalise this text.
     pub fn normalize(&self, text: &str) -> Result<String> {
         use tokenizers::Normalizer;
-        let mut normalized = tokenizers::NormalizedString::from(text);
+        let mut normalized = tokenizers::NormalizedString::from(&*clean(text));
         if let Some(normalizer) = self.inner.get_normalizer() {
             guarded("cannot normalise the text", || {
                 normalizer.normalize(&mut normalized)
@@ -288,6 +347,25 @@ impl Tokenizer {
     pub fn save(&self, path: &Path) -> Result<()> {
         write_atomically(path, |w| w.write_all(self.json.as_bytes()))
     }
+}
+
+/// The language that a special token names: `deu_Latn`, `de_DE`, or `de` of `__de__`.
+fn language_code(token: &str) -> Option<&str> {
+    let lower = |s: &str| (2..=3).contains(&s.len()) && s.bytes().all(|b| b.is_ascii_lowercase());
+    if let Some(code) = token
+        .strip_prefix("__")
+        .and_then(|rest| rest.strip_suffix("__"))
+    {
+        return Some(code).filter(|code| lower(code));
+    }
+    let (language, script) = token.split_once('_')?;
+    let named = match script.as_bytes() {
+        [first, rest @ ..] if rest.len() == 3 => {
+            first.is_ascii_uppercase() && rest.iter().all(u8::is_ascii_lowercase)
+        }
+        region => region.len() == 2 && region.iter().all(u8::is_ascii_uppercase),
+    };
+    (named && lower(language)).then_some(token)
 }
 
 /// Runs the `tokenizers` crate and turns a panic inside it into an error.

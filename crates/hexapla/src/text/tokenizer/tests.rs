@@ -102,7 +102,7 @@ fn text_comes_back() {
         trained(TokenizerKind::Bpe)
             .normalize(" ａ\u{1}，\u{3000} \n be\u{301}▁")
             .unwrap(),
-        "ａ\u{1}， bé"
+        "a\u{1}， bé"
     );
 }
 

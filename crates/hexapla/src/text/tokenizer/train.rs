@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::alphabet::{Alphabet, WordCounts, count_words};
 use super::merges::{self, MergeTask};
 use super::{CONTROL, EOS, Tokenizer, UNK, codes, guarded, unigram};
-use crate::config::{TokenizerKind, TokenizerTable};
+use crate::config::{TokenizerKind, TokenizerTable, tagged_language};
 use crate::error::{Error, Result};
 
 /// Longest piece, in characters, as in SentencePiece.
@@ -43,7 +43,12 @@ impl Tokenizer {
         let cutter: tokenizers::Tokenizer = guarded("cannot train the tokenizer", || {
             draft.json(empty).to_string().parse()
         })?;
-        let words = count_words(&cutter, texts)?;
+        let (words, left_out) = count_words(&cutter, texts)?;
+        if left_out > 0 {
+            draft.notes.push(format!(
+                "{left_out} words of more than 500 characters were not learned from"
+            ));
+        }
         if words.is_empty() {
             return Err(Error::new("cannot train the tokenizer")
                 .at("tokenizer")
@@ -271,8 +276,9 @@ impl<'a> Draft<'a> {
     /// The whole `tokenizer.json` around `model`.
     fn json(&self, model: Value) -> Value {
         let added = self.special.iter().enumerate().map(|(id, content)| {
+            // A piece of one's own is text: special tokens are left out of it.
             json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
-                   "normalized": false, "special": true})
+                   "normalized": false, "special": is_control(content)})
         });
         let parts = Parts::of(self.table);
         let eos = json!({"SpecialToken": {"id": EOS, "type_id": 0}});
@@ -296,6 +302,11 @@ impl<'a> Draft<'a> {
     }
 }
 
+/// Whether a special token is no text: a control token, or a tag that names a language.
+fn is_control(token: &str) -> bool {
+    CONTROL.contains(&token) || tagged_language(token).is_some()
+}
+
 /// What stands around the model of each kind.
 struct Parts {
     normalizer: Value,
@@ -317,6 +328,12 @@ impl Parts {
     }
 
     fn of_kind(table: &TokenizerTable) -> Self {
+        // What stands on both sides of a piece that is never cut is normalised apart: with such pieces the spaces there are kept,
+        // and only the text's first word gets one that it has not.
+        let own_pieces = table.special_tokens.iter().any(|token| !is_control(token));
+        let prepend = if own_pieces { "first" } else { "always" };
+        let nfc = json!({"type": "NFC"});
+        let spaces = json!({"type": "Replace", "pattern": {"Regex": SPACES}, "content": " "});
         let at_spaces = json!({"type": "Split", "pattern": {"String": " "}, "behavior": "Removed", "invert": false});
         match (&table.codes, table.kind) {
             (Some(_), _) => Parts {
@@ -343,13 +360,12 @@ impl Parts {
                 }
             }
             (None, TokenizerKind::Bpe | TokenizerKind::Unigram) => Parts {
-                normalizer: json!({"type": "Sequence", "normalizers": [
-                    {"type": "NFC"},
-                    {"type": "Replace", "pattern": {"Regex": SPACES}, "content": " "},
-                    {"type": "Strip", "strip_left": true, "strip_right": true},
-                ]}),
+                normalizer: json!({"type": "Sequence", "normalizers": match own_pieces {
+                    true => json!([nfc, spaces]),
+                    false => json!([nfc, spaces, {"type": "Strip", "strip_left": true, "strip_right": true}]),
+                }}),
                 pre_tokenizer: json!({"type": "Sequence", "pretokenizers": [
-                    {"type": "Metaspace", "replacement": WORD_START, "prepend_scheme": "always", "split": true},
+                    {"type": "Metaspace", "replacement": WORD_START, "prepend_scheme": prepend, "split": true},
                     {"type": "Split", "pattern": {"Regex": PUNCTUATION}, "behavior": "Isolated", "invert": false},
                 ]}),
                 decoder: json!({"type": "Sequence", "decoders": [

@@ -1,0 +1,269 @@
+//! A line out for each line in, whatever stands in it and wherever it comes from.
+
+mod common;
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+
+use common::{Place, text};
+
+/// A program that writes a line, waits for its answer, and writes the next.
+#[test]
+fn a_line_on_a_pipe_is_answered_before_the_next_one_comes() {
+    let place = Place::new();
+    let mut encoded =
+        place.command("tokenizer train --tsv pairs.tsv --vocab-size 320 --output tok");
+    assert!(encoded.output().unwrap().status.success());
+    for (args, lines) in [
+        ("translate --to de", ["Good morning.\n", "Thank you.\n"]),
+        (
+            "translate --to de --input -",
+            ["Good morning.\n", "Thank you.\n"],
+        ),
+        (
+            "score --tsv -",
+            ["Hello.\tHallo.\n", "Thank you.\tDanke.\n"],
+        ),
+        ("tokenizer encode --model tok", ["one two\n", "three\n"]),
+    ] {
+        let mut command = place.command(args);
+        let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+        let mut input = child.stdin.take().unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
+        for line in lines {
+            input.write_all(line.as_bytes()).unwrap();
+            input.flush().unwrap();
+            // Would wait for ever if the line were held back.
+            assert!(!output.next().unwrap().unwrap().is_empty(), "{args}");
+        }
+        drop(input);
+        assert!(output.next().is_none(), "{args}");
+        assert!(child.wait().unwrap().success(), "{args}");
+    }
+}
+
+#[test]
+fn a_line_that_cannot_be_read_is_told_after_those_before_it() {
+    let place = Place::new();
+    let out = place.feed("translate --to de", b"Good morning.\n\xFF\n");
+    assert_eq!(
+        (out.status.code(), text(&out.stdout).lines().count()),
+        (Some(1), 1)
+    );
+    assert!(text(&out.stderr).contains("standard input, line 2"));
+}
+
+#[test]
+fn what_nobody_sees_changes_no_translation() {
+    let place = Place::new();
+    let plain = [
+        "Der Zug fährt um neun Uhr ab.",
+        "我有12个苹果。",
+        "Ich bin müde. Gute Nacht.",
+    ];
+    let translate = |lines: &[String]| {
+        let input: String = lines.iter().map(|l| format!("{l}\n")).collect();
+        text(&place.feed("translate --to en", input.as_bytes()).stdout)
+    };
+    let wanted = translate(&plain.map(String::from));
+    for c in [
+        '\u{AD}', '\u{200B}', '\u{200E}', '\u{200F}', '\u{202A}', '\u{2060}', '\u{2066}',
+        '\u{FEFF}', '\u{180E}',
+    ] {
+        let strewn = plain.map(|line| {
+            let strewn = line.chars().flat_map(|l| [l, c]);
+            format!("{c}{}", strewn.collect::<String>())
+        });
+        assert_eq!(translate(&strewn), wanted, "{c:?}");
+    }
+    let wide = plain.map(|line| {
+        line.replace('1', "１")
+            .replace('2', "２")
+            .replace('D', "Ｄ")
+    });
+    assert_eq!(translate(&wide), wanted);
+}
+
+#[test]
+fn what_the_model_cannot_see_comes_out_as_it_went_in() {
+    let place = Place::new();
+    let lines = [
+        "",
+        " ",
+        "\t",
+        "\u{A0}",
+        "\u{3000}",
+        "\u{200B}",
+        "\u{FEFF}\u{AD}",
+        "\u{2060} \u{200E}",
+    ];
+    for flags in ["--to de", "--to de --no-split"] {
+        // Not first: a byte order mark there is none of the text.
+        let input = format!("Hello.\n{}\n", lines.join("\n"));
+        let out = text(
+            &place
+                .feed(&format!("translate {flags}"), input.as_bytes())
+                .stdout,
+        );
+        assert_eq!(
+            out.split('\n').skip(1).collect::<Vec<_>>(),
+            [&lines[..], &[""]].concat(),
+            "{flags}"
+        );
+    }
+}
+
+#[test]
+fn white_space_around_and_between_sentences_is_kept() {
+    let place = Place::new();
+    let translate = |line: &str, flags: &str| {
+        let out = place.feed(
+            &format!("translate --to de {flags}"),
+            format!("{line}\n").as_bytes(),
+        );
+        text(&out.stdout).strip_suffix('\n').unwrap().to_string()
+    };
+    let (good, thanks) = (translate("Good morning.", ""), translate("Thank you.", ""));
+    for flags in ["", "--no-split"] {
+        for (before, after) in [
+            ("   ", ""),
+            ("", "  "),
+            ("\u{3000}", "\t"),
+            ("\t\t", " \u{A0}"),
+        ] {
+            let found = translate(&format!("{before}Good morning.{after}"), flags);
+            assert_eq!(found, format!("{before}{good}{after}"), "{flags}");
+        }
+    }
+    for between in ["  ", "\t", " \t ", "\u{2028}", "\u{B}"] {
+        let found = translate(&format!(" Good morning.{between}Thank you. "), "");
+        assert_eq!(found, format!(" {good}{between}{thanks} "));
+    }
+    // Before a tag and after it.
+    let tagged = text(
+        &place
+            .feed("translate", b"  >>de<<  Good morning. \n")
+            .stdout,
+    );
+    assert_eq!(tagged, format!("   {good} \n"));
+}
+
+#[test]
+fn compressed_files_are_read_by_every_command() {
+    let place = Place::new();
+    for (tool, ending) in [("gzip", "gz"), ("zstd", "zst")] {
+        let made = Command::new(tool)
+            .args(["-k", "-q", "pairs.tsv"])
+            .current_dir(place.path(""))
+            .status();
+        if !made.is_ok_and(|status| status.success()) {
+            println!("{tool} is not installed: its files are tested in the library alone");
+            continue;
+        }
+        let file = format!("pairs.tsv.{ending}");
+        let (plain, _) = place.accept("score --tsv pairs.tsv");
+        let (packed, _) = place.accept(&format!("score --tsv {file}"));
+        assert_eq!(packed, plain);
+        let bytes = std::fs::read(place.path(&file)).unwrap();
+        assert_eq!(text(&place.feed("score --tsv -", &bytes).stdout), plain);
+        place.accept(&format!(
+            "train --config recipe.toml --tsv {file} --max-steps 1 --output m-{ending}"
+        ));
+        place.accept(&format!(
+            "tokenizer train --tsv {file} --vocab-size 320 --output t-{ending}"
+        ));
+        // A part of it: the lines before are scored, and then it is told.
+        place.write("part", &bytes[..bytes.len() / 2]);
+        let out = place.run("score --tsv part");
+        assert_eq!(out.status.code(), Some(1));
+        assert!(text(&out.stderr).contains("part"), "{}", text(&out.stderr));
+    }
+    place.write("text.xz", b"\xFD7zXZ\0\0\0");
+    let told = place.refuse("translate --input text.xz");
+    assert!(told.contains("found: xz"), "{told}");
+}
+
+#[test]
+fn irregular_rows_are_counted_or_named() {
+    let place = Place::new();
+    let pairs = place.read("pairs.tsv");
+    place.write("blank.tsv", format!("{pairs}\n   \none\teins\tcredit\n"));
+    let (said, told) =
+        place.accept("train --config recipe.toml --tsv blank.tsv --max-steps 1 --output m");
+    assert!(told.contains("2 empty"), "{said}{told}");
+    assert!(
+        told.contains("lines with more than two columns, whose others are passed over: 1"),
+        "{told}"
+    );
+    let (scores, _) = place.accept("score --tsv blank.tsv");
+    assert_eq!(scores.lines().count(), 346);
+    place.write("mac.tsv", pairs.replace('\n', "\r"));
+    for args in [
+        "score --tsv mac.tsv",
+        "translate --input mac.tsv",
+        "train --tsv mac.tsv --output n",
+    ] {
+        let told = place.refuse(args);
+        assert!(told.contains("CR alone"), "{told}");
+    }
+}
+
+#[test]
+fn a_dash_is_standard_input_everywhere() {
+    let place = Place::new();
+    place.write("a", "eins zwei drei vier\n");
+    let out = place.feed(
+        "evaluate --hypothesis - --reference a",
+        b"eins zwei drei vier\n",
+    );
+    assert!(
+        text(&out.stdout).contains("BLEU = 100.00"),
+        "{}",
+        text(&out.stderr)
+    );
+    let out = place.feed(
+        "evaluate --hypothesis a --reference -",
+        b"eins zwei drei vier\n",
+    );
+    assert!(
+        text(&out.stdout).contains("BLEU = 100.00"),
+        "{}",
+        text(&out.stderr)
+    );
+    let out = place.feed("translate --input-ids -", b"[5, 17, 2]\n");
+    assert!(text(&out.stdout).starts_with('['), "{}", text(&out.stderr));
+    let out = place.feed(
+        "tokenizer train --input - --vocab-size 300 --output t",
+        b"one two three\n",
+    );
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    place.accept("convert --output m --compute-type float32");
+    let ids = br#"{"input_ids": [[5, 2]], "decoder_input_ids": [[1]]}"#;
+    let out = place.feed("logits m --input -", ids);
+    assert!(
+        text(&out.stdout).starts_with("{\"logits\":"),
+        "{}",
+        text(&out.stderr)
+    );
+}
+
+#[test]
+fn words_that_do_not_fit_are_told() {
+    let place = Place::new();
+    for (line, name) in [
+        ("車站在哪里", "zh"),
+        ("えきはどこですか", "char"),
+        ("สถานีอยู่ที่ไหน", "char"),
+    ] {
+        place.write("a", format!("{line}\n"));
+        let (_, told) = place.accept("evaluate --hypothesis a --reference a");
+        assert!(told.contains(&format!("`--tokenize {name}`")), "{told}");
+        let (said, told) = place.accept(&format!(
+            "evaluate --hypothesis a --reference a --tokenize {name}"
+        ));
+        assert!(
+            said.contains("BLEU = 100.00") && told.is_empty(),
+            "{said}{told}"
+        );
+    }
+}
