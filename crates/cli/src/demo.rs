@@ -9,11 +9,11 @@ use hexapla::error::Result;
 use hexapla::generate::SearchOptions;
 use hexapla::generate::translator::{TranslateOptions, Translator};
 use hexapla::text::corpus::SentencePairs;
-use hexapla::text::numerals::{self, NumeralPair, NumeralPairs};
 use hexapla::text::tokenizer::{Tokenizer, Tokenizers};
 use hexapla::train::data::Data;
 
 use crate::console::broken;
+use crate::numerals::{self, NumeralPair, NumeralPairs};
 
 /// Numbers to learn from, to validate on, and to test on at the end. No number is in two of these.
 const TRAINING: usize = 60_000;

@@ -14,14 +14,42 @@ pub(crate) struct LanguageFlags {
     to: Option<String>,
 }
 
+/// Of the embedded model, and of any with its two languages: English goes to Chinese, and all else to English.
+fn open_target(languages: &[String], from: Option<&str>) -> Option<&'static str> {
+    let (english, chinese) = ("en", "zh");
+    let has = |name: &&str| languages.iter().any(|language| language == *name);
+    let to = if from == Some(english) {
+        chinese
+    } else {
+        english
+    };
+    [english, chinese].iter().all(has).then_some(to)
+}
+
 impl LanguageFlags {
     pub(crate) fn direction(&self, model: &Translator) -> Result<Direction> {
         let tokenizer = &model.tokenizers.source;
-        Direction::new(
-            tokenizer,
-            &model.directions,
-            self.from.as_deref(),
-            self.to.as_deref(),
-        )
+        let (from, to) = (self.from.as_deref(), self.to.as_deref());
+        let direction = Direction::new(tokenizer, &model.directions, from, to)?;
+        Ok(direction.with_open_target(open_target))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn english_goes_to_chinese_and_all_else_to_english() {
+        let known = ["de", "en", "zh"].map(String::from);
+        for (from, to) in [
+            (Some("en"), "zh"),
+            (Some("zh"), "en"),
+            (Some("de"), "en"),
+            (None, "en"),
+        ] {
+            assert_eq!(open_target(&known, from), Some(to));
+            assert_eq!(open_target(&known[..2], from), None);
+        }
     }
 }

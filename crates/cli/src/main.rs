@@ -9,6 +9,7 @@ mod evaluate;
 mod language;
 mod logits;
 mod model;
+mod numerals;
 mod signals;
 mod tokenizer;
 mod train;

@@ -25,7 +25,7 @@ fn ends_process() -> Result<&'static Arc<AtomicBool>> {
         }
         Ok(ends)
     };
-    ENDS.get_or_init(register).as_ref().map_err(|e| refused(e))
+    ENDS.get_or_init(register).as_ref().map_err(refused)
 }
 
 fn refused(found: impl ToString) -> Error {

@@ -181,6 +181,15 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// An error about the setting `key`: `what` says whose.
+pub fn setting(what: &str, key: &str, expected: &str, found: impl ToString) -> Error {
+    Error::new(what)
+        .at(key)
+        .expected(expected)
+        .found(found.to_string())
+        .hint("leave the setting out for its default")
+}
+
 /// `what` with the entry of `known` nearest to `wrong` as a hint (or the whole list where none is near).
 pub fn unknown_name(what: &str, wrong: &str, known: &[&str]) -> Error {
     let nearest = known

@@ -177,6 +177,88 @@ fn imports_point_one_way() {
     assert!(found.is_empty(), "not in ROWS: {found:?}");
 }
 
+/// The files of this library that the file at `path` names: by `crate::a::b`, and by `super::b` or `self::b` from where it stands.
+fn imported(root: &Path, path: &Path, text: &str, all: &BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
+    let name = path.file_stem().unwrap();
+    let own = match name == "mod" || name == "lib" {
+        true => path.parent().unwrap().to_path_buf(),
+        false => path.with_extension(""),
+    };
+    let starts = [
+        ("crate::", root.to_path_buf()),
+        ("super::", own.parent().unwrap().to_path_buf()),
+        ("self::", own.clone()),
+    ];
+    let mut found = BTreeSet::new();
+    for (prefix, start) in starts {
+        for rest in text.split(prefix).skip(1) {
+            // `a::b::{c, d::e}` names a::b::c and a::b::d; a list within a list is not written here.
+            let end = rest
+                .find([';', '(', '<', '>', ')', ' ', '.'])
+                .unwrap_or(rest.len());
+            let (base, names) = match rest[..end]
+                .split_once('{')
+                .or_else(|| rest.split_once(";").map(|(a, _)| (a, "")))
+            {
+                _ if rest[..end].contains("::{") || rest[..end].ends_with("{") => {
+                    let (base, list) = rest.split_once('{').unwrap();
+                    (base, list.split('}').next().unwrap())
+                }
+                _ => (&rest[..end], ""),
+            };
+            let base: Vec<&str> = base.split("::").filter(|w| !w.is_empty()).collect();
+            let names = names
+                .split(',')
+                .map(|n| n.trim().split("::").next().unwrap());
+            for last in names {
+                let mut place = start.clone();
+                let words = base.iter().copied().chain([last]).filter(|w| !w.is_empty());
+                let mut file = None;
+                for word in words {
+                    place.push(word);
+                    let candidates = [place.with_extension("rs"), place.join("mod.rs")];
+                    match candidates.into_iter().find(|c| all.contains(c)) {
+                        Some(candidate) => file = Some(candidate),
+                        None => break,
+                    }
+                }
+                found.extend(file);
+            }
+        }
+    }
+    found.remove(path);
+    found
+}
+
+/// A `mod.rs` names what its folder holds, and what is below may name it: that is no circle.
+#[test]
+fn no_file_imports_one_that_imports_it() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let files = library();
+    let all: BTreeSet<PathBuf> = files.iter().map(|(_, path, _)| path.clone()).collect();
+    let is_contents = |path: &Path| path.file_stem().is_some_and(|name| name == "mod");
+    let imports: BTreeMap<&PathBuf, BTreeSet<PathBuf>> = files
+        .iter()
+        .filter(|(_, path, _)| !is_contents(path))
+        .map(|(_, path, text)| (path, imported(&root, path, text, &all)))
+        .collect();
+    assert!(
+        imports.values().map(BTreeSet::len).sum::<usize>() > 300,
+        "the imports are found"
+    );
+    for (path, of) in &imports {
+        for other in of {
+            let back = imports.get(other).is_some_and(|of| of.contains(*path));
+            assert!(
+                !back,
+                "{} and {} import each other",
+                path.display(),
+                other.display()
+            );
+        }
+    }
+}
+
 #[test]
 fn what_belongs_to_tests_is_left_out() {
     let text = "use crate::a;\n/// crate::b\n#[cfg(test)]\nmod c;\n#[cfg(test)]\nmod tests {\n    use crate::d;\n}\nfn f() {\n    crate::e::g();\n}\n";

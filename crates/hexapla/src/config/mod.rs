@@ -2,6 +2,7 @@
 
 mod arithmetic;
 mod data;
+mod early_stopping;
 mod language;
 mod model;
 mod recipe;
@@ -12,6 +13,7 @@ mod transformer;
 
 pub use arithmetic::{ComputeType, Precision};
 pub use data::{Corpus, DataTable};
+pub use early_stopping::EarlyStopping;
 pub use language::{LanguagePair, tagged_language};
 pub use model::ModelTable;
 pub use recipe::{FORMAT_VERSION, Recipe};

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::{Corpus, DataTable, ModelTable, TestSet, TokenizerTable, TrainingTable};
-use crate::error::{Error, Result, unknown_name};
+use crate::error::{Error, Result, setting, unknown_name};
 use crate::files::read_limited;
 
 const MAX_RECIPE_BYTES: u64 = 1 << 20;
@@ -242,11 +242,8 @@ fn validate_unrepeated(corpus: &Corpus, place: &str) -> Result<()> {
 }
 
 fn out_of_range(key: &str, expected: &str, found: String) -> Result<()> {
-    Err(Error::new("a setting of the recipe is out of range")
-        .at(key)
-        .expected(expected)
-        .found(found)
-        .hint("leave the setting out for its default"))
+    let what = "a setting of the recipe is out of range";
+    Err(setting(what, key, expected, found))
 }
 
 /// Turns a TOML error into ours: file and line, and for an unknown key the nearest known one.

@@ -18,45 +18,14 @@
 use serde_json::{Map, Value, json};
 
 use super::keys::{Keys, float};
-use crate::config::TransformerConfig;
-use crate::error::{Error, Result, unknown_name};
+use crate::config::{EarlyStopping, TransformerConfig};
+use crate::error::Result;
 use crate::files::Folder;
 
 /// The file that holds them.
 pub const GENERATION_FILE: &str = "generation_config.json";
 /// New tokens where a folder sets no length.
 const DEFAULT_NEW_TOKENS: usize = 20;
-
-/// When a sentence's beam search may stop although hypotheses are still open (`early_stopping` in transformers).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum EarlyStopping {
-    /// Once as many are finished as the beam is wide, and the best open one, scored as if it ended now, is no
-    /// better than the worst of them (`false`).
-    #[default]
-    Heuristic,
-    /// As soon as that many are finished (`true`).
-    WhenFull,
-    /// Only once no open one could still get better: like the heuristic, but under a positive length penalty the
-    /// open one is scored as if it had the longest length (`"never"`).
-    Never,
-}
-
-impl std::str::FromStr for EarlyStopping {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        match name {
-            "false" => Ok(EarlyStopping::Heuristic),
-            "true" => Ok(EarlyStopping::WhenFull),
-            "never" => Ok(EarlyStopping::Never),
-            _ => Err(unknown_name(
-                "early stopping",
-                name,
-                &["false", "true", "never"],
-            )),
-        }
-    }
-}
 
 /// The defaults of a folder; see the module for what each does in transformers.
 #[derive(Debug, Clone, PartialEq)]

@@ -4,10 +4,10 @@ use super::candidates::{Candidate, Candidates};
 use super::hypothesis::Hypothesis;
 use super::log_softmax::Row;
 use super::options::{SearchInput, SearchOptions};
-use super::search::{Sentence, StepInput, not_a_number};
+use super::sentence::{Sentence, StepInput, not_a_number};
 use super::trace::{Closed, Live, Trace};
+use crate::config::EarlyStopping;
 use crate::error::Result;
-use crate::formats::generation::EarlyStopping;
 
 /// The beam of one sentence.
 pub(super) struct Beam<'a> {

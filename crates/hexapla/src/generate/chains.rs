@@ -4,7 +4,7 @@ use super::hypothesis::Hypothesis;
 use super::log_softmax::{Row, log_sum_exp};
 use super::options::{SearchInput, SearchOptions};
 use super::sampling::Choices;
-use super::search::{Sentence, StepInput, not_a_number};
+use super::sentence::{Sentence, StepInput, not_a_number};
 use super::trace::{Closed, Live, Trace};
 use crate::error::Result;
 

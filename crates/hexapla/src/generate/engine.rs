@@ -180,7 +180,13 @@ impl Engine {
         self.with_arena(|arena| {
             let mut run = Run::inference(arena, &self.parameters);
             let memory = self.encode(&mut run, &source);
-            let state = DecoderState::new(&self.model, &run, &source, memory, options.attention);
+            let state = DecoderState::new(
+                self.model.config(),
+                &run,
+                &source,
+                memory,
+                options.attention,
+            );
             let mut decoder = Decoder {
                 model: &self.model,
                 newest: run.tensor(0, self.model.config().d_model),

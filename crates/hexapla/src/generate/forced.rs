@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::engine::{Engine, batches, in_order};
 use super::log_softmax::log_sum_exp;
-use super::search::not_a_number;
+use super::sentence::not_a_number;
 use crate::batch::{PairRows, Span};
 use crate::error::Result;
 use crate::ops::Run;

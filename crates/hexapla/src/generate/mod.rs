@@ -22,12 +22,14 @@ mod hypothesis;
 mod log_softmax;
 mod options;
 mod processors;
+mod refuse;
 mod sampling;
 mod search;
+mod sentence;
 mod trace;
 pub mod translator;
 
-pub use crate::formats::generation::EarlyStopping;
+pub use crate::config::EarlyStopping;
 pub use decoder::StepDecoder;
 pub use hypothesis::{Alignment, Hypothesis};
 pub use options::{SearchInput, SearchOptions};

@@ -1,9 +1,10 @@
 //! The settings of a search.
 
+use super::refuse::refuse;
 use super::sampling::Sampling;
-use crate::config::TransformerConfig;
-use crate::error::{Error, Result};
-use crate::formats::generation::{EarlyStopping, GenerationDefaults};
+use crate::config::{EarlyStopping, TransformerConfig};
+use crate::error::Result;
+use crate::formats::generation::GenerationDefaults;
 
 /// How to search.
 #[derive(Debug, Clone, PartialEq)]
@@ -198,15 +199,6 @@ impl SearchOptions {
     pub(super) fn length_divisor(&self, length: usize) -> f32 {
         libm::pow(length.max(1) as f64, f64::from(self.length_penalty)) as f32
     }
-}
-
-/// An error about a setting of the search.
-pub(super) fn refuse(key: &str, expected: &str, found: impl ToString) -> Error {
-    Error::new("a search setting is out of range")
-        .at(key)
-        .expected(expected)
-        .found(found.to_string())
-        .hint("leave the setting out for its default")
 }
 
 /// One sentence to search for. The model knows its source already.

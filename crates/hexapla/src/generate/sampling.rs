@@ -1,8 +1,8 @@
 //! Drawing the next token by chance.
 
-use super::options::refuse;
 use hexapla_kernels::{Isa, exp_of};
 
+use super::refuse::refuse;
 use crate::error::Result;
 use crate::random::SplitMix;
 

@@ -8,7 +8,7 @@ use super::chains::Chains;
 use super::decoder::StepDecoder;
 use super::hypothesis::Hypothesis;
 use super::options::{SearchInput, SearchOptions};
-use super::trace::Live;
+use super::sentence::{Sentence, StepInput};
 use crate::error::{Error, Result};
 
 /// Logits of a step from which on its sentences are worth dividing among threads.
@@ -17,25 +17,6 @@ const PARALLEL_FROM: usize = 1 << 17;
 /// Hypotheses whose logits are there at a time: enough for the product to be fast, few enough for their logits to be still in
 /// the cache when they are looked at.
 const AT_ONCE: usize = 32;
-
-/// One sentence's part of a step.
-pub(super) struct StepInput<'a> {
-    /// `[open hypotheses, vocab]`, to be overwritten freely.
-    pub(super) logits: &'a mut [f32],
-    pub(super) vocab_size: usize,
-    /// One row for each open hypothesis, or none where attention is not asked for.
-    pub(super) attention: Vec<Vec<f32>>,
-}
-
-/// One sentence of a batch being searched.
-pub(super) trait Sentence: Send {
-    /// The open hypotheses; none once the sentence is done.
-    fn live(&self) -> &[Live];
-    /// Takes the logits of the open hypotheses and continues them.
-    fn advance(&mut self, step: StepInput) -> Result<()>;
-    /// The result, once done.
-    fn hypotheses(&self) -> Vec<Hypothesis>;
-}
 
 /// A sentence that is not done.
 struct Active<'a> {
@@ -207,12 +188,4 @@ fn next_rows(active: &mut [Active], tokens: &mut Vec<u32>, parents: &mut Vec<usi
         first_row += active.rows;
         active.rows = live.len();
     }
-}
-
-/// The error for logits that cannot be turned into probabilities.
-pub(super) fn not_a_number() -> Error {
-    Error::new("the model's output is not a number")
-        .expected("finite logits")
-        .found("NaN or infinity")
-        .hint("the weights may be damaged, or training has diverged")
 }

@@ -1,7 +1,7 @@
 //! What the decoder remembers between steps: explicit, handed in and changed by each step.
 
 use crate::batch::Rows;
-use crate::model::transformer::Transformer;
+use crate::config::TransformerConfig;
 use crate::ops::Run;
 use crate::ops::past::KeysAndValues;
 use crate::tensor::Tensor;
@@ -42,15 +42,14 @@ pub struct DecoderState {
 }
 
 impl DecoderState {
-    /// One hypothesis for each sentence of `source`, whose encoding is `memory` `[source rows, d_model]`.
+    /// One hypothesis for each sentence of `source` in a model of shape `c`, whose encoding is `memory` `[source rows, d_model]`.
     pub fn new(
-        model: &Transformer,
+        c: &TransformerConfig,
         run: &Run,
         source: &Rows,
         memory: Tensor,
         wants_attention: bool,
     ) -> Self {
-        let c = model.config();
         let bf16 = run.parameters.remember_in_bf16();
         let rows = || KeysAndValues::new(c.d_model, c.decoder_heads, bf16);
         let layer = |_| LayerState {

@@ -381,7 +381,7 @@ mod tests {
             let memory = model.encode(&mut run, &pairs.source);
             let x = model.decode(&mut run, &pairs.target, &memory, &pairs.source);
             let whole = model.logits(&mut run, &x);
-            let mut state = DecoderState::new(&model, &run, &pairs.source, memory, true);
+            let mut state = DecoderState::new(model.config(), &run, &pairs.source, memory, true);
             let mut live: Vec<usize> = (0..3).collect();
             for step in 0..pairs.target.longest() {
                 let keep: Vec<usize> = (0..live.len())

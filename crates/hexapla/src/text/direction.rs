@@ -10,8 +10,11 @@ use super::tokenizer::Tokenizer;
 use crate::config::{LanguagePair, tagged_language};
 use crate::error::{Error, Result};
 
+/// Chooses the target of a text whose language is the second argument, if that is known, among the languages of the first.
+pub type OpenTarget = fn(&[String], Option<&str>) -> Option<&'static str>;
+
 /// What stands for `--from` and `--to` of a model: which tag a line gets.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Direction {
     /// The model's languages.
     languages: Vec<String>,
@@ -23,12 +26,14 @@ pub struct Direction {
     from: Option<String>,
     /// The target of all lines; chosen by each line's language where absent.
     to: Option<String>,
+    /// How it is chosen; lines stay as they are where it is not.
+    open_target: Option<OpenTarget>,
 }
 
 impl Direction {
     /// The direction `from` → `to`, either of which may be left open, for the model of `tokenizer` that was trained on the
-    /// pairs `trained` (any, where it is empty). Where `to` is open, English text goes to Chinese and all other text to
-    /// English; a model without one of these needs `to`, or text that brings its tags.
+    /// pairs `trained` (any, where it is empty). Where `to` is open, lines stay as they are, or
+    /// [`Direction::with_open_target`] chooses.
     ///
     /// # Errors
     /// A language that the model has no tag for, the same language twice, or two that it was not trained on.
@@ -67,12 +72,22 @@ impl Direction {
             trained: trained.clone(),
             from: from.map(str::to_string),
             to: to.map(str::to_string),
+            open_target: None,
         };
         match from.zip(to) {
             Some((from, to)) if !direction.is_trained(from, to) => {
                 Err(untrained(&format!("`{from}-{to}`"), trained))
             }
             _ => Ok(direction),
+        }
+    }
+
+    /// The same, with targets chosen by `open_target` where none is named.
+    #[must_use]
+    pub fn with_open_target(self, open_target: OpenTarget) -> Self {
+        Direction {
+            open_target: Some(open_target),
+            ..self
         }
     }
 
@@ -122,10 +137,6 @@ impl Direction {
         !leading_tag(text, known).0.is_empty()
     }
 
-    fn has(&self, language: &str) -> bool {
-        self.languages.iter().any(|l| l == language)
-    }
-
     /// The language of the model that `text` seems to be in.
     fn recognised(&self, text: &str) -> Option<&str> {
         let known: Vec<&str> = self.languages.iter().map(String::as_str).collect();
@@ -137,20 +148,12 @@ impl Direction {
         if let Some(to) = &self.to {
             return Some(to);
         }
-        // Chinese and English are what an open target needs.
-        let (english, chinese) = ("en", "zh");
-        if ![english, chinese].iter().all(|name| self.has(name)) {
-            return None;
-        }
+        let choose = self.open_target?;
         let from = match &self.from {
             Some(from) => Some(from.as_str()),
             None => self.recognised(text),
         };
-        Some(if from == Some(english) {
-            chinese
-        } else {
-            english
-        })
+        choose(&self.languages, from)
     }
 }
 
@@ -209,8 +212,15 @@ mod tests {
     }
 
     #[test]
-    fn an_open_target_is_english_or_chinese() {
+    fn an_open_target_is_chosen_by_the_language() {
         let tokenizer = tokenizer(&["en", "de", "zh"]);
+        let choose: OpenTarget = |languages, from| {
+            assert_eq!(languages, ["en", "de", "zh"]);
+            Some(if from == Some("en") { "zh" } else { "en" })
+        };
+        let direction = |tokenizer: &Tokenizer, from, to| {
+            direction(tokenizer, from, to).map(|d| d.with_open_target(choose))
+        };
         let open = direction(&tokenizer, None, None).unwrap();
         for (line, tagged) in [
             ("Good morning.", ">>zh<< Good morning."),
@@ -256,8 +266,8 @@ mod tests {
     }
 
     #[test]
-    fn models_without_these_languages_leave_the_line_alone() {
-        for languages in [&["fr", "en"][..], &[]] {
+    fn a_line_whose_target_nobody_chooses_stays_as_it_is() {
+        for languages in [&["fr", "en"][..], &["en", "zh"], &[]] {
             let open = direction(&tokenizer(languages), None, None).unwrap();
             assert_eq!(open.tagged("Good morning."), "Good morning.");
         }

@@ -7,7 +7,6 @@ pub mod corpus;
 pub mod detokenize;
 pub mod direction;
 pub mod language;
-pub mod numerals;
 pub(crate) mod script;
 pub mod segment;
 pub mod tokenizer;

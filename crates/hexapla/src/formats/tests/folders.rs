@@ -1,8 +1,7 @@
 //! What opens, what is saved, and that they are the same.
 
 use super::*;
-use crate::config::Activation;
-use crate::formats::generation::EarlyStopping;
+use crate::config::{Activation, EarlyStopping};
 
 #[test]
 fn folders_of_transformers_open_with_their_settings() {

@@ -8,7 +8,7 @@ use super::alphabet::{Alphabet, WordCounts, count_words};
 use super::merges::{self, MergeTask};
 use super::{CONTROL, EOS, Tokenizer, UNK, codes, guarded, unigram};
 use crate::config::{TokenizerKind, TokenizerTable, tagged_language};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, setting};
 
 /// Longest piece, in characters, as in SentencePiece.
 const MAX_PIECE_CHARS: usize = 16;
@@ -76,11 +76,8 @@ impl Tokenizer {
 
 fn check(table: &TokenizerTable) -> Result<()> {
     let refuse = |key: &str, expected: &str, found: String| {
-        Err(Error::new("a tokenizer setting is out of range")
-            .at(format!("tokenizer.{key}"))
-            .expected(expected)
-            .found(found)
-            .hint("leave the setting out for its default"))
+        let what = "a tokenizer setting is out of range";
+        Err(setting(what, &format!("tokenizer.{key}"), expected, found))
     };
     let coverage = table.character_coverage;
     if !(coverage > 0.0 && coverage <= 1.0) {

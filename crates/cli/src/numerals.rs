@@ -4,26 +4,20 @@
 
 use std::collections::HashSet;
 
-use crate::error::{Error, Result};
-use crate::random::SplitMix;
+use hexapla::error::{Error, Result};
+use hexapla::random::SplitMix;
 
 /// The largest number of the task: ten digits.
-pub const MAX: u64 = 9_999_999_999;
+pub(crate) const MAX: u64 = 9_999_999_999;
 
 /// Most pairs that can be drawn; there are enough numbers of every greater length.
-pub const MAX_PAIRS: usize = 1_000_000;
+pub(crate) const MAX_PAIRS: usize = 1_000_000;
 
 const CHINESE_DIGITS: [char; 10] = ['零', '一', '二', '三', '四', '五', '六', '七', '八', '九'];
 const CHINESE_PLACES: [(u64, &str); 4] = [(1000, "千"), (100, "百"), (10, "十"), (1, "")];
 
 /// `n` in Chinese numerals as they are read aloud in mathematics (二, never 两); none above [`MAX`].
-///
-/// ```
-/// use hexapla::text::numerals::chinese;
-/// assert_eq!(chinese(1005).as_deref(), Some("一千零五"));
-/// assert_eq!(chinese(100_012).as_deref(), Some("十万零一十二"));
-/// ```
-pub fn chinese(n: u64) -> Option<String> {
+pub(crate) fn chinese(n: u64) -> Option<String> {
     match n {
         0 => Some("零".to_owned()),
         1..=MAX => Some(chinese_sections(n)),
@@ -92,12 +86,7 @@ const TENS: [&str; 10] = [
 ];
 
 /// `n` in English words, with hyphens within tens and without "and"; none above [`MAX`].
-///
-/// ```
-/// use hexapla::text::numerals::english;
-/// assert_eq!(english(1234).as_deref(), Some("one thousand two hundred thirty-four"));
-/// ```
-pub fn english(n: u64) -> Option<String> {
+pub(crate) fn english(n: u64) -> Option<String> {
     match n {
         0 => Some(ONES[0].to_owned()),
         1..=MAX => Some(english_groups(n)),
@@ -132,18 +121,18 @@ fn english_groups(n: u64) -> String {
 
 /// One number in both languages.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NumeralPair {
+pub(crate) struct NumeralPair {
     /// The number.
-    pub number: u64,
+    pub(crate) number: u64,
     /// Its Chinese numeral.
-    pub chinese: String,
+    pub(crate) chinese: String,
     /// Its English words.
-    pub english: String,
+    pub(crate) english: String,
 }
 
 impl NumeralPair {
     /// The number `number`, if it is at most [`MAX`].
-    pub fn new(number: u64) -> Option<Self> {
+    pub(crate) fn new(number: u64) -> Option<Self> {
         Some(NumeralPair {
             number,
             chinese: chinese(number)?,
@@ -154,11 +143,11 @@ impl NumeralPair {
 
 /// Pairs to train with, and others to test with: no number is in both.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NumeralPairs {
+pub(crate) struct NumeralPairs {
     /// To train with.
-    pub training: Vec<NumeralPair>,
+    pub(crate) training: Vec<NumeralPair>,
     /// To test with.
-    pub held_out: Vec<NumeralPair>,
+    pub(crate) held_out: Vec<NumeralPair>,
 }
 
 /// Draws `count` distinct numbers for training and `held_out` others, the same for a `seed` on every machine.
@@ -169,7 +158,7 @@ pub struct NumeralPairs {
 ///
 /// # Errors
 /// More than [`MAX_PAIRS`] numbers are asked for.
-pub fn pairs(seed: u64, count: usize, held_out: usize) -> Result<NumeralPairs> {
+pub(crate) fn pairs(seed: u64, count: usize, held_out: usize) -> Result<NumeralPairs> {
     let total = count
         .checked_add(held_out)
         .filter(|&total| total <= MAX_PAIRS)
@@ -272,6 +261,16 @@ mod tests {
             }
         }
         total + group
+    }
+
+    #[test]
+    fn both_languages_read_as_people_say_them() {
+        assert_eq!(chinese(1005).as_deref(), Some("一千零五"));
+        assert_eq!(chinese(100_012).as_deref(), Some("十万零一十二"));
+        assert_eq!(
+            english(1234).as_deref(),
+            Some("one thousand two hundred thirty-four")
+        );
     }
 
     #[test]
