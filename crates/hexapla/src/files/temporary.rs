@@ -133,7 +133,7 @@ impl Claim {
     }
 }
 
-/// Removes what killed writes ([`write_atomically`], [`write_folder_atomically`]) left in `folder` of those destinations
+/// Removes what killed writes ([`write_atomically`](super::write_atomically), [`write_folder_atomically`](super::write_folder_atomically)) left in `folder` of those destinations
 /// whose name `of` accepts; what is being written at the time stays.
 ///
 /// What cannot be removed stays: it takes room, and does no other harm.

@@ -5,13 +5,16 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::family::{Family, write_config};
 use super::generation::{self, GENERATION_FILE};
 use super::manifest::{MANIFEST_FILE, Manifest, ManifestFields};
+use super::open::ModelFolder;
 use super::safetensors::{WEIGHTS_FILE, is_plain_name};
-use super::{
-    COMPANIONS, CONFIG_FILE, Family, ModelFolder, RESERVED, SaveModel, Saved, Storage, stored,
-    strangers_to_another, write_config, write_json,
+use super::save::{
+    COMPANIONS, CONFIG_FILE, RESERVED, SaveModel, Saved, refuse_model, replace,
+    strangers_to_another, write_json,
 };
+use super::stored::{self, Storage};
 use crate::config::ComputeType;
 use crate::error::{Error, Result};
 use crate::files::{Folder, check_replaceable, write_atomically, write_folder_atomically};
@@ -49,9 +52,9 @@ pub fn convert(job: &ConvertModel<'_>, to: &Path) -> Result<Saved> {
                 .hint("int8 cannot be turned back, so the model that it is made from stays"),
         );
     }
-    super::recover(to)?;
+    super::save::recover(to)?;
     if !job.replace {
-        super::refuse_model(to)?;
+        refuse_model(to)?;
     }
     if to.is_dir() {
         check_replaceable(to)?;
@@ -64,7 +67,7 @@ pub fn convert(job: &ConvertModel<'_>, to: &Path) -> Result<Saved> {
             for parameter in weights.index.iter() {
                 stored::refuse_infinite(&parameter.name, &weights.data[parameter.range.clone()])?;
             }
-            super::replace(
+            replace(
                 to,
                 &SaveModel {
                     config: &model.config,

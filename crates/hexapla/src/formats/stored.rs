@@ -20,8 +20,8 @@ use hexapla_kernels::{Isa, PackedInt8, StoredInt8};
 use safetensors::tensor::Dtype;
 use serde_json::{Value, json};
 
-use super::Family;
 use super::bart::Place;
+use super::family::Family;
 use super::keys::Keys;
 use super::safetensors::{Part, TensorStore, WEIGHTS_FILE, write_parts};
 use crate::config::TransformerConfig;

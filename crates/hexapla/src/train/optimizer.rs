@@ -144,7 +144,7 @@ impl Optimizer {
         self.updates = updates;
     }
 
-    /// Sums the shards' gradients into the first (see [`add_tree`]), and updates `weights` with them unless they are not
+    /// Sums the shards' gradients into the first, as a binary tree, and updates `weights` with them unless they are not
     /// finite. Gives the norm of the sum before clipping.
     pub fn update(
         &mut self,

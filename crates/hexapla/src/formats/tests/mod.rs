@@ -10,8 +10,22 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::family::Family;
+use super::generation::GenerationDefaults;
+use super::manifest::{MANIFEST_FILE, ManifestFields};
+use super::safetensors::{INDEX_FILE, NamedTensor, TensorStore, WEIGHTS_FILE, write_tensors};
+use super::stored::Storage;
 use super::*;
+use crate::config::TransformerConfig;
 use crate::config::{Norm, Positions};
+use crate::error::Result;
+use crate::model::transformer::Transformer;
+use crate::weights::{Kind, ParameterIndex, Weights};
 
 /// The parameters of a configuration.
 fn register(config: &TransformerConfig) -> Result<Arc<ParameterIndex>> {

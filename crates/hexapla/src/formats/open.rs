@@ -1,0 +1,399 @@
+//! Opening a model folder: its settings, its tensors, and its numbers as training or inference wants them.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use hexapla_kernels::{Matrix, PackedInt8, SharedBytes};
+use rayon::prelude::*;
+
+use super::bart::Place;
+use super::family::Family;
+use super::generation::{self, GenerationDefaults};
+use super::keys::Keys;
+use super::manifest::Manifest;
+use super::safetensors::{TensorReader, TensorStore, WEIGHTS_FILE, transpose};
+use super::save::CONFIG_FILE;
+use super::stored::{self, Storage, StoredMatrix};
+use super::{m2m_100, marian, native};
+use crate::config::{ComputeType, TransformerConfig};
+use crate::error::{Error, Result};
+use crate::files::Folder;
+use crate::model::transformer::Transformer;
+use crate::prepared::{Prepared, Value as PreparedValue};
+use crate::weights::{Kind, Parameter, ParameterIndex, Weights};
+
+/// Numbers of a matrix that are read and packed at a time.
+const PIECE: usize = 1 << 18;
+
+/// A model folder whose settings are read and whose tensors are known to fit; their numbers are read on demand.
+#[derive(Debug)]
+pub struct ModelFolder {
+    /// Whose conventions it follows.
+    pub family: Family,
+    /// The model's shape and mathematics.
+    pub config: TransformerConfig,
+    /// How it generates by default.
+    pub generation: GenerationDefaults,
+    /// Where it comes from, if it says so.
+    pub manifest: Option<Manifest>,
+    /// How its numbers are stored.
+    pub storage: Storage,
+    folder: Folder,
+    model: Transformer,
+    places: Vec<Place>,
+    tensors: TensorStore,
+}
+
+impl ModelFolder {
+    /// The folder, with its files held open: a tokenizer read through it belongs to this model.
+    pub fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    /// Compares the checksums that opening the folder passed over to be quick: those of weights that are used where they lie.
+    ///
+    /// # Errors
+    /// As [`Manifest::verify`].
+    pub fn verify(&self) -> Result<()> {
+        match (&self.manifest, &self.folder, self.storage) {
+            (Some(manifest), Folder::Disk(_), Storage::Int8) => manifest.verify(&self.folder),
+            _ => Ok(()),
+        }
+    }
+
+    /// The model's shape.
+    pub fn model(&self) -> &Transformer {
+        &self.model
+    }
+
+    /// Its parameters, as training wants them. Those of a folder in int8 are what its bytes stand for.
+    ///
+    /// # Errors
+    /// A file cannot be read, or copies of one table differ.
+    pub fn weights(&self) -> Result<Weights> {
+        let index = self.model.index();
+        let mut weights = Weights::zeros(index.clone());
+        for (parameter, place) in index.iter().zip(&self.places) {
+            let values = match self.stored(parameter, place) {
+                Some(matrix) => {
+                    let matrix = matrix.open()?;
+                    let values = stored::columns(&matrix, 0..matrix.columns());
+                    match parameter.kind {
+                        // Lies as the columns do.
+                        Kind::Table(_) => values,
+                        _ => transpose(&values, matrix.columns(), matrix.rows()),
+                    }
+                }
+                None => self.read_as_ours(place)?,
+            };
+            if let Some(slot) = weights.data.get_mut(parameter.range.clone()) {
+                slot.copy_from_slice(&values);
+            }
+        }
+        Ok(weights)
+    }
+
+    /// The matrix where the folder holds it in int8.
+    fn stored<'a>(&'a self, parameter: &Parameter, place: &'a Place) -> Option<StoredMatrix<'a>> {
+        match self.storage {
+            Storage::Float => None,
+            Storage::Int8 => StoredMatrix::find(parameter, place, &self.tensors),
+        }
+    }
+
+    fn read_as_ours(&self, place: &Place) -> Result<Vec<f32>> {
+        let values = read_place(place, &self.tensors)?;
+        Ok(match (place.transposed, place.shape.as_slice()) {
+            (true, [rows, columns]) => transpose(&values, *rows, *columns),
+            _ => values,
+        })
+    }
+
+    /// Its parameters, as inference wants them. Matrices are read and packed piece by piece, on all threads, so that no
+    /// part of the model lies in memory twice. Those that are stored in int8 and wanted so are used where they lie.
+    ///
+    /// # Errors
+    /// As [`ModelFolder::weights`].
+    pub fn prepare(&self, compute_type: ComputeType) -> Result<Prepared> {
+        let compute_type = match (compute_type, self.storage) {
+            (ComputeType::Default, Storage::Int8) => ComputeType::Int8,
+            (ComputeType::Default, Storage::Float) => ComputeType::Float32,
+            (asked, _) => asked,
+        };
+        let index = self.model.index();
+        let parameters: Vec<_> = index.iter().zip(&self.places).collect();
+        let values = parameters
+            .par_iter()
+            .map(|(parameter, place)| self.prepare_one(parameter, place, compute_type))
+            .collect::<Result<_>>()?;
+        Ok(Prepared::from_values(index.clone(), values, compute_type))
+    }
+
+    fn prepare_one(
+        &self,
+        parameter: &Parameter,
+        place: &Place,
+        compute_type: ComputeType,
+    ) -> Result<PreparedValue> {
+        if let Some(matrix) = self.stored(parameter, place) {
+            return prepare_stored(matrix.open()?, compute_type);
+        }
+        // A row of the file is a column of the product, for tables and in transformers for weights too.
+        let by_columns = place.transposed || matches!(parameter.kind, Kind::Table(_));
+        let &[columns, rows] = place.shape.as_slice() else {
+            let numbers = read_place(place, &self.tensors)?;
+            return Ok(PreparedValue::new(parameter, &numbers, compute_type));
+        };
+        if !by_columns {
+            let numbers = read_place(place, &self.tensors)?;
+            return Ok(PreparedValue::new(parameter, &numbers, compute_type));
+        }
+        let mut value = PreparedValue::zeros(rows, columns, compute_type);
+        let most = (PIECE / rows.max(1)).next_multiple_of(PackedInt8::PANEL);
+        let mut pieces = Pieces::open(place, &self.tensors)?;
+        for start in (0..columns).step_by(most) {
+            let count = most.min(columns - start);
+            let numbers = pieces.next(count * rows)?;
+            let piece = Matrix::new(numbers, count, rows, rows).transposed();
+            value.set_columns(start, piece);
+        }
+        Ok(value)
+    }
+}
+
+/// A matrix in int8, or what its bytes stand for.
+fn prepare_stored(matrix: PackedInt8, compute_type: ComputeType) -> Result<PreparedValue> {
+    if matches!(compute_type, ComputeType::Int8 | ComputeType::Auto) {
+        return Ok(PreparedValue::Int8(matrix));
+    }
+    let (rows, columns) = (matrix.rows(), matrix.columns());
+    let mut value = PreparedValue::zeros(rows, columns, compute_type);
+    let most = (PIECE / rows.max(1)).next_multiple_of(PackedInt8::PANEL);
+    for start in (0..columns).step_by(most) {
+        let count = most.min(columns - start);
+        let numbers = stored::columns(&matrix, start..start + count);
+        let piece = Matrix::new(&numbers, count, rows, rows).transposed();
+        value.set_columns(start, piece);
+    }
+    Ok(value)
+}
+
+/// Reads a model folder.
+///
+/// # Errors
+/// Names the file and the setting or tensor that is missing, damaged, of the wrong shape or not known, what was
+/// expected and what was found. No memory is asked for before the shapes of all tensors are known to fit.
+pub fn open(folder: impl Into<Folder>) -> Result<ModelFolder> {
+    let folder = &folder.into();
+    if !folder.exists() {
+        return Err(Error::new("there is no model folder")
+            .at(folder.path().display().to_string())
+            .expected("a folder")
+            .found(if folder.path().exists() {
+                "a file"
+            } else {
+                "nothing"
+            })
+            .hint("name a folder that holds config.json and model.safetensors"));
+    }
+    let manifest = Manifest::read(folder)?;
+    // What is inside the program is as it was built.
+    let mapped = match (&manifest, folder) {
+        (Some(manifest), Folder::Disk(_)) => {
+            manifest.verify_quickly(folder)?;
+            manifest.map_weights(folder)?
+        }
+        _ => None,
+    };
+    let Settings {
+        family,
+        config,
+        generation,
+        storage,
+        tensors,
+    } = read_settings(folder, mapped)?;
+    let model = Transformer::new(config.clone())?;
+    let places = find_places((family, storage), &config, model.index(), &tensors)?;
+    Ok(ModelFolder {
+        family,
+        config,
+        generation,
+        manifest,
+        storage,
+        folder: folder.clone(),
+        model,
+        places,
+        tensors,
+    })
+}
+
+/// What a folder says of itself.
+struct Settings {
+    family: Family,
+    config: TransformerConfig,
+    generation: GenerationDefaults,
+    storage: Storage,
+    tensors: TensorStore,
+}
+
+fn read_settings(folder: &Folder, mapped: Option<SharedBytes>) -> Result<Settings> {
+    if !folder.contains(CONFIG_FILE) {
+        return Err(Error::new("the folder holds no model")
+            .at(folder.path().display().to_string())
+            .expected(format!("{CONFIG_FILE} and {WEIGHTS_FILE}"))
+            .found(format!("no {CONFIG_FILE}"))
+            .hint("name the folder of a trained model"));
+    }
+    let mut keys = Keys::read(folder, CONFIG_FILE)?;
+    let found = keys.text("model_type")?.unwrap_or_default();
+    let family = Family::ALL
+        .into_iter()
+        .find(|family| family.model_type() == found)
+        .ok_or_else(|| {
+            let known = Family::ALL.map(Family::model_type).join(", ");
+            keys.error("model_type")
+                .expected(format!("one of {known}"))
+                .found(format!("`{found}`"))
+        })?;
+    let storage = Storage::read(&mut keys)?;
+    let mut tensors = TensorStore::open_mapped(folder.clone(), mapped)?;
+    if storage == Storage::Int8 {
+        tensors.map()?;
+    }
+    let (generation, ids) = generation::read(folder, &mut keys)?;
+    let config = match family {
+        Family::Marian => marian::read(keys, ids, &tensors)?,
+        Family::M2m100 => m2m_100::read(keys, ids, &tensors)?,
+        Family::Native => native::read(keys, ids)?,
+    };
+    config
+        .validate()
+        .map_err(|e| e.hint(format!("see {}", folder.place(CONFIG_FILE).display())))?;
+    Ok(Settings {
+        family,
+        config,
+        generation,
+        storage,
+        tensors,
+    })
+}
+
+/// Where each parameter lies, once every tensor is known to fit.
+fn find_places(
+    (family, storage): (Family, Storage),
+    config: &TransformerConfig,
+    index: &ParameterIndex,
+    tensors: &TensorStore,
+) -> Result<Vec<Place>> {
+    let places: Vec<Place> = index
+        .iter()
+        .map(|p| family.place(config, p, Some(tensors)))
+        .collect::<Result<_>>()?;
+    let mut known: BTreeSet<String> = BTreeSet::new();
+    for (parameter, place) in index.iter().zip(&places) {
+        let matrix = match storage {
+            Storage::Float => None,
+            Storage::Int8 => StoredMatrix::find(parameter, place, tensors),
+        };
+        match matrix {
+            Some(matrix) => {
+                matrix.check()?;
+                known.extend(matrix.names());
+            }
+            None => {
+                check_place(place, tensors)?;
+                known.extend(place.read.iter().cloned());
+            }
+        }
+    }
+    if let Some(name) = tensors
+        .names()
+        .find(|name| !known.contains(*name) && !family.without_use(name))
+    {
+        return Err(
+            Error::new("the weights hold a tensor that the configuration does not know")
+                .at(format!("{}, tensor `{name}`", tensors.place().display()))
+                .expected("only the tensors of the configured layers")
+                .found(format!("{:?}", tensors.shape(name).unwrap_or_default()))
+                .hint("does config.json belong to these weights?"),
+        );
+    }
+    Ok(places)
+}
+
+/// The names of a place that are in the file; the first name where none is, so that an error names it.
+fn present<'a>(place: &'a Place, tensors: &TensorStore) -> Vec<&'a str> {
+    let names: Vec<&str> = place.read.iter().map(String::as_str).collect();
+    let there: Vec<&str> = names
+        .iter()
+        .copied()
+        .filter(|name| tensors.contains(name))
+        .collect();
+    if there.is_empty() {
+        names.into_iter().take(1).collect()
+    } else {
+        there
+    }
+}
+
+fn check_place(place: &Place, tensors: &TensorStore) -> Result<()> {
+    present(place, tensors)
+        .into_iter()
+        .try_for_each(|name| tensors.check(name, &place.shape))
+}
+
+/// The numbers of a parameter as they lie in the file.
+fn read_place(place: &Place, tensors: &TensorStore) -> Result<Vec<f32>> {
+    let mut pieces = Pieces::open(place, tensors)?;
+    pieces.next(place.shape.iter().product())?;
+    Ok(pieces.first)
+}
+
+/// A parameter being read piece by piece. Copies of one table must agree bit by bit.
+struct Pieces<'a> {
+    place: &'a Place,
+    readers: Vec<(&'a str, TensorReader)>,
+    weights: &'a Path,
+    first: Vec<f32>,
+    other: Vec<f32>,
+}
+
+impl<'a> Pieces<'a> {
+    fn open(place: &'a Place, tensors: &'a TensorStore) -> Result<Self> {
+        let readers = present(place, tensors)
+            .into_iter()
+            .map(|name| Ok((name, tensors.reader(name, &place.shape)?)))
+            .collect::<Result<_>>()?;
+        Ok(Pieces {
+            place,
+            readers,
+            weights: tensors.place(),
+            first: Vec::new(),
+            other: Vec::new(),
+        })
+    }
+
+    /// The next `count` numbers.
+    fn next(&mut self, count: usize) -> Result<&[f32]> {
+        let mut readers = self.readers.iter_mut();
+        if let Some((_, reader)) = readers.next() {
+            reader.read(count, &mut self.first)?;
+        }
+        for (name, reader) in readers {
+            reader.read(count, &mut self.other)?;
+            if !same_bits(&self.first, &self.other) {
+                let first = self.place.read.first().map_or("", String::as_str);
+                return Err(Error::new("two tensors that should be one and the same differ")
+                    .at(format!("{}, tensor `{name}`", self.weights.display()))
+                    .expected(format!("the values of `{first}`"))
+                    .found("other values")
+                    .hint("if the output layer has its own table, config.json must say `tie_word_embeddings: false`"));
+            }
+        }
+        Ok(&self.first)
+    }
+}
+
+fn same_bits(a: &[f32], b: &[f32]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits())
+}

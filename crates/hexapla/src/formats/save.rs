@@ -1,0 +1,197 @@
+//! Writing a model folder, whole or not at all, and what of an older one stays beside it.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::family::{Family, write_config};
+use super::generation::{self, GENERATION_FILE, GenerationDefaults};
+use super::manifest::{MANIFEST_FILE, Manifest, ManifestFields};
+use super::safetensors::{INDEX_FILE, NamedTensor, WEIGHTS_FILE, is_plain_name, write_tensors};
+use crate::config::TransformerConfig;
+use crate::error::{Error, Result};
+use crate::files::{recover_folder, write_atomically, write_folder_atomically};
+use crate::weights::Weights;
+
+/// The settings of a model folder.
+pub(super) const CONFIG_FILE: &str = "config.json";
+/// Names that only the model itself may have in its folder.
+pub(super) const RESERVED: [&str; 5] = [
+    CONFIG_FILE,
+    GENERATION_FILE,
+    WEIGHTS_FILE,
+    INDEX_FILE,
+    MANIFEST_FILE,
+];
+/// Files beside the model that belong to it, whoever wrote it.
+pub(super) const COMPANIONS: [&str; 11] = [
+    "merges.txt",
+    "sentencepiece.bpe.model",
+    "source.spm",
+    "source_tokenizer.json",
+    "special_tokens_map.json",
+    "target.spm",
+    "target_tokenizer.json",
+    "target_vocab.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+];
+
+/// What tells people of a model.
+const CARD: &str = "README.md";
+/// Weights that other programs write.
+const FOREIGN_WEIGHTS: [&str; 3] = [
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "model.npz",
+];
+
+/// A model to write.
+#[derive(Debug, Clone)]
+pub struct SaveModel<'a> {
+    /// The model's shape and mathematics.
+    pub config: &'a TransformerConfig,
+    /// Its parameters.
+    pub weights: &'a Weights,
+    /// How it generates by default.
+    pub generation: &'a GenerationDefaults,
+    /// Further files by name, such as `tokenizer.json`.
+    pub files: BTreeMap<String, Vec<u8>>,
+    /// Where it comes from.
+    pub manifest: ManifestFields,
+}
+
+/// What was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Saved {
+    /// Whose conventions the folder follows.
+    pub family: Family,
+    /// Why it is one that transformers cannot open, if so.
+    pub note: Option<String>,
+}
+
+/// Writes a model folder, whole or not at all. Files of an older folder of that name which did not belong to its model
+/// stay.
+///
+/// # Errors
+/// A configuration that does not fit together, a name of a further file that is not free, or a folder that cannot be
+/// written.
+pub fn save(folder: &Path, model: &SaveModel<'_>) -> Result<Saved> {
+    save_beside(folder, model, strangers(folder))
+}
+
+/// As [`save`], in the place of a model of other origin: its card goes too, which would tell of another model than lies there.
+///
+/// # Errors
+/// As [`save`].
+pub fn replace(folder: &Path, model: &SaveModel<'_>) -> Result<Saved> {
+    save_beside(folder, model, strangers_to_another(folder))
+}
+
+fn save_beside(
+    folder: &Path,
+    model: &SaveModel<'_>,
+    keep: impl Fn(&OsStr) -> bool,
+) -> Result<Saved> {
+    model.config.validate()?;
+    if let Some(name) = model
+        .files
+        .keys()
+        .find(|name| !is_plain_name(name) || RESERVED.contains(&name.as_str()))
+    {
+        return Err(
+            Error::new("a further file of the model cannot have this name").at(name.clone()),
+        );
+    }
+    let (family, note) = Family::for_config(model.config);
+    write_folder_atomically(folder, keep, |new| write_files(new, family, model))?;
+    Ok(Saved { family, note })
+}
+
+/// Refuses a folder that holds a model: it would be lost.
+///
+/// # Errors
+/// `folder` holds one, whole or in part, in whatever format.
+pub fn refuse_model(folder: &Path) -> Result<()> {
+    let known = RESERVED.iter().chain(&COMPANIONS).chain(&FOREIGN_WEIGHTS);
+    match known.into_iter().find(|name| folder.join(name).exists()) {
+        None => Ok(()),
+        Some(name) => Err(Error::new("the folder holds a model")
+            .at(folder.join(name).display().to_string())
+            .expected("a folder without a model, or one that this very training made")
+            .found(*name)
+            .hint("name another folder with --output, or give --replace to lose that model")),
+    }
+}
+
+/// Puts right what a killed [`save`] left of `folder`: what is not the model's lies in it again. Nobody else may be
+/// saving there at that time.
+///
+/// # Errors
+/// As [`recover_folder`].
+pub fn recover(folder: &Path) -> Result<()> {
+    recover_folder(folder, |old, name| strangers(old)(name))
+}
+
+/// Whether an entry of a model's folder is no part of the model: what [`save`] leaves as it is.
+fn strangers(folder: &Path) -> impl Fn(&OsStr) -> bool + use<> {
+    // A damaged manifest of an older model is no reason to lose the new one.
+    let manifest = Manifest::read(&folder.into()).ok().flatten();
+    move |name| match name.to_str() {
+        Some(name) => {
+            // A tokenizer that stayed would be taken for the new model's.
+            !RESERVED.contains(&name)
+                && !COMPANIONS.contains(&name)
+                && !manifest
+                    .as_ref()
+                    .is_some_and(|m| m.files.contains_key(name))
+        }
+        None => true,
+    }
+}
+
+/// As [`strangers`], where a model of other origin takes the folder: the card of the old one is none.
+pub(super) fn strangers_to_another(folder: &Path) -> impl Fn(&OsStr) -> bool + use<> {
+    let strangers = strangers(folder);
+    move |name| strangers(name) && name != CARD
+}
+
+fn write_files(folder: &Path, family: Family, model: &SaveModel<'_>) -> Result<()> {
+    let config = write_config(family, model.config)?;
+    write_json(&folder.join(CONFIG_FILE), &Value::Object(config))?;
+    write_json(
+        &folder.join(GENERATION_FILE),
+        &generation::write(model.generation, model.config),
+    )?;
+    let mut tensors = Vec::new();
+    for parameter in model.weights.index.iter() {
+        let place = family.place(model.config, parameter, None)?;
+        let data = model
+            .weights
+            .data
+            .get(parameter.range.clone())
+            .unwrap_or_default();
+        tensors.extend(place.write.iter().map(|name| NamedTensor {
+            name: name.clone(),
+            shape: place.shape.clone(),
+            data,
+            transposed: place.transposed,
+        }));
+    }
+    write_tensors(&folder.join(WEIGHTS_FILE), tensors)?;
+    for (name, bytes) in &model.files {
+        write_atomically(&folder.join(name), |w| w.write_all(bytes))?;
+    }
+    let manifest = Manifest::of_folder(folder, model.manifest.clone())?;
+    write_json(&folder.join(MANIFEST_FILE), &manifest)
+}
+
+pub(super) fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
+    write_atomically(path, |writer| {
+        serde_json::to_writer_pretty(&mut *writer, value)?;
+        writer.write_all(b"\n")
+    })
+}
