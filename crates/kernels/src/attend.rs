@@ -4,10 +4,10 @@ use crate::Isa;
 use crate::bf16::round;
 use crate::isa::{Level, multiversion};
 use crate::math::exp_small;
-use crate::rows::LANES;
 use crate::sixteen::Sixteen;
 #[cfg(target_arch = "x86_64")]
 use crate::sixteen::Two256;
+use crate::sums::LANES;
 
 /// How the numbers of past rows are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

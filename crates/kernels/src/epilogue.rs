@@ -1,8 +1,8 @@
 //! What is done with a product's outputs before they are stored.
 
+use crate::activation::{Activation, value};
 use crate::isa::multiversion;
 use crate::matrix::Plus;
-use crate::rows::{Activation, value};
 
 /// What a product is added to, and what its outputs then go through.
 #[derive(Debug, Clone, Copy, PartialEq)]

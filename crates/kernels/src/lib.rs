@@ -10,37 +10,44 @@
 //!   lacks an instruction for them; the one that has it is as constant, with an order of its own: see [`gemm_bf16`].)
 //! - **Sizes are checked** before any pointer is made from a slice.
 
+mod activation;
 mod attend;
 mod bf16;
 mod buffer;
 mod dropout;
+mod embed;
 mod epilogue;
 mod gemm;
 mod int8;
 mod isa;
+mod loss;
 mod math;
 mod matrix;
-mod rows;
+mod norm;
+#[cfg(test)]
+mod row_tests;
 mod shared;
 mod simd;
 mod sixteen;
+mod softmax;
+mod sums;
 #[cfg(test)]
 mod testing;
 mod update;
 
+pub use activation::{Activation, activate, activate_backward};
 pub use attend::{PagedRows, PastRows, Stored, attend_row, attend_scratch, store_row};
 pub use buffer::Buffer;
 pub use dropout::Dropout;
+pub use embed::{dropout_in_place, embed_row, residual};
 pub use epilogue::Epilogue;
 pub use gemm::{PackedMatrix, gemm, gemm_bf16, gemm_packed, gemm_packed_columns};
 pub use int8::{PackedInt8, QuantizedRows, StoredInt8, gemm_int8, gemm_int8_quantized};
 pub use isa::Isa;
+pub use loss::{CrossEntropy, RowLoss, cross_entropy_pair, cross_entropy_row};
 pub use matrix::{Matrix, MatrixMut, Plus};
-pub use rows::{
-    Activation, CrossEntropy, LayerNormBackward, RowLoss, activate, activate_backward, add_assign,
-    bias_gradient, block_max, cross_entropy_pair, cross_entropy_row, dropout_in_place, embed_row,
-    exp_of, exp_sum, layer_norm, layer_norm_backward, max, residual, softmax_backward_in_place,
-    softmax_in_place, subtract_both,
-};
+pub use norm::{LayerNormBackward, layer_norm, layer_norm_backward};
 pub use shared::{SharedBytes, open_model_file};
+pub use softmax::{softmax_backward_in_place, softmax_in_place};
+pub use sums::{add_assign, bias_gradient, block_max, exp_of, exp_sum, max, subtract_both};
 pub use update::{AdamSettings, adam, blend, squared_norm};

@@ -1,7 +1,7 @@
 //! Products against their definition, on every instruction set.
 
 use super::*;
-use crate::rows::{Activation, value};
+use crate::activation::{Activation, value};
 use crate::testing::{for_odd_shapes, for_shapes, numbers, view};
 
 /// The definition.

@@ -3,7 +3,7 @@
 use super::tile::Kernel;
 use super::*;
 use crate::Isa;
-use crate::rows::{Activation, value};
+use crate::activation::{Activation, value};
 use crate::testing::numbers;
 use proptest::prelude::*;
 
