@@ -1,7 +1,7 @@
 //! What opens, what is saved, and that they are the same.
 
 use super::*;
-use crate::config::{Activation, EarlyStopping};
+use crate::config::{Activation, ComputeType, EarlyStopping};
 
 #[test]
 fn folders_of_transformers_open_with_their_settings() {
@@ -352,4 +352,26 @@ fn every_generation_default_is_saved() {
         ),
         (21, 12, 0)
     );
+}
+
+/// Another model takes the folder's name while it is open: its numbers are still those that were checked.
+#[test]
+fn an_opened_folder_is_what_was_opened() {
+    let config = small(Norm::Post);
+    let weights = |seed| Weights::random(register(&config).unwrap(), seed);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m");
+    let generation = GenerationDefaults::default();
+    for compute_type in [ComputeType::Float32, ComputeType::Int8] {
+        save_as(&path, &config, &weights(1), &generation);
+        let opened = open(&path).unwrap();
+        save_as(&path, &config, &weights(2), &generation);
+        assert!(opened.weights().unwrap() == weights(1));
+        opened.prepare(compute_type).unwrap();
+        assert_eq!(
+            opened.folder().sha256(WEIGHTS_FILE).unwrap(),
+            opened.manifest.as_ref().unwrap().files[WEIGHTS_FILE]
+        );
+        assert!(open(&path).unwrap().weights().unwrap() == weights(2));
+    }
 }

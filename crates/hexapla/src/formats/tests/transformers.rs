@@ -3,6 +3,8 @@
 use serde_json::json;
 
 use super::*;
+use crate::config::ComputeType;
+use crate::generate::engine::Engine;
 
 #[test]
 #[ignore = "needs Python with transformers: set HEXAPLA_PYTHON"]
@@ -55,6 +57,28 @@ fn transformers_opens_what_only_we_write() {
     save_as(none.path(), &config, &weights, &model.generation);
     let request = json!({"input_ids": [[3, 4, 1]], "decoder_input_ids": [[43, 5]]});
     assert_eq!(ask(zero.path(), &request), ask(none.path(), &request));
+}
+
+/// With padding within the inputs, which no text gives: in M2M-100 it has no position and does not count, in Marian it does.
+#[test]
+#[ignore = "needs Python with transformers: set HEXAPLA_PYTHON"]
+fn padding_counts_as_in_transformers() {
+    for name in ["m2m_tied", "m2m_odd_pad", "marian_shared"] {
+        let model = open(&golden(name)).unwrap();
+        let c = &model.config;
+        let (pad, start) = (c.pad_token_id, c.decoder_start_token_id);
+        let source = vec![vec![5, pad, 6, 9], vec![pad, pad, 7], vec![8, 5, pad]];
+        let target = vec![
+            vec![start, 7, pad, 8],
+            vec![start, pad, 9],
+            vec![start, 5, 6],
+        ];
+        let prepared = model.prepare(ComputeType::Float32).unwrap();
+        let engine = Engine::new(model.model().clone(), prepared);
+        let ours = json!(engine.logits(&source, &target).unwrap());
+        let request = json!({"input_ids": source, "decoder_input_ids": target});
+        close(&ours, &ask(&golden(name), &request)["logits"], name);
+    }
 }
 
 fn copy_values(from: &Weights, to: &mut Weights) {
