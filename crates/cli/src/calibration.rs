@@ -42,10 +42,11 @@ impl Confidence {
         sources: &[String],
         references: &[String],
         translations: &[Translation],
+        languages: (Option<u32>, Option<u32>),
     ) -> Result<Self> {
         let pairs = sources.iter().zip(references);
-        let pairs =
-            model.pair_ids(pairs.map(|(source, target)| (source.as_str(), target.as_str())))?;
+        let pairs = pairs.map(|(source, target)| (source.as_str(), target.as_str()));
+        let pairs = model.pair_ids(pairs, languages)?;
         // A reference that is longer than the model takes says nothing of its confidence.
         let most = model.engine.max_tokens();
         let pairs: Vec<_> = pairs

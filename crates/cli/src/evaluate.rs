@@ -10,6 +10,7 @@ use hexapla::files::write_atomically;
 use hexapla::generate::translator::{Translation, Translator};
 use hexapla::metrics::{Scores, Tokenizer as Words};
 use hexapla::text::corpus::{SentencePairs, columns, no_text, one_column, read_lines};
+use hexapla::text::direction::Direction;
 use hexapla::train::progress::short;
 
 use crate::calibration::Confidence;
@@ -78,7 +79,8 @@ pub(crate) fn run(args: EvaluateArgs) -> Result<()> {
             .search
             .options(model.engine.model().config(), &model.generation)?;
         options.split_sentences = false;
-        let (from, to) = direction.language_tokens();
+        let languages = direction.language_tokens();
+        let (from, to) = languages;
         options.source_language = from;
         options.search.forced_bos_id = to.or(options.search.forced_bos_id);
         let tagged = |lines: &[String]| -> Vec<String> {
@@ -94,8 +96,9 @@ pub(crate) fn run(args: EvaluateArgs) -> Result<()> {
         let sources = tagged(&test.lines);
         let translations = translate(&sources)?;
         if let Some((path, references)) = args.calibration.as_ref().zip(test.references.first()) {
-            let mut measured = Confidence::measure(&model, &sources, references, &translations)
-                .map_err(|e| e.within(&test.names))?;
+            let mut measured =
+                Confidence::measure(&model, &sources, references, &translations, languages)
+                    .map_err(|e| e.within(&test.names))?;
             if let Some((other, lines)) = args.calibration_text.as_ref().zip(other) {
                 measured.compare(other, &translate(&tagged(&lines))?);
             }
@@ -208,6 +211,8 @@ pub(crate) struct ScoreArgs {
     /// Target sentences.
     #[arg(long, requires = "source")]
     target: Option<PathBuf>,
+    #[command(flatten)]
+    language: LanguageFlags,
     /// Arithmetic: default (what the folder is stored in), float32, bf16, int8 or auto.
     #[arg(long, default_value = "default")]
     compute_type: ComputeType,
@@ -219,6 +224,8 @@ const LINES: usize = 2048;
 /// Scores pairs and prints a line for each.
 struct ScoreLines {
     model: Translator,
+    /// Where a target is named: what tells it to the model.
+    direction: Option<Direction>,
     files: String,
     sum: f64,
     tokens: usize,
@@ -233,8 +240,12 @@ impl ScoreLines {
             .into_iter()
             .flatten();
         let files: Vec<String> = files.map(|path| path.display().to_string()).collect();
+        let model = crate::model::open(args.model.as_deref(), args.compute_type)?;
+        let direction = args.language.direction(&model)?;
         Ok(ScoreLines {
-            model: crate::model::open(args.model.as_deref(), args.compute_type)?,
+            model,
+            // Without a target the sources are taken as they are, with the tags that they bring.
+            direction: args.language.is_given().then_some(direction),
             files: files.join(" and "),
             sum: 0.0,
             tokens: 0,
@@ -243,9 +254,18 @@ impl ScoreLines {
         })
     }
 
-    /// A line for each pair: `nan` for one that is longer than the model takes, or has a side without text.
+    /// A line for each pair: `nan` for one that is longer than the model takes.
     fn print(&mut self, pairs: &[(&str, &str)]) -> Result<()> {
-        let ids = self.model.pair_ids(pairs.iter().copied())?;
+        let direction = self.direction.as_ref();
+        let languages = direction.map_or((None, None), Direction::language_tokens);
+        let tagged = |source: &str| match direction {
+            Some(direction) => direction.tagged(source),
+            None => source.to_string(),
+        };
+        let sources: Vec<String> = pairs.iter().map(|(source, _)| tagged(source)).collect();
+        let targets = pairs.iter().map(|(_, target)| *target);
+        let both = sources.iter().map(String::as_str).zip(targets);
+        let ids = self.model.pair_ids(both, languages)?;
         let takes = |(source, target): &&(Vec<u32>, Vec<u32>)| {
             let longest = source.len().max(target.len() + 1);
             (1..=self.model.engine.max_tokens()).contains(&longest)
@@ -287,11 +307,13 @@ impl ScoreLines {
                 self.model.engine.max_tokens()
             ));
         }
-        say(format_args!(
-            "{} target tokens, perplexity {}",
-            self.tokens,
-            short((-self.sum / self.tokens.max(1) as f64).exp(), 4)
-        ));
+        if self.tokens > 0 {
+            let perplexity = (-self.sum / self.tokens as f64).exp();
+            let (tokens, perplexity) = (self.tokens, short(perplexity, 4));
+            say(format_args!(
+                "{tokens} target tokens, perplexity {perplexity}"
+            ));
+        }
     }
 }
 

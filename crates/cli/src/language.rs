@@ -27,6 +27,11 @@ fn open_target(languages: &[String], from: Option<&str>) -> Option<&'static str>
 }
 
 impl LanguageFlags {
+    /// Whether a language is named.
+    pub(crate) fn is_given(&self) -> bool {
+        self.from.is_some() || self.to.is_some()
+    }
+
     pub(crate) fn direction(&self, model: &Translator) -> Result<Direction> {
         let tokenizer = &model.tokenizers.source;
         let (from, to) = (self.from.as_deref(), self.to.as_deref());

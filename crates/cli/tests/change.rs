@@ -184,3 +184,21 @@ fn the_best_validation_is_kept_until_something_better_comes() {
         "the saved model is that of the best validation: {losses:?}"
     );
 }
+
+#[test]
+fn an_epoch_that_was_cut_short_does_not_count() {
+    let place = Place::new();
+    let recipe = RECIPE.replace("max_steps = 40", "max_epochs = 3\nmax_steps = 10");
+    place.write("recipe.toml", &recipe);
+    place.accept(TRAIN);
+    let steps = |place: &Place| place.read("m/training/log.jsonl").lines().count();
+    assert_eq!(steps(&place), 10);
+    let other = recipe.replace("batch_tokens = 256", "batch_tokens = 128");
+    place.write(
+        "recipe.toml",
+        other.replace("max_steps = 10", "max_steps = 1000"),
+    );
+    place.accept(&format!("{TRAIN} --change"));
+    // 323 pairs of 4 tokens are some 10 batches of the old size and some 11 to 20 of the new one: three whole epochs at least.
+    assert!(steps(&place) > 10 + 2 * 10, "{}", steps(&place));
+}

@@ -114,3 +114,45 @@ fn two_commands_may_write_one_folder() {
         assert!(!names(&place.path("")).iter().any(|n| n.starts_with(".m.")));
     }
 }
+
+#[test]
+fn a_readme_that_is_no_models_stays() {
+    let place = Place::new();
+    fs::create_dir(place.path("repo")).unwrap();
+    place.write("repo/README.md", "mine");
+    place.accept("convert --output repo");
+    assert_eq!(place.read("repo/README.md"), "mine");
+    fs::create_dir(place.path("other")).unwrap();
+    place.write("other/README.md", "mine");
+    place.accept("train --config recipe.toml --tsv pairs.tsv --output other --max-steps 1");
+    assert_eq!(place.read("other/README.md"), "mine");
+}
+
+/// As after a kill while the data was read: nothing was begun that another recipe could spoil.
+#[test]
+fn a_training_that_never_began_takes_another_recipe() {
+    let place = Place::new();
+    let train = "train --config recipe.toml --tsv pairs.tsv --output m --max-steps 2";
+    place.accept(train);
+    for name in ["state.checkpoint", "log.jsonl"] {
+        fs::remove_file(place.path(&format!("m/training/{name}"))).unwrap();
+    }
+    for name in names(&place.path("m/training"))
+        .iter()
+        .filter(|n| n.starts_with("weights"))
+    {
+        fs::remove_file(place.path(&format!("m/training/{name}"))).unwrap();
+    }
+    place.write(
+        "recipe.toml",
+        RECIPE.replace("vocab_size = 320", "vocab_size = 300"),
+    );
+    place.accept(train);
+    assert!(
+        place
+            .read("m/training/recipe.toml")
+            .contains("vocab_size = 300")
+    );
+    let (said, _) = place.accept("inspect m");
+    assert!(said.contains("300 source"), "{said}");
+}

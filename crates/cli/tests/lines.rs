@@ -267,3 +267,41 @@ fn words_that_do_not_fit_are_told() {
         );
     }
 }
+
+#[test]
+fn standard_input_is_one_input() {
+    let place = Place::new();
+    let out = place.feed("score --source - --target -", b"one\n");
+    assert_eq!(out.status.code(), Some(1));
+    assert!(
+        text(&out.stderr).contains("`-` twice"),
+        "{}",
+        text(&out.stderr)
+    );
+    let recipe = place.read("recipe.toml");
+    let out = place.feed(
+        "train --config - --tsv pairs.tsv --max-steps 1 --output m",
+        recipe.as_bytes(),
+    );
+    assert!(out.status.success(), "{}", text(&out.stderr));
+}
+
+#[test]
+fn text_that_begins_like_another_format_is_text() {
+    let place = Place::new();
+    for line in [
+        "PAR1 is a receptor.",
+        "BZh is no word.",
+        "PK is a name.",
+        "7z is a program.",
+        "%PDF- begins a file.",
+    ] {
+        let out = place.feed("translate --to de", format!("{line}\n").as_bytes());
+        assert_eq!(
+            text(&out.stdout).lines().count(),
+            1,
+            "{}",
+            text(&out.stderr)
+        );
+    }
+}

@@ -1,12 +1,13 @@
 //! The file that `hexapla train --config` reads. A key that no table knows is refused with the nearest known name.
 
+use std::io::Read;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::{Corpus, DataTable, ModelTable, TestSet, TokenizerTable, TrainingTable};
 use crate::error::{Error, Result, setting, unknown_name};
-use crate::files::read_limited;
+use crate::files::open_input;
 
 const MAX_RECIPE_BYTES: u64 = 1 << 20;
 const MAX_BEAM: usize = 1024;
@@ -48,13 +49,22 @@ impl Recipe {
         Ok(recipe)
     }
 
-    /// Reads the recipe in the file `path`.
+    /// Reads the recipe in the file `path`, or from standard input for `-`.
     ///
     /// # Errors
     /// As [`Recipe::parse`], or the file cannot be read.
     pub fn open(path: &Path) -> Result<Self> {
-        let place = path.display().to_string();
-        let bytes = read_limited(path, MAX_RECIPE_BYTES)?;
+        let (input, place) = open_input(path)?;
+        let mut bytes = Vec::new();
+        let read = input.take(MAX_RECIPE_BYTES + 1).read_to_end(&mut bytes);
+        read.map_err(|e| Error::io("cannot read the recipe", path, &e))?;
+        if bytes.len() as u64 > MAX_RECIPE_BYTES {
+            return Err(Error::new("the file is too large")
+                .at(&place)
+                .expected(format!("at most {MAX_RECIPE_BYTES} bytes"))
+                .found("more")
+                .hint("is this the recipe?"));
+        }
         let text = String::from_utf8(bytes).map_err(|e| {
             Error::new("the recipe cannot be read")
                 .at(&place)

@@ -49,7 +49,7 @@ pub fn write_folder_atomically(
     write(temporary.path())?;
     sync_folder(temporary.path()).map_err(failed)?;
     // Two writers of one folder change it one after the other.
-    let _names = Names::lock(&parent);
+    let names = Names::lock(&parent);
     if !path.exists() {
         fs::rename(temporary.path(), path).map_err(failed)?;
         let _ = temporary.keep(); // It bears its final name now.
@@ -68,8 +68,17 @@ pub fn write_folder_atomically(
     }
     sync_folder(&parent).map_err(failed)?;
     let old = complete;
+    let rubbish = renamed(&old, path, PARTIAL);
     move_kept(&old, path, keep)
-        .and_then(|()| fs::remove_dir_all(&old))
+        .and_then(|()| fs::rename(&old, &rubbish))
+        .and_then(|()| {
+            // To remove it takes long, and its name says by now that anybody may.
+            drop(names);
+            match fs::remove_dir_all(&rubbish) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+                _ => Ok(()),
+            }
+        })
         .map_err(|e| {
             write_error(
                 "the new folder is complete, but files of the old one could not be moved over",

@@ -22,10 +22,10 @@ const GZIP: &[u8] = b"\x1F\x8B";
 const ZSTD: &[u8] = b"\x28\xB5\x2F\xFD";
 /// The largest window of zstd that is decompressed: what `zstd --long` needs at its default.
 const ZSTD_WINDOW: u64 = 1 << 27;
-/// Other formats by their first bytes, and how to make text of them.
-const OTHERS: [(&[u8], &str, &str); 12] = [
+/// Other formats by their first bytes, and how to make text of them. No text begins so (bzip2 at its usual level).
+const OTHERS: [(&[u8], &str, &str); 13] = [
     (
-        b"BZh",
+        b"BZh91AY&SY",
         "bzip2",
         "decompress it first, for example with `bunzip2`",
     ),
@@ -46,9 +46,10 @@ const OTHERS: [(&[u8], &str, &str); 12] = [
         "zip (or a document of an office program)",
         "unpack it, or save the document as plain text in UTF-8",
     ),
-    (b"%PDF-", "PDF", "save its text as a file in UTF-8"),
+    (b"%PDF-1.", "PDF", "save its text as a file in UTF-8"),
+    (b"%PDF-2.", "PDF", "save its text as a file in UTF-8"),
     (
-        b"PAR1",
+        b"PAR1\x15",
         "Parquet",
         "write it as text, two columns with a tab between them",
     ),
@@ -328,7 +329,18 @@ mod tests {
 
     #[test]
     fn plain_text_stays_as_it_is() {
-        for text in ["", "B", "BZ", "7", "PK", "%PDF", "\u{FEFF}text", "(", "一"] {
+        for text in [
+            "",
+            "B",
+            "BZh is a head",
+            "7",
+            "PK",
+            "%PDF- is one",
+            "PAR1 is a receptor",
+            "\u{FEFF}text",
+            "(",
+            "一",
+        ] {
             assert_eq!(read(text.as_bytes()).unwrap(), text.as_bytes());
         }
     }

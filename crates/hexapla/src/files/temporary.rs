@@ -128,8 +128,11 @@ impl Claim {
 
     /// Whether another writer has claimed `path`.
     fn is_taken(path: &Path) -> bool {
-        let claimed = |file: File| matches!(file.try_lock(), Err(TryLockError::WouldBlock));
-        File::open(path).is_ok_and(claimed)
+        match File::open(path) {
+            // Where nothing can be locked, nobody can tell: it stays.
+            Ok(file) => file.try_lock().is_err(),
+            Err(e) => e.kind() != io::ErrorKind::NotFound,
+        }
     }
 }
 

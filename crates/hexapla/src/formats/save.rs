@@ -153,10 +153,11 @@ fn strangers(folder: &Path) -> impl Fn(&OsStr) -> bool + use<> {
     }
 }
 
-/// As [`strangers`], where a model of other origin takes the folder: the card of the old one is none.
+/// As [`strangers`], where a model of other origin takes the folder: the card of the old one, if one lies there, is none.
 pub(super) fn strangers_to_another(folder: &Path) -> impl Fn(&OsStr) -> bool + use<> {
     let strangers = strangers(folder);
-    move |name| strangers(name) && name != CARD
+    let is_card = refuse_model(folder).is_err();
+    move |name| strangers(name) && !(is_card && name == CARD)
 }
 
 fn write_files(folder: &Path, family: Family, model: &SaveModel<'_>) -> Result<()> {

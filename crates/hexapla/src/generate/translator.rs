@@ -119,17 +119,22 @@ impl Translator {
         self.tokenizers.source.with_template(ids, eos, language)
     }
 
-    /// The ids of pairs as [`Engine::score`] takes them.
+    /// The ids of pairs as [`Engine::score`] takes them; `languages` are the tokens of the source's and the target's language,
+    /// for models that have such.
     ///
     /// # Errors
     /// The tokenizer cannot take a text.
     pub fn pair_ids<'a>(
         &self,
         pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
+        languages: (Option<u32>, Option<u32>),
     ) -> Result<Vec<(Vec<u32>, Vec<u32>)>> {
-        let ids = |(source, target)| {
-            let target = self.tokenizers.target.encode(target)?;
-            Ok((self.source_ids(source)?, target))
+        let (from, to) = languages;
+        let ids = |(source, target): (&str, &str)| {
+            let source = self.tokenizers.source.encode(source.trim())?;
+            let target = self.tokenizers.target.encode(target.trim())?;
+            let target = to.into_iter().chain(target).collect();
+            Ok((self.with_template(source, from), target))
         };
         pairs.into_iter().map(ids).collect()
     }
@@ -176,6 +181,13 @@ impl Translator {
                     .map_err(|e| e.at(format!("prefix of {}", name())))?,
                 None => Vec::new(),
             };
+            // The language comes first, then what was given.
+            let prefix = match options.search.forced_bos_id {
+                Some(bos) if !prefix.is_empty() && prefix[0] != bos => {
+                    [bos].into_iter().chain(prefix).collect()
+                }
+                _ => prefix,
+            };
             let line = self.cut((place, line), prefix, options, &mut requests);
             cut.push(line.map_err(|e| e.within(name()))?);
         }
@@ -197,10 +209,11 @@ impl Translator {
     /// is.
     fn visible<'a>(&self, line: &'a str) -> Cow<'a, str> {
         let source = &self.tokenizers.source;
-        let (_, text) = leading_tag(line, |tag| source.token_to_id(tag).is_some());
-        match clean(text).trim().is_empty() {
+        let clean = clean(line);
+        let (_, text) = leading_tag(&clean, |tag| source.token_to_id(tag).is_some());
+        match text.trim().is_empty() {
             true => Cow::Borrowed(line),
-            false => clean(line),
+            false => clean,
         }
     }
 

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use super::clean::clean;
 use super::language::recognise;
 use super::tokenizer::Tokenizer;
 use crate::config::{LanguagePair, tagged_language};
@@ -102,7 +103,7 @@ impl Direction {
         let (None, Some(to)) = (&self.from, &self.to) else {
             return None;
         };
-        if self.trained.is_empty() || self.has_tag(line) {
+        if self.trained.is_empty() || self.has_tag(&clean(line)) {
             return None;
         }
         self.recognised(line.trim_start())
@@ -112,7 +113,8 @@ impl Direction {
     /// `line` with the tag of its target language before it. A line that is empty or has a tag, and any line whose target is
     /// open or no matter of a tag, stays as it is.
     pub fn tagged(&self, line: &str) -> String {
-        let text = line.trim_start();
+        let clean = clean(line);
+        let text = clean.trim_start();
         match self.target(text) {
             Some(to) if self.codes.is_empty() && !text.is_empty() && !self.has_tag(text) => {
                 format!(">>{to}<< {line}")

@@ -128,6 +128,20 @@ impl std::fmt::Display for Change {
     }
 }
 
+/// Takes a change after `step` into `changes`. What was changed at the same step before counts from its first value; back to that,
+/// it is none.
+pub fn note(changes: &mut Vec<Change>, step: u64, mut difference: Difference) {
+    let before = changes
+        .iter()
+        .position(|c| c.step == step && c.difference.key == difference.key);
+    if let Some(before) = before {
+        difference.from = changes.remove(before).difference.from;
+    }
+    if difference.from != difference.to {
+        changes.push(Change { step, difference });
+    }
+}
+
 /// The changes that the training in `folder` has seen.
 ///
 /// # Errors
@@ -247,6 +261,30 @@ mod tests {
         ] {
             assert!(!allowed(key), "{key}");
         }
+    }
+
+    #[test]
+    fn changes_at_one_step_are_one() {
+        let difference = |from: &str, to: &str| Difference {
+            key: "k".into(),
+            from: from.into(),
+            to: to.into(),
+        };
+        let mut changes = Vec::new();
+        note(&mut changes, 5, difference("1", "2"));
+        note(&mut changes, 5, difference("2", "3"));
+        assert_eq!(
+            changes,
+            [Change {
+                step: 5,
+                difference: difference("1", "3")
+            }]
+        );
+        note(&mut changes, 5, difference("3", "1"));
+        assert!(changes.is_empty());
+        note(&mut changes, 5, difference("1", "2"));
+        note(&mut changes, 9, difference("2", "1"));
+        assert_eq!(changes.len(), 2);
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub struct Optimizer {
     pub average: Option<Buffer>,
     /// Updates made.
     pub updates: u64,
+    /// Those of them that were made when the moments began at zero.
+    pub restarted: u64,
     /// The last gradient's sums of squares, chunk by chunk.
     squares: Vec<f64>,
     /// The flat run, end to end.
@@ -128,6 +130,7 @@ impl Optimizer {
             second: Buffer::zeros(n),
             average: (t.ema_decay > 0.0).then(|| weights.data.clone()),
             updates: 0,
+            restarted: 0,
             squares: vec![0.0; n.div_ceil(CHUNK)],
             parts: Part::all(&weights.index, t.optimizer),
             arena: Arena::default(),
@@ -141,7 +144,7 @@ impl Optimizer {
         if let Some(average) = &mut self.average {
             average.copy_from_slice(weights);
         }
-        self.updates = updates;
+        (self.updates, self.restarted) = (updates, updates);
     }
 
     /// Sums the shards' gradients into the first, as a binary tree, and updates `weights` with them unless they are not
@@ -182,7 +185,7 @@ impl Optimizer {
             } else {
                 t.weight_decay
             },
-            step: self.updates,
+            step: self.updates - self.restarted,
             gradient_scale: if clip > 0.0 && norm > clip {
                 (clip / norm) as f32
             } else {

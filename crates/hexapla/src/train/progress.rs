@@ -125,6 +125,10 @@ pub struct Progress {
     pub best: Option<u64>,
     /// Whether training came to its end.
     pub finished: bool,
+    /// Of the passes begun before this one, those that another began before their end.
+    pub epochs_cut_short: u64,
+    /// Updates that were made when the optimizer's moments began at zero.
+    pub restarted: u64,
 }
 
 /// Sums over steps.
@@ -165,6 +169,8 @@ impl Default for Progress {
             kept: Vec::new(),
             best: None,
             finished: false,
+            epochs_cut_short: 0,
+            restarted: 0,
         }
     }
 }
@@ -174,9 +180,12 @@ impl Progress {
     pub fn back_to(self, step: u64) -> Self {
         let keep = |points: Vec<Point>| points.into_iter().filter(|p| p.step <= step).collect();
         let validations = self.validations.into_iter().filter(|v| v.step <= step);
+        let updates = self.updates.min(step);
         Progress {
             step,
-            updates: step.saturating_sub(self.skipped),
+            updates,
+            restarted: updates,
+            epochs_cut_short: self.epochs_cut_short + 1,
             epoch: self.epoch + 1,
             batch: 0,
             skipped_in_a_row: 0,

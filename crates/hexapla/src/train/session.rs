@@ -128,6 +128,16 @@ impl Session {
                 Difference::between(kept, &recipe)
             }
         };
+        // A command that ended before the first step has begun nothing that could go on.
+        let begun = ["state.checkpoint", "astray.checkpoint", "log.jsonl"];
+        let begun = begun.iter().any(|name| inner.join(name).exists());
+        let (kept, differences) = match begun || differences.is_empty() {
+            true => (kept, differences),
+            false => {
+                clear_preparation(inner);
+                (None, Vec::new())
+            }
+        };
         provenance::check_differences(inner, &differences, options.change)?;
         if kept.is_none() {
             if formats::refuse_model(folder).is_err() {
@@ -419,6 +429,18 @@ fn training_pairs<'a>(recipe: &Recipe, data: &'a Data) -> Result<TrainingPairs<'
     TrainingPairs::with_bpe_dropout(&data.train, &data.tokenizers, t.bpe_dropout, t.seed)
 }
 
+/// Removes what is prepared in a training's folder before the first step, file by file.
+fn clear_preparation(inner: &Path) {
+    let tokenizer = inner.join("tokenizer");
+    for name in TOKENIZER_FILES {
+        let _ = std::fs::remove_file(tokenizer.join(name));
+    }
+    let _ = std::fs::remove_dir(tokenizer);
+    for name in [provenance::RECIPE, provenance::DATA, DRAWN_FILE] {
+        let _ = std::fs::remove_file(inner.join(name));
+    }
+}
+
 /// What one command made on its way to a training.
 #[derive(Debug, Default)]
 struct Made {
@@ -459,18 +481,8 @@ impl Made {
         if checkpoint::state_file(inner).exists() {
             return;
         }
-        let tokenizer = inner.join("tokenizer");
-        for name in TOKENIZER_FILES {
-            let _ = std::fs::remove_file(tokenizer.join(name));
-        }
-        let _ = std::fs::remove_dir(tokenizer);
-        for name in [
-            provenance::RECIPE,
-            provenance::DATA,
-            DRAWN_FILE,
-            REPLACES,
-            lock::FILE,
-        ] {
+        clear_preparation(inner);
+        for name in [REPLACES, lock::FILE] {
             let _ = std::fs::remove_file(inner.join(name));
         }
         for folder in self.folders.iter().rev() {

@@ -85,6 +85,7 @@ impl Trainer {
         let n = weights.data.len();
         let mut learner = Learner::new(model, weights, &settings);
         let mut progress = Progress::default();
+        let mut changes = change::read(folder)?;
         let (state, astray) = (
             checkpoint::state_file(folder),
             checkpoint::astray_file(folder),
@@ -99,8 +100,12 @@ impl Trainer {
                     let index = learner.weights.index.clone();
                     learner.set_weights(Weights { index, data });
                     progress = lost.back_to(best);
-                    let updates = progress.updates;
-                    learner.optimizer.restart(&learner.weights.data, updates);
+                    learner
+                        .optimizer
+                        .restart(&learner.weights.data, progress.updates);
+                    for change in changes.iter_mut().filter(|c| c.step > best) {
+                        change.step = best;
+                    }
                 }
             }
         }
@@ -120,6 +125,7 @@ impl Trainer {
                 learner.optimizer.average = Some(next());
             }
             learner.optimizer.updates = progress.updates;
+            learner.optimizer.restarted = progress.restarted;
         }
         let saved = progress.step;
         let trainer = Trainer {
@@ -127,7 +133,7 @@ impl Trainer {
             settings,
             learner,
             progress,
-            changes: change::read(folder)?,
+            changes,
             saved: state.exists().then_some(saved),
             signal: Arc::default(),
         };
@@ -160,14 +166,9 @@ impl Trainer {
     pub fn change(&mut self, differences: Vec<Difference>) -> Result<()> {
         let step = self.progress.step;
         let cuts_batches = differences.iter().any(Difference::cuts_batches);
-        // A command that was stopped in between may have noted them already.
-        let same =
-            |c: &Change| c.step == step && differences.iter().any(|d| d.key == c.difference.key);
-        self.changes.retain(|c| !same(c));
-        let new = differences
-            .into_iter()
-            .map(|difference| Change { step, difference });
-        self.changes.extend(new);
+        for difference in differences {
+            change::note(&mut self.changes, step, difference);
+        }
         change::write(&self.folder, &self.changes)?;
         // Judged anew by what may be another metric.
         let metric = self.settings.metric;
@@ -176,6 +177,7 @@ impl Trainer {
         self.progress.without_progress = validations.len() - best;
         if cuts_batches && self.progress.batch > 0 {
             self.progress.epoch += 1;
+            self.progress.epochs_cut_short += 1;
             self.progress.batch = 0;
         }
         if checkpoint::state_file(&self.folder).exists() {
@@ -234,9 +236,12 @@ impl Trainer {
                 self.save()?;
             }
             if let Some(ended) = self.ended() {
-                self.progress.finished = !matches!(ended, Ended::Signal(_));
-                self.sync(&mut log)?;
-                self.save()?;
+                let by_signal = matches!(ended, Ended::Signal(_));
+                self.progress.finished = !by_signal;
+                if !(by_signal && self.progress.skipped_in_a_row > 0) {
+                    self.sync(&mut log)?;
+                    self.save()?;
+                }
                 return Ok(ended);
             }
             self.step(pairs, &mut epoch, &mut log, watcher)?;
@@ -367,7 +372,8 @@ impl Trainer {
         if enough || t.patience > 0 && p.without_progress >= t.patience {
             return Some(Ended::EarlyStop);
         }
-        let epochs = t.max_epochs.is_some_and(|most| p.epoch >= most as u64);
+        let passed = p.epoch - p.epochs_cut_short;
+        let epochs = t.max_epochs.is_some_and(|most| passed >= most as u64);
         let seconds = p.counted_seconds(t);
         let minutes = t.max_minutes.is_some_and(|most| seconds >= most * 60.0);
         (p.step >= t.max_steps as u64 || epochs || minutes).then_some(Ended::Complete)
@@ -436,24 +442,16 @@ impl Trainer {
         // The state that the disk has may be the very one that makes no finite gradient: no rate would mend it.
         let state = checkpoint::state_file(&self.folder);
         let last_good = p.step - p.skipped_in_a_row as u64;
-        let from = match self.saved {
-            Some(saved) if saved >= last_good => {
-                let aside = checkpoint::astray_file(&self.folder);
-                std::fs::rename(&state, &aside)
-                    .map_err(|e| write_error("cannot put the checkpoint aside", &state, &e))?;
-                match p.best {
-                    Some(best) => format!("from the best validation, after step {best}"),
-                    None => "from the beginning".into(),
-                }
-            }
-            Some(saved) => format!("from the checkpoint after step {saved}"),
-            None => "from the beginning".into(),
-        };
+        if self.saved.is_some_and(|saved| saved >= last_good) {
+            let aside = checkpoint::astray_file(&self.folder);
+            std::fs::rename(&state, &aside)
+                .map_err(|e| write_error("cannot put the checkpoint aside", &state, &e))?;
+        }
         Err(Error::new("training does not go on: the gradient was not finite too often in a row")
             .at(format!("step {}", self.progress.step))
             .expected(format!("fewer than {limit} such steps in a row"))
             .found(self.progress.skipped_in_a_row.to_string())
-            .hint(format!("lower `learning_rate`, lengthen `warmup_steps`, or set `clip_norm`, and give the command again with --change: it goes on {from}")))
+            .hint("lower `learning_rate`, lengthen `warmup_steps`, or set `clip_norm`, and give the command again with --change: it goes on from before the first of these steps"))
     }
 
     fn validate(&mut self, validate: &mut Validate, watcher: &mut dyn Watcher) -> Result<()> {
@@ -473,7 +471,7 @@ impl Trainer {
         let better = old.is_none_or(|old| validation.is_better(&old, metric));
         p.without_progress = if better { 0 } else { p.without_progress + 1 };
         p.validations.push(validation);
-        if better {
+        if better && validation.loss < f64::MAX {
             let step = p.step;
             self.write_weights(step)?;
             self.progress.best = Some(step);

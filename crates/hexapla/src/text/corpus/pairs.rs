@@ -40,12 +40,22 @@ impl SentencePairs {
     /// A file cannot be read or is empty, the numbers of lines differ, or as [`super::read_lines`].
     pub fn from_files(source: &Path, target: &Path) -> Result<Self> {
         let mut pairs = SentencePairs::default();
-        let (mut lines, fingerprint) = open_fingerprinted_lines(source)?;
-        pairs.source = lines.by_ref().collect::<Result<_>>()?;
-        pairs.note(&lines, source, &fingerprint);
-        let (mut lines, fingerprint) = open_fingerprinted_lines(target)?;
-        pairs.target = lines.by_ref().collect::<Result<_>>()?;
-        pairs.note(&lines, target, &fingerprint);
+        if source == target && source == Path::new("-") {
+            return Err(Error::new("both sides are to be read from standard input")
+                .at("source and target")
+                .expected("`-` for one of them at most")
+                .found("`-` twice")
+                .hint("write one of them to a file, or join them with a tab and name --tsv -"));
+        }
+        for (path, target_side) in [(source, false), (target, true)] {
+            let (mut lines, fingerprint) = open_fingerprinted_lines(path)?;
+            let side = lines.by_ref().collect::<Result<_>>()?;
+            pairs.note(&lines, path, &fingerprint);
+            match target_side {
+                false => pairs.source = side,
+                true => pairs.target = side,
+            }
+        }
         pairs.names = vec![source.display().to_string()];
         for (path, side) in [(source, &pairs.source), (target, &pairs.target)] {
             if side.is_empty() {

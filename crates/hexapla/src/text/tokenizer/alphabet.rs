@@ -39,16 +39,14 @@ pub(super) fn count_words<S: AsRef<str>>(
         if chunk.is_empty() {
             break;
         }
-        let words: Vec<Vec<String>> = chunk
+        let words: Vec<Vec<Option<String>>> = chunk
             .par_iter()
             .map(|text| words(tokenizer, text))
             .collect::<Result<_>>()?;
         for word in words.into_iter().flatten() {
-            let letters = word.chars().filter(|c| !is_han(*c) && !is_spaceless(*c));
-            if letters.count() > LONGEST_WORD_CHARS {
-                left_out += 1;
-            } else {
-                *counts.entry(word).or_default() += 1;
+            match word {
+                Some(word) => *counts.entry(word).or_default() += 1,
+                None => left_out += 1,
             }
         }
     }
@@ -57,7 +55,8 @@ pub(super) fn count_words<S: AsRef<str>>(
     Ok((counts, left_out))
 }
 
-fn words(tokenizer: &tokenizers::Tokenizer, text: &str) -> Result<Vec<String>> {
+/// The words of `text`; none in the place of one that is longer than any.
+fn words(tokenizer: &tokenizers::Tokenizer, text: &str) -> Result<Vec<Option<String>>> {
     guarded("cannot cut the training text", || {
         let mut cut = tokenizer
             .get_added_vocabulary()
@@ -69,7 +68,13 @@ fn words(tokenizer: &tokenizers::Tokenizer, text: &str) -> Result<Vec<String>> {
         let plain = splits
             .into_iter()
             .filter(|(word, _, tokens)| tokens.is_none() && !word.is_empty());
-        Ok(plain.map(|(word, _, _)| word.to_string()).collect())
+        let learnable = |(word, (start, end), _): (&str, (usize, usize), _)| {
+            // The text's own letters: byte by byte they are others.
+            let own = text.get(start..end).unwrap_or(word);
+            let letters = own.chars().filter(|c| !is_han(*c) && !is_spaceless(*c));
+            (letters.count() <= LONGEST_WORD_CHARS).then(|| word.to_string())
+        };
+        Ok(plain.map(learnable).collect())
     })
 }
 

@@ -166,6 +166,12 @@ impl Tokenizer {
         all
     }
 
+    /// Whether [`Tokenizer::with_template`] adds nothing but an end token.
+    pub(super) fn adds_the_end_alone(&self) -> bool {
+        let Template { before, after } = &self.template;
+        before.is_empty() && after.iter().all(|id| Some(*id) == self.eos)
+    }
+
     /// Tokens that [`Tokenizer::with_template`] adds at most.
     pub fn template_len(&self) -> usize {
         self.template.before.len() + self.template.after.len().max(1)

@@ -105,6 +105,13 @@ impl Tokenizers {
         if !table.joint {
             return refuse("tokenizer.joint", "true".into(), "one file for both sides");
         }
+        if !self.source.adds_the_end_alone() {
+            return refuse(
+                "tokenizer.file",
+                "a post-processor that adds the end token alone".into(),
+                "one that puts more around a text, which training does not",
+            );
+        }
         if table.lowercase && self.source.encode("A")? != self.source.encode("a")? {
             return refuse(
                 "tokenizer.lowercase",

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::alphabet::{Alphabet, WordCounts, count_words};
 use super::merges::{self, MergeTask};
-use super::{CONTROL, EOS, Tokenizer, UNK, codes, guarded, unigram};
+use super::{CONTROL, EOS, Tokenizer, UNK, codes, guarded, language_code, unigram};
 use crate::config::{TokenizerKind, TokenizerTable, tagged_language};
 use crate::error::{Error, Result, setting};
 
@@ -299,9 +299,18 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// Whether a special token is no text: a control token, or a tag that names a language.
+/// Whether a special token is no text: a control token, or one that names a language (`>>de<<`, `<2de>`, `deu_Latn`, `__de__`).
 fn is_control(token: &str) -> bool {
-    CONTROL.contains(&token) || tagged_language(token).is_some()
+    let to = token
+        .strip_prefix("<2")
+        .and_then(|rest| rest.strip_suffix('>'));
+    let to = to.is_some_and(|l| {
+        !l.is_empty() && l.chars().all(|c| c.is_alphanumeric() || "_-".contains(c))
+    });
+    CONTROL.contains(&token)
+        || tagged_language(token).is_some()
+        || to
+        || language_code(token).is_some()
 }
 
 /// What stands around the model of each kind.
