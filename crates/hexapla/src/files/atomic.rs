@@ -71,17 +71,7 @@ pub(crate) fn write_error(what: &str, path: &Path, error: &io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    use std::ffi::OsString;
-
-    fn entries(folder: &Path) -> Vec<OsString> {
-        let mut names: Vec<_> = fs::read_dir(folder)
-            .unwrap()
-            .map(|e| e.unwrap().file_name())
-            .collect();
-        names.sort();
-        names
-    }
+    use crate::files::entries;
 
     #[test]
     fn a_failed_write_leaves_the_old_file_and_no_temporary() {

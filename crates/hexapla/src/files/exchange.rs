@@ -181,19 +181,9 @@ fn move_kept(from: &Path, to: &Path, keep: impl Fn(&OsStr) -> bool) -> io::Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    use std::ffi::OsString;
+    use crate::files::entries;
 
     use crate::files::write_atomically;
-
-    fn entries(folder: &Path) -> Vec<OsString> {
-        let mut names: Vec<_> = fs::read_dir(folder)
-            .unwrap()
-            .map(|e| e.unwrap().file_name())
-            .collect();
-        names.sort();
-        names
-    }
 
     #[test]
     fn a_folder_is_replaced_whole_and_strangers_move_over() {

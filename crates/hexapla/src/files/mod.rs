@@ -18,3 +18,14 @@ pub use exchange::{check_replaceable, recover_folder, write_folder_atomically};
 pub use folder::{Folder, Opened, read_limited};
 pub use input::{Fingerprint, Input, open_fingerprinted, open_input};
 pub use temporary::remove_leftovers;
+
+/// The names in a folder.
+#[cfg(test)]
+fn entries(folder: &std::path::Path) -> Vec<std::ffi::OsString> {
+    let mut names: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|e| e.unwrap().file_name())
+        .collect();
+    names.sort();
+    names
+}

@@ -181,15 +181,7 @@ pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn entries(folder: &Path) -> Vec<OsString> {
-        let mut names: Vec<_> = fs::read_dir(folder)
-            .unwrap()
-            .map(|e| e.unwrap().file_name())
-            .collect();
-        names.sort();
-        names
-    }
+    use crate::files::entries;
 
     #[test]
     fn leftovers_are_removed_and_nothing_else() {

@@ -138,22 +138,6 @@ impl<R: BufRead> Lines<R> {
         Error::io("cannot read the text", Path::new(&self.place()), error)
     }
 
-    /// The same lines from a reader whose type is left open.
-    pub fn boxed<'a>(self) -> Lines<Box<dyn BufRead + 'a>>
-    where
-        R: 'a,
-    {
-        Lines {
-            reader: Box::new(self.reader),
-            name: self.name,
-            number: self.number,
-            offset: self.offset,
-            failed: self.failed,
-            bom: self.bom,
-            carriage_returns: self.carriage_returns,
-        }
-    }
-
     /// Counts the bytes up to the line's end without keeping them; `None` where it does not come.
     fn skip_line(&mut self) -> Result<Option<u64>> {
         let mut count = 0;
