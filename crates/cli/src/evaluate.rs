@@ -266,12 +266,12 @@ impl ScoreLines {
         let targets = pairs.iter().map(|(_, target)| *target);
         let both = sources.iter().map(String::as_str).zip(targets);
         let ids = self.model.pair_ids(both, languages)?;
-        let takes = |(source, target): &&(Vec<u32>, Vec<u32>)| {
-            let longest = source.len().max(target.len() + 1);
-            (1..=self.model.engine.max_tokens()).contains(&longest)
-        };
-        let fitting: Vec<usize> = (0..ids.len()).filter(|i| takes(&&ids[*i])).collect();
-        let taken: Vec<_> = fitting.iter().map(|i| ids[*i].clone()).collect();
+        let (count, most) = (ids.len(), self.model.engine.max_tokens());
+        let (fitting, taken): (Vec<usize>, Vec<_>) = ids
+            .into_iter()
+            .enumerate()
+            .filter(|(_, (source, target))| source.len().max(target.len() + 1) <= most)
+            .unzip();
         let scored = self.model.engine.score(&taken, 2048).map_err(|e| {
             let line = |n: usize| fitting.get(n).map_or(n, |i| *i) + self.lines + 1;
             e.item_as(|n| format!("line {}", line(n)))
@@ -280,7 +280,7 @@ impl ScoreLines {
         let mut scored = scored.into_iter();
         let mut fitting = fitting.into_iter().peekable();
         let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-        for i in 0..ids.len() {
+        for i in 0..count {
             let line = match fitting.next_if_eq(&i).and_then(|_| scored.next()) {
                 Some(scored) => {
                     let (log_prob, n) = (scored.log_prob(), scored.token_log_probs.len());
@@ -295,7 +295,7 @@ impl ScoreLines {
             };
             writeln!(out, "{line}").map_err(broken)?;
         }
-        self.lines += ids.len();
+        self.lines += count;
         out.flush().map_err(broken)
     }
 

@@ -156,3 +156,19 @@ fn a_training_that_never_began_takes_another_recipe() {
     let (said, _) = place.accept("inspect m");
     assert!(said.contains("300 source"), "{said}");
 }
+
+/// A project that keeps its own files under the names that a training uses.
+#[test]
+fn a_recipe_of_somebody_elses_stays() {
+    let place = Place::new();
+    fs::create_dir_all(place.path("project/training/tokenizer")).unwrap();
+    let own = format!("# by hand\n{}", RECIPE.replace("layers = 1", "layers = 2"));
+    place.write("project/training/recipe.toml", &own);
+    place.write("project/training/tokenizer/tokenizer.json", "mine");
+    place.refuse("train --config recipe.toml --tsv pairs.tsv --output project");
+    assert_eq!(place.read("project/training/recipe.toml"), own);
+    assert_eq!(
+        place.read("project/training/tokenizer/tokenizer.json"),
+        "mine"
+    );
+}

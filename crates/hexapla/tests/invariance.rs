@@ -190,3 +190,79 @@ fn a_gradient_that_is_not_finite_stops_the_run_in_the_end() {
     );
     assert_eq!(trainer.progress().skipped, 3);
 }
+
+/// Whoever calls the library may have other ids than the model: an error, and never a panic.
+#[test]
+fn ids_that_the_model_has_no_row_for_are_errors() {
+    let model = model(32, 1, 50);
+    let weights = Weights::random(model.index().clone(), 4);
+    let good = || Pair {
+        source: vec![3, 4],
+        target: vec![5],
+    };
+    let most = model.config().max_position_embeddings;
+    let long = vec![3; most + 5];
+    let bad = [
+        Pair {
+            source: vec![3, 50],
+            ..good()
+        },
+        Pair {
+            target: vec![u32::MAX],
+            ..good()
+        },
+    ];
+    for compute_type in [ComputeType::Float32, ComputeType::Int8] {
+        let engine = Engine::new(model.clone(), Prepared::new(&weights, compute_type));
+        for pair in &bad {
+            let e = engine.loss(&[good(), pair.clone()], 0.1).unwrap_err();
+            assert_eq!(e.item(), Some(1), "{e}");
+            let ids = (pair.source.clone(), pair.target.clone());
+            assert!(engine.score(std::slice::from_ref(&ids), 64).is_err());
+            assert!(engine.predict(std::slice::from_ref(&ids), 64).is_err());
+            assert!(engine.logits(&[ids.0], &[ids.1]).is_err());
+        }
+        let empty = Pair {
+            source: Vec::new(),
+            target: Vec::new(),
+        };
+        assert!(engine.loss(&[empty], 0.1).is_ok());
+    }
+    let too_long = Pair {
+        source: long,
+        ..good()
+    };
+    for pair in bad.into_iter().chain([too_long]) {
+        let place = tempfile::tempdir().unwrap();
+        let mut trainer = Trainer::open(place.path(), settings(3), model.clone()).unwrap();
+        let mut none = |_: &Transformer, _: &Weights| -> Result<Option<Validation>> { Ok(None) };
+        let pairs = [good(), pair];
+        let run = trainer.run(
+            &TrainingPairs::fixed(&pairs),
+            &mut none,
+            &mut Losses(Vec::new()),
+        );
+        assert!(run.is_err());
+    }
+}
+
+/// A run that goes on with fewer pairs than it began with.
+#[test]
+fn a_run_with_other_pairs_is_refused() {
+    let place = tempfile::tempdir().unwrap();
+    train(OptimizerKind::Adam, place.path(), 1, 8);
+    let mut trainer = Trainer::open(place.path(), settings(20), model(32, 1, 50)).unwrap();
+    assert!(trainer.progress().batch > 0);
+    let mut none = |_: &Transformer, _: &Weights| -> Result<Option<Validation>> { Ok(None) };
+    let few = pairs()[..1].to_vec();
+    let run = trainer.run(
+        &TrainingPairs::fixed(&few),
+        &mut none,
+        &mut Losses(Vec::new()),
+    );
+    let told = run.unwrap_err().to_string();
+    assert!(
+        told.contains("not what the training was started with"),
+        "{told}"
+    );
+}

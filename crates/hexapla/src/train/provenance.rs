@@ -43,6 +43,15 @@ pub fn keep_recipe(folder: &Path, recipe: &Recipe) -> Result<()> {
     write_atomically(&folder.join(RECIPE), |w| w.write_all(text.as_bytes()))
 }
 
+/// Whether the recipe in `folder` is, to the letter, what [`keep_recipe`] writes for `kept`.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn is_ours(folder: &Path, kept: &Recipe) -> Result<bool> {
+    let text = read(&folder.join(RECIPE))?;
+    Ok(text.is_some() && text == toml::to_string(kept).ok())
+}
+
 /// Refuses a training that would go on with another recipe: names each key that differs, with both values. With `change` what
 /// only ends, paces, saves or judges a training may differ.
 ///

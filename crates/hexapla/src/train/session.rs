@@ -128,15 +128,18 @@ impl Session {
                 Difference::between(kept, &recipe)
             }
         };
-        // A command that ended before the first step has begun nothing that could go on.
-        let begun = ["state.checkpoint", "astray.checkpoint", "log.jsonl"];
-        let begun = begun.iter().any(|name| inner.join(name).exists());
-        let (kept, differences) = match begun || differences.is_empty() {
-            true => (kept, differences),
-            false => {
+        // A command that ended before the first step has begun nothing that could go on. A recipe that it did not write may be
+        // anybody's, and stays.
+        let (kept, differences) = match kept {
+            Some(kept)
+                if !differences.is_empty()
+                    && !Trainer::has_begun(inner)
+                    && provenance::is_ours(inner, &kept)? =>
+            {
                 clear_preparation(inner);
                 (None, Vec::new())
             }
+            kept => (kept, differences),
         };
         provenance::check_differences(inner, &differences, options.change)?;
         if kept.is_none() {

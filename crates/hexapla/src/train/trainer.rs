@@ -24,6 +24,8 @@ use crate::train::schedule::learning_rate;
 use crate::train::shards::{Learner, StepReport};
 use crate::weights::Weights;
 
+/// A line a step.
+const LOG: &str = "log.jsonl";
 /// Steps between points of the curve.
 const POINT_EVERY: u64 = 20;
 
@@ -106,6 +108,7 @@ impl Trainer {
                     for change in changes.iter_mut().filter(|c| c.step > best) {
                         change.step = best;
                     }
+                    change::write(folder, &changes)?;
                 }
             }
         }
@@ -141,6 +144,13 @@ impl Trainer {
         trainer.remove_unnamed();
         trainer.cut_log()?;
         Ok(trainer)
+    }
+
+    /// Whether steps were made in `folder`: a training that another recipe would spoil.
+    pub fn has_begun(folder: &Path) -> bool {
+        checkpoint::state_file(folder).exists()
+            || checkpoint::astray_file(folder).exists()
+            || folder.join(LOG).exists()
     }
 
     /// Where whoever handles signals puts the number of the one that came, 0 before: the loop then ends cleanly.
@@ -535,7 +545,7 @@ impl Trainer {
     }
 
     fn log_file(&self) -> PathBuf {
-        self.folder.join("log.jsonl")
+        self.folder.join(LOG)
     }
 
     fn open_log(&self) -> Result<File> {
