@@ -106,8 +106,8 @@ impl Model {
 /// [1, length, width]: sines in the first half of the vector, cosines in the second.
 fn positions(length: usize, width: usize, device: &Device) -> Tensor<3> {
     let half = width / 2;
-    let value = |place: usize, i: usize| {
-        let angle = place as f64 / 10000f64.powf((i % half) as f64 * 2.0 / width as f64);
+    let value = |position: usize, i: usize| {
+        let angle = position as f64 / 10000f64.powf((i % half) as f64 * 2.0 / width as f64);
         if i < half { angle.sin() as f32 } else { angle.cos() as f32 }
     };
     let values: Vec<f32> = (0..length * width).map(|n| value(n / width, n % width)).collect();

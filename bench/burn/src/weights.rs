@@ -53,7 +53,7 @@ impl Store<'_> {
     }
 }
 
-/// Copies the weights in `path` into `model`; all of them must have a place.
+/// Copies the weights in `path` into `model`; each must be one of its parameters.
 pub(crate) fn load(model: &mut Model, path: &str, device: &Device) -> Result<()> {
     let bytes = std::fs::read(path)?;
     let tensors = SafeTensors::deserialize(&bytes)?;
@@ -78,6 +78,6 @@ pub(crate) fn load(model: &mut Model, path: &str, device: &Device) -> Result<()>
     }
     match store.tensors.len() - store.used {
         0 => Ok(()),
-        left => Err(format!("{left} weights without a place").into()),
+        left => Err(format!("{left} weights that the model does not have").into()),
     }
 }

@@ -138,7 +138,7 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    /// The model and its variables, which start from `tensors`; all of them must have a place.
+    /// The model and its variables, which start from `tensors`; all of them must have a name in it.
     pub(crate) fn new(
         heads: usize,
         layers: usize,
@@ -168,7 +168,7 @@ impl Model {
         let (encoder, decoder) = (stack("encoder")?, stack("decoder")?);
         let output_bias = store.variable("output.bias", false)?;
         if store.variables.len() != tensors.len() {
-            candle_core::bail!("{} weights, {} places", tensors.len(), store.variables.len());
+            candle_core::bail!("{} weights, {} variables", tensors.len(), store.variables.len());
         }
         let positions = positions(1024, embedding.dim(1)?)?;
         let model = Model { embedding, output_bias, encoder, decoder, positions, dropout };
@@ -201,8 +201,8 @@ impl Model {
 /// Sines in the first half of the vector, cosines in the second.
 fn positions(length: usize, width: usize) -> Result<Tensor> {
     let half = width / 2;
-    let value = |place: usize, i: usize| {
-        let angle = place as f64 / 10000f64.powf((i % half) as f64 * 2.0 / width as f64);
+    let value = |position: usize, i: usize| {
+        let angle = position as f64 / 10000f64.powf((i % half) as f64 * 2.0 / width as f64);
         if i < half { angle.sin() as f32 } else { angle.cos() as f32 }
     };
     let values: Vec<f32> = (0..length * width).map(|n| value(n / width, n % width)).collect();

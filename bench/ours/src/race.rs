@@ -15,7 +15,7 @@ use hexapla::formats::manifest::ManifestFields;
 use hexapla::formats::{self, SaveModel};
 use hexapla::generate::engine::Engine;
 use hexapla::model::transformer::Transformer;
-use hexapla::prepared::Prepared;
+use hexapla::packed::PackedWeights;
 use hexapla::train::data::Data;
 use hexapla::train::test_set::TestSentences;
 use hexapla::train::trainer::Trainer;
@@ -95,7 +95,7 @@ impl Opened {
 
     /// −ln p for each target token of the validation pairs, in f32.
     fn loss(&self, weights: &Weights) -> Result<f64> {
-        let parameters = Prepared::new(weights, ComputeType::Float32);
+        let parameters = PackedWeights::new(weights, ComputeType::Float32);
         let engine = Engine::new(self.model.clone(), parameters);
         let smoothing = self.recipe.training.label_smoothing;
         let (_, sum, tokens) = engine.loss(&self.data.valid, smoothing)?;
@@ -128,17 +128,17 @@ pub(crate) fn begin(job: &Job) -> Result<()> {
     };
     let test = TestSentences::open(test)?;
     let start = Weights::random(model.index().clone(), t.seed);
-    let place = |name: &str| job.output.join(name);
-    weights::write(&place("start.safetensors"), &start)?;
+    let path = |name: &str| job.output.join(name);
+    weights::write(&path("start.safetensors"), &start)?;
     write_json(
-        &place("pairs.json"),
+        &path("pairs.json"),
         &PairsFile {
             train: sides(&data.train),
             valid: sides(&data.valid),
         },
     )?;
     write_json(
-        &place("peer.json"),
+        &path("peer.json"),
         &PeerJob {
             d_model: c.d_model,
             heads: c.encoder_heads,
@@ -152,12 +152,12 @@ pub(crate) fn begin(job: &Job) -> Result<()> {
             end: c.eos_token_id,
             training: t,
             threads: job.threads,
-            weights: place("start.safetensors"),
-            pairs: place("pairs.json"),
+            weights: path("start.safetensors"),
+            pairs: path("pairs.json"),
         },
     )?;
-    write_lines(&place("test.source"), &test.pairs.source)?;
-    write_lines(&place("test.reference"), &test.pairs.target)?;
+    write_lines(&path("test.source"), &test.pairs.source)?;
+    write_lines(&path("test.reference"), &test.pairs.target)?;
     protocol::say(&json!({
         "loss": opened.loss(&start)?,
         "parameters": model.index().len(),
@@ -183,7 +183,7 @@ pub(crate) fn end(job: &Job) -> Result<()> {
     let trainer = Trainer::open(&job.training, t, opened.model.clone())?;
     let weights = match &job.weights {
         Some(path) => weights::read(path, opened.model.index())?,
-        None => trainer.learner().weights.clone(),
+        None => trainer.train_step().weights.clone(),
     };
     let config = opened.model.config();
     let tokenizer = job.training.join("tokenizer");

@@ -7,7 +7,7 @@ use hexapla::batch::PairRows;
 use hexapla::config::{Precision, TrainingTable, TransformerConfig};
 use hexapla::error::{Error, Result};
 use hexapla::model::transformer::Transformer;
-use hexapla::train::shards::Learner;
+use hexapla::train::shards::TrainStep;
 use hexapla::weights::Weights;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -104,7 +104,7 @@ pub(crate) fn write_weights(job: &Job) -> Result<()> {
 /// `run STEPS` makes so many updates, going round the batches, and tells the time they took and each one's loss.
 pub(crate) fn serve(job: &Job) -> Result<()> {
     let table = job.table()?;
-    let mut learner = learner(job, &table)?;
+    let mut train_step = train_step(job, &table)?;
     let batches: Vec<Vec<PairRows>> =
         crate::read::<Vec<Sentences>>(&job.batches.to_string_lossy())?
             .iter()
@@ -120,18 +120,18 @@ pub(crate) fn serve(job: &Job) -> Result<()> {
             return Err(protocol::unknown(words));
         };
         let steps: usize = steps.parse().map_err(|_| protocol::unknown(words))?;
-        pool.install(|| run(&mut learner, job, &table, &batches, &mut done, steps))
+        pool.install(|| run(&mut train_step, job, &table, &batches, &mut done, steps))
     })
 }
 
-fn learner(job: &Job, table: &TrainingTable) -> Result<Learner> {
+fn train_step(job: &Job, table: &TrainingTable) -> Result<TrainStep> {
     let model = job.model()?;
     let weights = weights::read(&job.weights, model.index())?;
-    Ok(Learner::new(model, weights, table))
+    Ok(TrainStep::new(model, weights, table))
 }
 
 fn run(
-    learner: &mut Learner,
+    train_step: &mut TrainStep,
     job: &Job,
     table: &TrainingTable,
     batches: &[Vec<PairRows>],
@@ -142,7 +142,7 @@ fn run(
     let (mut losses, mut tokens) = (Vec::with_capacity(steps), 0);
     for _ in 0..steps {
         let batch = &batches[*done % batches.len()];
-        let report = learner.step(
+        let report = train_step.run(
             table,
             *done as u64,
             job.learning_rate,
@@ -157,15 +157,15 @@ fn run(
         "seconds": seconds,
         "tokens": tokens,
         "losses": losses,
-        "gradients": gradients(learner),
-        "parameters": learner.model.index().iter().len(),
+        "gradients": gradients(train_step),
+        "parameters": train_step.model.index().iter().len(),
     }))
 }
 
 /// Parameters that the last step gave a gradient.
-fn gradients(learner: &Learner) -> usize {
-    let gradient = learner.gradient();
+fn gradients(train_step: &TrainStep) -> usize {
+    let gradient = train_step.gradient();
     let reached =
         |p: &&hexapla::weights::Parameter| gradient[p.range.clone()].iter().any(|g| *g != 0.0);
-    learner.model.index().iter().filter(reached).count()
+    train_step.model.index().iter().filter(reached).count()
 }

@@ -66,7 +66,7 @@ pub(crate) fn serve(job: &Job) -> Result<()> {
 
 fn open(job: &Job) -> Result<Engine> {
     let opened = formats::open(&job.model)?;
-    let parameters = opened.prepare(job.compute_type.parse()?)?;
+    let parameters = opened.pack(job.compute_type.parse()?)?;
     Ok(Engine::new(opened.model().clone(), parameters))
 }
 

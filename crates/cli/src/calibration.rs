@@ -21,7 +21,7 @@ const BATCH_TOKENS: usize = 2048;
 
 /// A model's confidence on a test set.
 pub(crate) struct Confidence {
-    /// Of the likeliest token at each place of the references, and whether it is the reference's.
+    /// Of the likeliest token at each position of the references, and whether it is the reference's.
     tokens: Calibration,
     /// Of each translation.
     sentences: Vec<f64>,
@@ -184,9 +184,9 @@ fn of_translation(translation: &Translation) -> f64 {
 fn shares(confidences: &[f64]) -> Vec<(f64, f64)> {
     let binned = Calibration::new(confidences.iter().map(|c| (*c, 0.0)), SENTENCE_BINS);
     let all = confidences.len().max(1) as f64;
-    let place = |i: usize| (i as f64 + 0.5) / SENTENCE_BINS as f64;
+    let middle = |i: usize| (i as f64 + 0.5) / SENTENCE_BINS as f64;
     let bins = binned.bins.iter().enumerate();
-    bins.map(|(i, b)| (place(i), 100.0 * b.count as f64 / all))
+    bins.map(|(i, b)| (middle(i), 100.0 * b.count as f64 / all))
         .collect()
 }
 

@@ -52,7 +52,7 @@ pub(crate) fn run(args: LogitsArgs) -> Result<()> {
     };
     let (source, target) = (ids("input_ids")?, ids("decoder_input_ids")?);
     let opened = formats::open(&args.model)?;
-    let engine = Engine::new(opened.model().clone(), opened.prepare(args.compute_type)?);
+    let engine = Engine::new(opened.model().clone(), opened.pack(args.compute_type)?);
     let mut out = BufWriter::new(std::io::stdout().lock());
     // A sentence at a time: a thousand of them are gigabytes.
     let mut before = "{\"logits\":[";

@@ -48,12 +48,12 @@ fn chinese_sections(n: u64) -> String {
 /// Appends 1 to 9999. Zeros between written digits, and those before the first unless it begins the number, are
 /// read as a single 零; those at the section's end are silent.
 fn chinese_section(section: u64, text: &mut String) {
-    for (place, name) in CHINESE_PLACES {
-        let digit = (section / place % 10) as usize;
+    for (unit, name) in CHINESE_PLACES {
+        let digit = (section / unit % 10) as usize;
         if digit > 0 {
             text.push(CHINESE_DIGITS[digit]);
             text.push_str(name);
-        } else if !text.is_empty() && !text.ends_with('零') && !section.is_multiple_of(place) {
+        } else if !text.is_empty() && !text.ends_with('零') && !section.is_multiple_of(unit) {
             text.push('零');
         }
     }
@@ -206,9 +206,9 @@ fn draw(random: &mut SplitMix) -> u64 {
         return number;
     }
     let mut sparse = number;
-    for place in (0..digits.saturating_sub(1)).map(|place| 10u64.pow(place)) {
+    for unit in (0..digits.saturating_sub(1)).map(|unit| 10u64.pow(unit)) {
         if random.below(2) == 0 {
-            sparse -= number / place % 10 * place;
+            sparse -= number / unit % 10 * unit;
         }
     }
     sparse
@@ -220,11 +220,11 @@ mod tests {
 
     use super::*;
 
-    /// Reads Chinese numerals by their place names alone, so that it shares no rule with [`chinese`].
+    /// Reads Chinese numerals by the names of their units alone, so that it shares no rule with [`chinese`].
     fn parse_chinese(text: &str) -> u64 {
         let (mut total, mut section, mut digit) = (0, 0, None);
         for c in text.chars() {
-            let place = match c {
+            let unit = match c {
                 '千' => 1000,
                 '百' => 100,
                 '十' => 10,
@@ -239,7 +239,7 @@ mod tests {
                     continue;
                 }
             };
-            section += digit.take().unwrap_or(1) * place;
+            section += digit.take().unwrap_or(1) * unit;
         }
         total + section + digit.unwrap_or(0)
     }

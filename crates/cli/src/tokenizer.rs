@@ -72,7 +72,7 @@ struct TrainArgs {
     /// Where to write: a folder, or a file whose name ends in .json
     #[arg(long, short, value_name = "PATH")]
     output: PathBuf,
-    /// Put it in the place of the tokenizer that is there, of a model too
+    /// Replace a tokenizer that is there, even that of a model
     #[arg(long)]
     replace: bool,
 }
@@ -287,7 +287,7 @@ fn encode(args: &CodecArgs) -> Result<()> {
 
 fn decode(args: &CodecArgs) -> Result<()> {
     let tokenizer = args.model.open(Side::Target)?;
-    each_line(&args.file, |line, place| {
+    each_line(&args.file, |line, location| {
         let ids = line
             .split(' ')
             .filter(|token| !token.is_empty())
@@ -304,7 +304,7 @@ fn decode(args: &CodecArgs) -> Result<()> {
                         "a piece of the vocabulary"
                     };
                     Error::new("cannot decode")
-                        .at(place)
+                        .at(location)
                         .expected(what)
                         .found(format!("`{token}`"))
                         .hint(if args.ids {
@@ -315,7 +315,7 @@ fn decode(args: &CodecArgs) -> Result<()> {
                 })
             });
         let ids = ids.collect::<Result<Vec<u32>>>()?;
-        let text = tokenizer.decode(&ids).map_err(|e| e.at(place))?;
+        let text = tokenizer.decode(&ids).map_err(|e| e.at(location))?;
         // A line end among the pieces would make two lines of one.
         Ok(text.replace(['\n', '\r'], " "))
     })
@@ -331,12 +331,12 @@ fn stats(args: &StatsArgs) -> Result<()> {
         .map_err(broken)
 }
 
-/// Writes what `change` makes of each line, given its place.
+/// Writes what `change` makes of each line, given its location.
 fn each_line(path: &Path, change: impl Fn(&str, &str) -> Result<String>) -> Result<()> {
     let mut lines = open_lines(path)?;
     let mut out = std::io::stdout().lock();
     while let Some(line) = lines.next() {
-        let changed = change(&line?, &lines.place())?;
+        let changed = change(&line?, &lines.location())?;
         writeln!(out, "{changed}").map_err(broken)?;
     }
     out.flush().map_err(broken)

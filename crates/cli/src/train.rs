@@ -58,7 +58,7 @@ pub(crate) struct TrainArgs {
     /// Go on with a training although the recipe now differs in what ends, paces, saves or judges it.
     #[arg(long)]
     change: bool,
-    /// Put the new model in the place of one that lies in the folder already and was not made there.
+    /// Replace a model that lies in the folder already and was not made there.
     #[arg(long)]
     replace: bool,
 }
@@ -133,7 +133,7 @@ pub(crate) fn run(args: TrainArgs) -> Result<ExitCode> {
     for note in session.data.tokenizers.notes() {
         say(format_args!("note: {note}"));
     }
-    let model = &session.trainer.learner().model;
+    let model = &session.trainer.train_step().model;
     say(format_args!(
         "{} parameters, {} training pairs",
         model.index().len(),

@@ -339,8 +339,8 @@ fn show(out: &mut dyn Write, t: &Translation, args: &TranslateArgs) -> std::io::
 fn translate_ids(args: &TranslateArgs, path: &Path, out: &mut dyn Write) -> Result<()> {
     let opened = formats::open(crate::model::folder(args.model.as_deref()))?;
     let options = args.search.options(&opened.config, &opened.generation)?;
-    let prepared = opened.prepare(args.search.compute_type)?;
-    let engine = Engine::new(opened.model().clone(), prepared);
+    let packed = opened.pack(args.search.compute_type)?;
+    let engine = Engine::new(opened.model().clone(), packed);
     let mut requests = Vec::new();
     for (number, line) in read_lines(path)?.iter().enumerate() {
         let source: Vec<u32> = serde_json::from_str(line).map_err(|e| {
@@ -350,7 +350,7 @@ fn translate_ids(args: &TranslateArgs, path: &Path, out: &mut dyn Write) -> Resu
                 .found(e.to_string().replace("line 1 column", "column"))
                 .hint("every line is one array, and none is left empty")
         })?;
-        let mut request = Request::new(source).at_place(number as u64, 0);
+        let mut request = Request::new(source).at_line(number as u64, 0);
         request.max_length = options.max_decoding_length.unwrap_or(request.max_length);
         requests.push(request);
     }

@@ -2,20 +2,20 @@
 
 mod common;
 
-use common::{Place, RECIPE};
+use common::{RECIPE, TestDir};
 
 const TRAIN: &str = "train --config recipe.toml --tsv pairs.tsv --output m";
 
 #[test]
 fn a_training_goes_on_with_another_end_and_tells_of_it() {
-    let place = Place::new();
-    place.accept(TRAIN);
+    let dir = TestDir::new();
+    dir.accept(TRAIN);
     let longer = RECIPE.replace("max_steps = 40", "max_steps = 60");
-    place.write(
+    dir.write(
         "recipe.toml",
         longer.replace("learning_rate = 0.01", "learning_rate = 0.005"),
     );
-    let told = place.refuse(TRAIN);
+    let told = dir.refuse(TRAIN);
     for part in [
         "`training.learning_rate`: 0.01 → 0.005",
         "`training.max_steps`: 40 → 60",
@@ -23,11 +23,11 @@ fn a_training_goes_on_with_another_end_and_tells_of_it() {
     ] {
         assert!(told.contains(part), "{told}");
     }
-    let (_, told) = place.accept(&format!("{TRAIN} --change"));
+    let (_, told) = dir.accept(&format!("{TRAIN} --change"));
     assert!(told.contains("going on after step 40"), "{told}");
     let change = "after step 40: `training.max_steps`: 40 → 60";
     assert!(told.contains(change), "{told}");
-    let log = place.read("m/training/log.jsonl");
+    let log = dir.read("m/training/log.jsonl");
     assert_eq!(log.lines().count(), 60);
     let changed: Vec<usize> = log
         .lines()
@@ -36,18 +36,18 @@ fn a_training_goes_on_with_another_end_and_tells_of_it() {
         .map(|(i, _)| i + 1)
         .collect();
     assert_eq!(changed, [41]);
-    assert!(place.read("m/manifest.json").contains(change));
-    assert!(place.read("m/report.html").contains("changes on the way"));
+    assert!(dir.read("m/manifest.json").contains(change));
+    assert!(dir.read("m/report.html").contains("changes on the way"));
     // The same command goes on without it now, and changes nothing.
-    let (_, told) = place.accept(TRAIN);
+    let (_, told) = dir.accept(TRAIN);
     assert!(told.contains("going on after step 60"), "{told}");
-    assert_eq!(place.read("m/training/log.jsonl"), log);
+    assert_eq!(dir.read("m/training/log.jsonl"), log);
 }
 
 #[test]
 fn what_the_model_is_and_learns_from_does_not_change() {
-    let place = Place::new();
-    place.accept(TRAIN);
+    let dir = TestDir::new();
+    dir.accept(TRAIN);
     for (old, new, key) in [
         ("d_model = 16", "d_model = 32", "model.d_model"),
         (
@@ -67,9 +67,9 @@ fn what_the_model_is_and_learns_from_does_not_change() {
             "training.optimizer",
         ),
     ] {
-        place.write("recipe.toml", RECIPE.replace(old, new));
+        dir.write("recipe.toml", RECIPE.replace(old, new));
         for flag in ["", " --change"] {
-            let told = place.refuse(&format!("{TRAIN}{flag}"));
+            let told = dir.refuse(&format!("{TRAIN}{flag}"));
             assert!(
                 told.contains(key) && told.contains("another folder"),
                 "{told}"
@@ -80,8 +80,8 @@ fn what_the_model_is_and_learns_from_does_not_change() {
 
 #[test]
 fn each_key_that_may_change_does() {
-    let place = Place::new();
-    place.accept(TRAIN);
+    let dir = TestDir::new();
+    dir.accept(TRAIN);
     let mut recipe = RECIPE.replace("[training]", "dropout_goes_here\n[training]");
     recipe = recipe.replace("dropout_goes_here\n", "");
     for (steps, change) in [
@@ -107,67 +107,67 @@ fn each_key_that_may_change_does() {
             .filter(|l| !l.starts_with(key) && !l.starts_with("max_steps"));
         recipe = kept.map(|l| format!("{l}\n")).collect();
         recipe += &format!("{change}\nmax_steps = {steps}\n");
-        place.write("recipe.toml", &recipe);
-        place.refuse(TRAIN);
-        let (_, told) = place.accept(&format!("{TRAIN} --change"));
+        dir.write("recipe.toml", &recipe);
+        dir.refuse(TRAIN);
+        let (_, told) = dir.accept(&format!("{TRAIN} --change"));
         assert!(told.contains(&format!("`training.{key}`")), "{told}");
         assert_eq!(
-            place.read("m/training/log.jsonl").lines().count(),
+            dir.read("m/training/log.jsonl").lines().count(),
             steps,
             "{change}"
         );
     }
     // Dropouts and test sets too.
     let last = recipe.replace("[data]", "dropout = 0.3\n[data]");
-    place.write(
+    dir.write(
         "recipe.toml",
         format!("{last}[[test]]\nname = \"t\"\n[test.pairs]\ntsv = \"pairs.tsv\"\n"),
     );
-    let (said, _) = place.accept(&format!("{TRAIN} --change"));
+    let (said, _) = dir.accept(&format!("{TRAIN} --change"));
     assert!(said.contains("test t"), "{said}");
 }
 
 #[test]
 fn a_rate_that_was_too_high_is_mended_as_the_hint_says() {
-    let place = Place::new();
+    let dir = TestDir::new();
     let recipe =
         |rate: &str| RECIPE.replace("learning_rate = 0.01", &format!("learning_rate = {rate}"));
-    place.write(
+    dir.write(
         "recipe.toml",
         recipe("1e12").replace("save_every = 10", "save_every = 1"),
     );
-    let told = place.refuse(TRAIN);
+    let told = dir.refuse(TRAIN);
     assert!(
         told.contains("not finite") && told.contains("--change"),
         "{told}"
     );
-    place.write(
+    dir.write(
         "recipe.toml",
         recipe("0.01").replace("save_every = 10", "save_every = 1"),
     );
-    let (said, _) = place.accept(&format!("{TRAIN} --change"));
+    let (said, _) = dir.accept(&format!("{TRAIN} --change"));
     assert!(said.contains("written to m"), "{said}");
-    let log = place.read("m/training/log.jsonl");
+    let log = dir.read("m/training/log.jsonl");
     let last: serde_json::Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
     assert!(last["loss"].as_f64().unwrap() < 4.0, "{last}");
 }
 
 #[test]
 fn the_best_validation_is_kept_until_something_better_comes() {
-    let place = Place::new();
+    let dir = TestDir::new();
     // So high a rate in the end that the last weights are worse than earlier ones.
     let recipe = RECIPE.replace(
         "save_every = 10",
         "save_every = 10\nmetric = \"loss\"\nclip_norm = 0\nschedule = \"constant\"",
     );
-    place.write("recipe.toml", &recipe);
-    place.accept(TRAIN);
+    dir.write("recipe.toml", &recipe);
+    dir.accept(TRAIN);
     let spoiled = recipe
         .replace("learning_rate = 0.01", "learning_rate = 3.0")
         .replace("max_steps = 40", "max_steps = 70");
-    place.write("recipe.toml", spoiled);
-    let (_, told) = place.accept(&format!("{TRAIN} --change"));
-    let validations = place.read("m/training/validations.jsonl");
+    dir.write("recipe.toml", spoiled);
+    let (_, told) = dir.accept(&format!("{TRAIN} --change"));
+    let validations = dir.read("m/training/validations.jsonl");
     let losses: Vec<f64> = validations
         .lines()
         .map(|l| {
@@ -178,7 +178,7 @@ fn the_best_validation_is_kept_until_something_better_comes() {
         .collect();
     let best = losses.iter().copied().fold(f64::INFINITY, f64::min);
     assert!(losses.last().unwrap() > &(best + 0.5), "{losses:?} {told}");
-    let report = place.read("m/report.html");
+    let report = dir.read("m/report.html");
     assert!(
         report.contains(&format!("{best:.4}")),
         "the saved model is that of the best validation: {losses:?}"
@@ -187,18 +187,18 @@ fn the_best_validation_is_kept_until_something_better_comes() {
 
 #[test]
 fn an_epoch_that_was_cut_short_does_not_count() {
-    let place = Place::new();
+    let dir = TestDir::new();
     let recipe = RECIPE.replace("max_steps = 40", "max_epochs = 3\nmax_steps = 10");
-    place.write("recipe.toml", &recipe);
-    place.accept(TRAIN);
-    let steps = |place: &Place| place.read("m/training/log.jsonl").lines().count();
-    assert_eq!(steps(&place), 10);
+    dir.write("recipe.toml", &recipe);
+    dir.accept(TRAIN);
+    let steps = |dir: &TestDir| dir.read("m/training/log.jsonl").lines().count();
+    assert_eq!(steps(&dir), 10);
     let other = recipe.replace("batch_tokens = 256", "batch_tokens = 128");
-    place.write(
+    dir.write(
         "recipe.toml",
         other.replace("max_steps = 10", "max_steps = 1000"),
     );
-    place.accept(&format!("{TRAIN} --change"));
+    dir.accept(&format!("{TRAIN} --change"));
     // 323 pairs of 4 tokens are some 10 batches of the old size and some 11 to 20 of the new one: three whole epochs at least.
-    assert!(steps(&place) > 10 + 2 * 10, "{}", steps(&place));
+    assert!(steps(&dir) > 10 + 2 * 10, "{}", steps(&dir));
 }

@@ -5,14 +5,13 @@ mod common;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
-use common::{Place, text};
+use common::{TestDir, text};
 
 /// A program that writes a line, waits for its answer, and writes the next.
 #[test]
 fn a_line_on_a_pipe_is_answered_before_the_next_one_comes() {
-    let place = Place::new();
-    let mut encoded =
-        place.command("tokenizer train --tsv pairs.tsv --vocab-size 320 --output tok");
+    let dir = TestDir::new();
+    let mut encoded = dir.command("tokenizer train --tsv pairs.tsv --vocab-size 320 --output tok");
     assert!(encoded.output().unwrap().status.success());
     for (args, lines) in [
         ("translate --to de", ["Good morning.\n", "Thank you.\n"]),
@@ -26,7 +25,7 @@ fn a_line_on_a_pipe_is_answered_before_the_next_one_comes() {
         ),
         ("tokenizer encode --model tok", ["one two\n", "three\n"]),
     ] {
-        let mut command = place.command(args);
+        let mut command = dir.command(args);
         let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
         let mut input = child.stdin.take().unwrap();
         let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -44,8 +43,8 @@ fn a_line_on_a_pipe_is_answered_before_the_next_one_comes() {
 
 #[test]
 fn a_line_that_cannot_be_read_is_told_after_those_before_it() {
-    let place = Place::new();
-    let out = place.feed("translate --to de", b"Good morning.\n\xFF\n");
+    let dir = TestDir::new();
+    let out = dir.feed("translate --to de", b"Good morning.\n\xFF\n");
     assert_eq!(
         (out.status.code(), text(&out.stdout).lines().count()),
         (Some(1), 1)
@@ -55,7 +54,7 @@ fn a_line_that_cannot_be_read_is_told_after_those_before_it() {
 
 #[test]
 fn what_nobody_sees_changes_no_translation() {
-    let place = Place::new();
+    let dir = TestDir::new();
     let plain = [
         "Der Zug fährt um neun Uhr ab.",
         "我有12个苹果。",
@@ -63,7 +62,7 @@ fn what_nobody_sees_changes_no_translation() {
     ];
     let translate = |lines: &[String]| {
         let input: String = lines.iter().map(|l| format!("{l}\n")).collect();
-        text(&place.feed("translate --to en", input.as_bytes()).stdout)
+        text(&dir.feed("translate --to en", input.as_bytes()).stdout)
     };
     let wanted = translate(&plain.map(String::from));
     for c in [
@@ -86,7 +85,7 @@ fn what_nobody_sees_changes_no_translation() {
 
 #[test]
 fn what_the_model_cannot_see_comes_out_as_it_went_in() {
-    let place = Place::new();
+    let dir = TestDir::new();
     let lines = [
         "",
         " ",
@@ -101,8 +100,7 @@ fn what_the_model_cannot_see_comes_out_as_it_went_in() {
         // Not first: a byte order mark there is none of the text.
         let input = format!("Hello.\n{}\n", lines.join("\n"));
         let out = text(
-            &place
-                .feed(&format!("translate {flags}"), input.as_bytes())
+            &dir.feed(&format!("translate {flags}"), input.as_bytes())
                 .stdout,
         );
         assert_eq!(
@@ -115,9 +113,9 @@ fn what_the_model_cannot_see_comes_out_as_it_went_in() {
 
 #[test]
 fn white_space_around_and_between_sentences_is_kept() {
-    let place = Place::new();
+    let dir = TestDir::new();
     let translate = |line: &str, flags: &str| {
-        let out = place.feed(
+        let out = dir.feed(
             &format!("translate --to de {flags}"),
             format!("{line}\n").as_bytes(),
         );
@@ -140,79 +138,75 @@ fn white_space_around_and_between_sentences_is_kept() {
         assert_eq!(found, format!(" {good}{between}{thanks} "));
     }
     // Before a tag and after it.
-    let tagged = text(
-        &place
-            .feed("translate", b"  >>de<<  Good morning. \n")
-            .stdout,
-    );
+    let tagged = text(&dir.feed("translate", b"  >>de<<  Good morning. \n").stdout);
     assert_eq!(tagged, format!("   {good} \n"));
 }
 
 #[test]
 fn compressed_files_are_read_by_every_command() {
-    let place = Place::new();
+    let dir = TestDir::new();
     for (tool, ending) in [("gzip", "gz"), ("zstd", "zst")] {
         let made = Command::new(tool)
             .args(["-k", "-q", "pairs.tsv"])
-            .current_dir(place.path(""))
+            .current_dir(dir.path(""))
             .status();
         if !made.is_ok_and(|status| status.success()) {
             println!("{tool} is not installed: its files are tested in the library alone");
             continue;
         }
         let file = format!("pairs.tsv.{ending}");
-        let (plain, _) = place.accept("score --tsv pairs.tsv");
-        let (packed, _) = place.accept(&format!("score --tsv {file}"));
+        let (plain, _) = dir.accept("score --tsv pairs.tsv");
+        let (packed, _) = dir.accept(&format!("score --tsv {file}"));
         assert_eq!(packed, plain);
-        let bytes = std::fs::read(place.path(&file)).unwrap();
-        assert_eq!(text(&place.feed("score --tsv -", &bytes).stdout), plain);
-        place.accept(&format!(
+        let bytes = std::fs::read(dir.path(&file)).unwrap();
+        assert_eq!(text(&dir.feed("score --tsv -", &bytes).stdout), plain);
+        dir.accept(&format!(
             "train --config recipe.toml --tsv {file} --max-steps 1 --output m-{ending}"
         ));
-        place.accept(&format!(
+        dir.accept(&format!(
             "tokenizer train --tsv {file} --vocab-size 320 --output t-{ending}"
         ));
         // A part of it: the lines before are scored, and then it is told.
-        place.write("part", &bytes[..bytes.len() / 2]);
-        let out = place.run("score --tsv part");
+        dir.write("part", &bytes[..bytes.len() / 2]);
+        let out = dir.run("score --tsv part");
         assert_eq!(out.status.code(), Some(1));
         assert!(text(&out.stderr).contains("part"), "{}", text(&out.stderr));
     }
-    place.write("text.xz", b"\xFD7zXZ\0\0\0");
-    let told = place.refuse("translate --input text.xz");
+    dir.write("text.xz", b"\xFD7zXZ\0\0\0");
+    let told = dir.refuse("translate --input text.xz");
     assert!(told.contains("found: xz"), "{told}");
 }
 
 #[test]
 fn irregular_rows_are_counted_or_named() {
-    let place = Place::new();
-    let pairs = place.read("pairs.tsv");
-    place.write("blank.tsv", format!("{pairs}\n   \none\teins\tcredit\n"));
+    let dir = TestDir::new();
+    let pairs = dir.read("pairs.tsv");
+    dir.write("blank.tsv", format!("{pairs}\n   \none\teins\tcredit\n"));
     let (said, told) =
-        place.accept("train --config recipe.toml --tsv blank.tsv --max-steps 1 --output m");
+        dir.accept("train --config recipe.toml --tsv blank.tsv --max-steps 1 --output m");
     assert!(told.contains("2 empty"), "{said}{told}");
     assert!(
         told.contains("lines with more than two columns, whose others are passed over: 1"),
         "{told}"
     );
-    let (scores, _) = place.accept("score --tsv blank.tsv");
+    let (scores, _) = dir.accept("score --tsv blank.tsv");
     assert_eq!(scores.lines().count(), 346);
-    place.write("mac.tsv", pairs.replace('\n', "\r"));
+    dir.write("mac.tsv", pairs.replace('\n', "\r"));
     for args in [
         "score --tsv mac.tsv",
         "translate --input mac.tsv",
         "train --tsv mac.tsv --output n",
     ] {
-        let told = place.refuse(args);
+        let told = dir.refuse(args);
         assert!(told.contains("CR alone"), "{told}");
     }
 }
 
 #[test]
 fn a_dash_is_standard_input_everywhere() {
-    let place = Place::new();
-    place.write("a", "eins zwei drei vier\n");
-    let out = place.feed(
+    let dir = TestDir::new();
+    dir.write("a", "eins zwei drei vier\n");
+    let out = dir.feed(
         "evaluate --hypothesis - --reference a",
         b"eins zwei drei vier\n",
     );
@@ -221,7 +215,7 @@ fn a_dash_is_standard_input_everywhere() {
         "{}",
         text(&out.stderr)
     );
-    let out = place.feed(
+    let out = dir.feed(
         "evaluate --hypothesis a --reference -",
         b"eins zwei drei vier\n",
     );
@@ -230,16 +224,16 @@ fn a_dash_is_standard_input_everywhere() {
         "{}",
         text(&out.stderr)
     );
-    let out = place.feed("translate --input-ids -", b"[5, 17, 2]\n");
+    let out = dir.feed("translate --input-ids -", b"[5, 17, 2]\n");
     assert!(text(&out.stdout).starts_with('['), "{}", text(&out.stderr));
-    let out = place.feed(
+    let out = dir.feed(
         "tokenizer train --input - --vocab-size 300 --output t",
         b"one two three\n",
     );
     assert!(out.status.success(), "{}", text(&out.stderr));
-    place.accept("convert --output m --compute-type float32");
+    dir.accept("convert --output m --compute-type float32");
     let ids = br#"{"input_ids": [[5, 2]], "decoder_input_ids": [[1]]}"#;
-    let out = place.feed("logits m --input -", ids);
+    let out = dir.feed("logits m --input -", ids);
     assert!(
         text(&out.stdout).starts_with("{\"logits\":"),
         "{}",
@@ -249,16 +243,16 @@ fn a_dash_is_standard_input_everywhere() {
 
 #[test]
 fn words_that_do_not_fit_are_told() {
-    let place = Place::new();
+    let dir = TestDir::new();
     for (line, name) in [
         ("車站在哪里", "zh"),
         ("えきはどこですか", "char"),
         ("สถานีอยู่ที่ไหน", "char"),
     ] {
-        place.write("a", format!("{line}\n"));
-        let (_, told) = place.accept("evaluate --hypothesis a --reference a");
+        dir.write("a", format!("{line}\n"));
+        let (_, told) = dir.accept("evaluate --hypothesis a --reference a");
         assert!(told.contains(&format!("`--tokenize {name}`")), "{told}");
-        let (said, told) = place.accept(&format!(
+        let (said, told) = dir.accept(&format!(
             "evaluate --hypothesis a --reference a --tokenize {name}"
         ));
         assert!(
@@ -270,16 +264,16 @@ fn words_that_do_not_fit_are_told() {
 
 #[test]
 fn standard_input_is_one_input() {
-    let place = Place::new();
-    let out = place.feed("score --source - --target -", b"one\n");
+    let dir = TestDir::new();
+    let out = dir.feed("score --source - --target -", b"one\n");
     assert_eq!(out.status.code(), Some(1));
     assert!(
         text(&out.stderr).contains("`-` twice"),
         "{}",
         text(&out.stderr)
     );
-    let recipe = place.read("recipe.toml");
-    let out = place.feed(
+    let recipe = dir.read("recipe.toml");
+    let out = dir.feed(
         "train --config - --tsv pairs.tsv --max-steps 1 --output m",
         recipe.as_bytes(),
     );
@@ -288,7 +282,7 @@ fn standard_input_is_one_input() {
 
 #[test]
 fn text_that_begins_like_another_format_is_text() {
-    let place = Place::new();
+    let dir = TestDir::new();
     for line in [
         "PAR1 is a receptor.",
         "BZh is no word.",
@@ -296,7 +290,7 @@ fn text_that_begins_like_another_format_is_text() {
         "7z is a program.",
         "%PDF- begins a file.",
     ] {
-        let out = place.feed("translate --to de", format!("{line}\n").as_bytes());
+        let out = dir.feed("translate --to de", format!("{line}\n").as_bytes());
         assert_eq!(
             text(&out.stdout).lines().count(),
             1,

@@ -4,7 +4,7 @@ use hexapla::batch::PairRows;
 use hexapla::config::{TrainingTable, TransformerConfig};
 use hexapla::model::transformer::Transformer;
 use hexapla::random::SplitMix;
-use hexapla::train::shards::Learner;
+use hexapla::train::shards::TrainStep;
 use hexapla::weights::Weights;
 use std::time::Instant;
 
@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         precision: arguments.get(5).map_or("float32", String::as_str).parse()?,
         ..TrainingTable::default()
     };
-    let mut learner = Learner::new(model, weights, &t);
+    let mut train_step = TrainStep::new(model, weights, &t);
     let mut random = SplitMix(1);
     let mut parts = vec![PairRows::default(); t.shards];
     for s in 0..sentences {
@@ -58,7 +58,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     pool.install(|| {
         for step in 0..2 + number(3, 7.0) as u64 {
             let start = Instant::now();
-            loss = learner.step(&t, step, 1e-4, &[parts.clone()]).unwrap().loss;
+            loss = train_step
+                .run(&t, step, 1e-4, &[parts.clone()])
+                .unwrap()
+                .loss;
             times.push(start.elapsed().as_secs_f64());
         }
     });

@@ -16,8 +16,8 @@ pub struct Span {
 pub struct Rows {
     /// One id a row.
     pub ids: Vec<u32>,
-    /// Each row's place in its sentence, from 0.
-    pub places: Vec<u32>,
+    /// Each row's position in its sentence, from 0.
+    pub positions: Vec<u32>,
     /// One for each sentence, in order, covering all rows.
     pub spans: Vec<Span>,
 }
@@ -28,7 +28,7 @@ impl Rows {
         let start = self.ids.len();
         self.ids.extend(ids);
         let len = self.ids.len() - start;
-        self.places.extend(0..len as u32);
+        self.positions.extend(0..len as u32);
         self.spans.push(Span { start, len });
     }
 
@@ -146,7 +146,7 @@ mod tests {
     fn sentences_lie_end_to_end() {
         let rows: Rows = [vec![5, 6], vec![], vec![7]].iter().collect();
         assert_eq!(rows.ids, [5, 6, 7]);
-        assert_eq!(rows.places, [0, 1, 0]);
+        assert_eq!(rows.positions, [0, 1, 0]);
         assert_eq!(rows.spans[2], Span { start: 2, len: 1 });
         assert_eq!(rows.longest(), 2);
     }

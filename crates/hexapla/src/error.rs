@@ -26,7 +26,7 @@ struct Parts {
     what: String,
     /// Which of several inputs, from 0.
     item: Option<usize>,
-    place: Option<String>,
+    location: Option<String>,
     expected: Option<String>,
     found: Option<String>,
     hint: Option<String>,
@@ -54,8 +54,8 @@ impl Error {
                 "a part of this path is a file; choose another path",
             ),
             ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => (
-                "a place that this user may use",
-                "change its permissions, or choose another place",
+                "a path that this user may use",
+                "change its permissions, or choose another path",
             ),
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => (
                 "room on the disk",
@@ -83,20 +83,20 @@ impl Error {
             .hint(hint)
     }
 
-    /// Where: a file and line, a configuration key, a tensor's name. Replaces an earlier place.
+    /// Where: a file and line, a configuration key, a tensor's name. Replaces an earlier location.
     #[must_use]
-    pub fn at(mut self, place: impl Into<String>) -> Self {
-        self.0.place = Some(place.into());
+    pub fn at(mut self, location: impl Into<String>) -> Self {
+        self.0.location = Some(location.into());
         self
     }
 
-    /// Puts `outer`, such as a file, before the place that is named already.
+    /// Puts `outer`, such as a file, before the location that is named already.
     #[must_use]
     pub fn within(mut self, outer: impl fmt::Display) -> Self {
         if let Some(number) = self.0.item.take() {
             self = self.within(numbered(number));
         }
-        self.0.place = Some(match self.0.place.take() {
+        self.0.location = Some(match self.0.location.take() {
             Some(inner) => format!("{outer}, {inner}"),
             None => outer.to_string(),
         });
@@ -116,7 +116,7 @@ impl Error {
         self.0.item
     }
 
-    /// Says where the input is that it is about: `name` makes a place of its number.
+    /// Says where the input is that it is about: `name` turns its number into a location.
     #[must_use]
     pub fn item_as(mut self, name: impl Fn(usize) -> String) -> Self {
         match self.0.item.take() {
@@ -156,17 +156,21 @@ impl fmt::Display for Error {
         let Parts {
             what,
             item,
-            place,
+            location,
             expected,
             found,
             hint,
         } = &*self.0;
         write!(f, "{what}")?;
         let numbered = item.map(numbered);
-        let place: Vec<&str> = numbered.iter().chain(place).map(String::as_str).collect();
-        let place = &Some(place.join(", ")).filter(|place| !place.is_empty());
+        let location: Vec<&str> = numbered
+            .iter()
+            .chain(location)
+            .map(String::as_str)
+            .collect();
+        let location = &Some(location.join(", ")).filter(|location| !location.is_empty());
         for (label, part) in [
-            ("where", place),
+            ("where", location),
             ("expected", expected),
             ("found", found),
             ("hint", hint),

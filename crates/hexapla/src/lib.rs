@@ -32,14 +32,14 @@
 //! use hexapla::config::{ComputeType, TransformerConfig};
 //! use hexapla::generate::engine::Engine;
 //! use hexapla::model::transformer::Transformer;
-//! use hexapla::prepared::Prepared;
+//! use hexapla::packed::PackedWeights;
 //! use hexapla::weights::Weights;
 //!
 //! let mut config = TransformerConfig::preset("tiny")?;
 //! (config.source_vocab_size, config.target_vocab_size) = (100, 100);
 //! let model = Transformer::new(config)?;
 //! let weights = Weights::random(model.index().clone(), 1); // seed 1
-//! let engine = Engine::new(model, Prepared::new(&weights, ComputeType::Float32));
+//! let engine = Engine::new(model, PackedWeights::new(&weights, ComputeType::Float32));
 //! let logits = engine.logits(&[vec![5, 6, 7]], &[vec![1, 8]])?; // one sentence: source, target
 //! assert_eq!((logits[0].len(), logits[0][1].len()), (2, 100)); // a row for each target token
 //! # Ok::<(), hexapla::error::Error>(())
@@ -58,7 +58,7 @@ pub mod generate;
 pub mod metrics;
 pub mod model;
 pub mod ops;
-pub mod prepared;
+pub mod packed;
 pub mod product;
 pub mod random;
 pub mod tape;

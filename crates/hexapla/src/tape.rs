@@ -36,7 +36,7 @@ impl<S> Tape<S> {
         self.nodes = 0;
     }
 
-    /// A place for a new value.
+    /// A node for a new value.
     pub fn node(&mut self) -> Node {
         self.nodes += 1;
         Node(self.nodes - 1)
@@ -60,14 +60,14 @@ impl<S> Tape<S> {
 
 /// What recorded steps keep besides tensors: lists, end to end in vectors that the next pass uses again.
 #[derive(Debug, Default)]
-pub struct Lists {
+pub struct SavedLists {
     /// Token ids, each with its row of the position table.
     pub tokens: Vec<(u32, u32)>,
     /// Spans of queries, each with that of its keys.
     pub pairs: Vec<(Span, Span)>,
 }
 
-impl Lists {
+impl SavedLists {
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.tokens.clear();
@@ -75,7 +75,7 @@ impl Lists {
     }
 }
 
-/// Adds `items` to one of the [`Lists`]; says where they stand.
+/// Adds `items` to one of the [`SavedLists`]; says where they stand.
 pub fn keep<T>(list: &mut Vec<T>, items: impl Iterator<Item = T>) -> Range<usize> {
     let start = list.len();
     list.extend(items);
@@ -96,7 +96,7 @@ pub struct Backward<'a> {
     /// The gradient of every parameter, laid out as the parameters are; added to.
     pub gradients: &'a mut [f32],
     /// What the steps keep besides tensors.
-    pub lists: &'a Lists,
+    pub lists: &'a SavedLists,
     /// The gradient of each value that is on its way back.
     pub flowing: &'a mut Vec<Option<Tensor>>,
 }
@@ -119,7 +119,7 @@ impl Backward<'_> {
     pub fn give(&mut self, node: Option<Node>, gradient: Tensor) {
         let Some(node) = node else { return };
         match &mut self.flowing[node.0 as usize] {
-            place @ None => *place = Some(gradient),
+            empty @ None => *empty = Some(gradient),
             Some(sum) => add_assign(self.isa, sum.data_mut(), gradient.data()),
         }
     }

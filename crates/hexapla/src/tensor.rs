@@ -56,7 +56,7 @@ impl Arena {
     }
 }
 
-/// A place on the tape.
+/// A node of the tape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Node(pub(crate) u32);
 
@@ -82,7 +82,7 @@ impl Tensor {
         self.columns
     }
 
-    /// Its place on the tape, if one records.
+    /// Its node on the tape, if one records.
     pub(crate) fn node(&self) -> Option<Node> {
         self.node
     }
@@ -180,11 +180,11 @@ mod tests {
     fn a_buffer_comes_back() {
         let arena = Arena::default();
         let first = arena.tensor(10, 30);
-        let place = first.data().as_ptr();
+        let address = first.data().as_ptr();
         let shared = first.clone();
         drop(first);
-        assert_ne!(arena.tensor(10, 30).data().as_ptr(), place);
+        assert_ne!(arena.tensor(10, 30).data().as_ptr(), address);
         drop(shared);
-        assert_eq!(arena.tensor(10, 31).data().as_ptr(), place);
+        assert_eq!(arena.tensor(10, 31).data().as_ptr(), address);
     }
 }

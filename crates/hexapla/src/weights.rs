@@ -33,7 +33,7 @@ pub struct Parameter {
     pub kind: Kind,
 }
 
-/// A handle to a parameter: its place in the index.
+/// A handle to a parameter: its number in the index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ParameterId(pub usize);
 
@@ -88,7 +88,7 @@ impl ParameterIndex {
 /// The numbers of a model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Weights {
-    /// Names, shapes and places.
+    /// Names, shapes and ranges.
     pub index: Arc<ParameterIndex>,
     /// The flat run, `index.len()` long.
     pub data: Buffer,
@@ -168,8 +168,8 @@ mod tests {
                 }
                 let values = &weights.data[p.range.clone()];
                 for (i, run) in values.windows(3).enumerate() {
-                    let place = (p.name.clone(), i);
-                    let old = seen.insert([run[0], run[1], run[2]].map(f32::to_bits), place);
+                    let index = (p.name.clone(), i);
+                    let old = seen.insert([run[0], run[1], run[2]].map(f32::to_bits), index);
                     assert_eq!(old, None, "seed {seed}: {} at {i}", p.name);
                 }
             }

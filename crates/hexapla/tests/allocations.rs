@@ -1,6 +1,6 @@
 //! A training step allocates nothing once its shapes have been seen: an allocator that counts watches all threads.
 //!
-//! The step is [`Learner::step`]: forward, loss, backward, sum over the shards, norm, clipping, Adam, packing of the
+//! The step is [`TrainStep::run`]: forward, loss, backward, sum over the shards, norm, clipping, Adam, packing of the
 //! output layer. What an engine computes for whole sentences comes out of buffers of earlier calls, too. There is one test
 //! here alone, so that no other one allocates meanwhile.
 
@@ -12,9 +12,9 @@ use hexapla::config::{
 };
 use hexapla::generate::engine::Engine;
 use hexapla::model::transformer::Transformer;
-use hexapla::prepared::Prepared;
+use hexapla::packed::PackedWeights;
 use hexapla::random::SplitMix;
-use hexapla::train::shards::Learner;
+use hexapla::train::shards::TrainStep;
 use hexapla::weights::Weights;
 use hexapla_kernels::{Isa, Matrix, MatrixMut, Plus, gemm, gemm_bf16};
 use rayon::ThreadPoolBuilder;
@@ -50,7 +50,7 @@ const PLAIN: Case = Case {
 };
 
 impl Case {
-    fn learner(self) -> (Learner, TrainingTable) {
+    fn train_step(self) -> (TrainStep, TrainingTable) {
         let mut c = TransformerConfig::preset("tiny").unwrap();
         (c.source_vocab_size, c.target_vocab_size) = (VOCABULARY, VOCABULARY);
         (c.d_model, c.encoder_layers, c.decoder_layers) = (64, 2, 2);
@@ -67,7 +67,7 @@ impl Case {
             optimizer: self.optimizer,
             ..TrainingTable::default()
         };
-        (Learner::new(model, weights, &t), t)
+        (TrainStep::new(model, weights, &t), t)
     }
 
     /// Batches of many shapes: from one short sentence, which leaves shards empty, to many long ones.
@@ -127,10 +127,15 @@ fn count(work: impl FnOnce()) -> (usize, usize) {
 }
 
 /// Trains on the batches in turn, `rounds` times.
-fn train(learner: &mut Learner, t: &TrainingTable, batches: &[Vec<Vec<PairRows>>], rounds: usize) {
+fn train(
+    train_step: &mut TrainStep,
+    t: &TrainingTable,
+    batches: &[Vec<Vec<PairRows>>],
+    rounds: usize,
+) {
     for batch in std::iter::repeat_n(batches, rounds).flatten() {
-        let number = learner.optimizer.updates + 1;
-        let report = learner.step(t, number, 1e-3, batch).unwrap();
+        let number = train_step.optimizer.updates + 1;
+        let report = train_step.run(t, number, 1e-3, batch).unwrap();
         assert!(report.loss.is_finite() && report.gradient_norm > 0.0);
     }
 }
@@ -141,33 +146,33 @@ fn train(learner: &mut Learner, t: &TrainingTable, batches: &[Vec<Vec<PairRows>>
 /// there are threads: once that many were, nothing more is allocated.
 fn settled(
     case: Case,
-    learner: &mut Learner,
+    train_step: &mut TrainStep,
     t: &TrainingTable,
     batches: &[Vec<Vec<PairRows>>],
     rounds: usize,
 ) -> (usize, usize) {
     let by_chance = case.optimizer == OptimizerKind::Muon && rayon::current_num_threads() > 1;
     let tries = if by_chance { 10 } else { 1 };
-    let counts = (0..tries).map(|_| count(|| train(learner, t, batches, rounds)));
+    let counts = (0..tries).map(|_| count(|| train(train_step, t, batches, rounds)));
     counts.min().unwrap_or_default()
 }
 
 /// With one shape, the first step makes all that later ones need.
 fn one_shape(case: Case) -> (usize, usize) {
-    let (mut learner, t) = case.learner();
+    let (mut train_step, t) = case.train_step();
     let batches = &case.batches()[5..];
-    let first = count(|| train(&mut learner, &t, batches, 1));
+    let first = count(|| train(&mut train_step, &t, batches, 1));
     assert!(first.0 > 100, "nothing is counted: {first:?}");
-    settled(case, &mut learner, &t, batches, 3)
+    settled(case, &mut train_step, &t, batches, 3)
 }
 
 /// With many shapes, the first pass over them does, but for a few buffers that were lent to smaller matrices when a matrix
 /// of their own size was asked for; these are made up for in the next two.
 fn many_shapes(case: Case, rounds: usize) -> (usize, usize) {
-    let (mut learner, t) = case.learner();
+    let (mut train_step, t) = case.train_step();
     let batches = case.batches();
-    train(&mut learner, &t, &batches, 3);
-    settled(case, &mut learner, &t, &batches, rounds)
+    train(&mut train_step, &t, &batches, 3);
+    settled(case, &mut train_step, &t, &batches, rounds)
 }
 
 #[test]
@@ -208,7 +213,7 @@ fn steps_allocate_nothing() {
         });
     }
     // Whoever is not a thread of rayon's, as the training loop, hands his work to them through a queue: it takes a block of
-    // 63 places at a time. A step hands over three times: the shards, the sum of their gradients, the update.
+    // 63 entries at a time. A step hands over three times: the shards, the sum of their gradients, the update.
     let rounds = 11;
     fill_scratch();
     let (allocations, bytes) = many_shapes(PLAIN, rounds);
@@ -221,9 +226,9 @@ fn steps_allocate_nothing() {
 
 /// A second call asks for its results and lists of sentences, and for no more matrices.
 fn an_engine_keeps_its_arena() {
-    let (learner, _) = PLAIN.learner();
-    let parameters = Prepared::new(&learner.weights, ComputeType::Float32);
-    let engine = Engine::new(learner.model, parameters);
+    let (train_step, _) = PLAIN.train_step();
+    let parameters = PackedWeights::new(&train_step.weights, ComputeType::Float32);
+    let engine = Engine::new(train_step.model, parameters);
     let sentence = |i: u32| -> Vec<u32> { (3..8 + i % 20).collect() };
     let sides: Vec<(Vec<u32>, Vec<u32>)> =
         (0..100).map(|i| (sentence(i), sentence(i + 7))).collect();

@@ -35,7 +35,7 @@ fn logits_and_searches_are_those_of_transformers() {
         let opened = formats::open(&folder).unwrap();
         let engine = Engine::new(
             opened.model().clone(),
-            opened.prepare(ComputeType::Float32).unwrap(),
+            opened.pack(ComputeType::Float32).unwrap(),
         );
         let l = &golden["logits"];
         let found = engine
@@ -103,9 +103,9 @@ fn logits_and_searches_are_those_of_transformers() {
                 .collect();
             let expected = ids(&run["sequences"]);
             let found = engine.generate(&requests, &o, 100).unwrap();
-            let place = format!("{name} {}", run["name"]);
+            let test_case = format!("{name} {}", run["name"]);
             let flat: Vec<_> = found.iter().flatten().collect();
-            assert_eq!(flat.len(), expected.len(), "{place}");
+            assert_eq!(flat.len(), expected.len(), "{test_case}");
             for (i, (f, e)) in flat.iter().zip(&expected).enumerate() {
                 // transformers pads what is short; a padding token that was truly produced looks the same there.
                 let padding = |ids: &[u32]| {
@@ -115,11 +115,11 @@ fn logits_and_searches_are_those_of_transformers() {
                         .count()
                 };
                 let found = &f.ids[..f.ids.len() - padding(&f.ids)];
-                assert_eq!(found, &e[1..], "{place} {i}");
+                assert_eq!(found, &e[1..], "{test_case} {i}");
                 if let Some(score) = run["scores"][i].as_f64() {
                     assert!(
                         (f64::from(f.score) - score).abs() < 1e-4,
-                        "{place} {i}: {} {score}",
+                        "{test_case} {i}: {} {score}",
                         f.score
                     );
                 }

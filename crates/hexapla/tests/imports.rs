@@ -20,12 +20,12 @@ const ROWS: [(&str, &[&str]); 18] = [
     ("tensor", &[]),
     ("weights", &["random"]),
     ("product", &["config"]),
-    ("prepared", &["config", "weights"]),
+    ("packed", &["config", "weights"]),
     ("tape", &["config", "batch", "tensor", "weights", "product"]),
     (
         "ops",
         &[
-            "random", "config", "batch", "tensor", "weights", "product", "prepared", "tape",
+            "random", "config", "batch", "tensor", "weights", "product", "packed", "tape",
         ],
     ),
     (
@@ -37,12 +37,12 @@ const ROWS: [(&str, &[&str]); 18] = [
     // What is done with a model.
     (
         "formats",
-        &["error", "files", "config", "weights", "prepared", "model"],
+        &["error", "files", "config", "weights", "packed", "model"],
     ),
     (
         "generate",
         &[
-            "error", "random", "files", "config", "text", "batch", "tensor", "prepared", "ops",
+            "error", "random", "files", "config", "text", "batch", "tensor", "packed", "ops",
             "model", "formats",
         ],
     ),
@@ -50,7 +50,7 @@ const ROWS: [(&str, &[&str]); 18] = [
         "train",
         &[
             "error", "random", "chart", "files", "config", "text", "metrics", "batch", "tensor",
-            "weights", "prepared", "ops", "model", "formats", "generate",
+            "weights", "packed", "ops", "model", "formats", "generate",
         ],
     ),
 ];
@@ -138,10 +138,10 @@ fn words_after<'a>(text: &'a str, prefix: &str) -> impl Iterator<Item = &'a str>
 fn imports_point_one_way() {
     let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (module, path, text) in library() {
-        let place = path.display();
+        let location = path.display();
         assert!(
             !text.contains("super::super"),
-            "{place}: write `crate::…` for what is not next door"
+            "{location}: write `crate::…` for what is not next door"
         );
         let imports = found.entry(module.clone()).or_default();
         // At the top of the library, `super` is the library.
@@ -151,7 +151,7 @@ fn imports_point_one_way() {
         for name in words_after(&text, "crate::").chain(above) {
             assert!(
                 !name.is_empty(),
-                "{place}: write one `use crate::…` for each module"
+                "{location}: write one `use crate::…` for each module"
             );
             if name != module {
                 imports.insert(name.to_string());
@@ -211,12 +211,12 @@ fn imported(root: &Path, path: &Path, text: &str, all: &BTreeSet<PathBuf>) -> BT
                 .split(',')
                 .map(|n| n.trim().split("::").next().unwrap());
             for last in names {
-                let mut place = start.clone();
+                let mut location = start.clone();
                 let words = base.iter().copied().chain([last]).filter(|w| !w.is_empty());
                 let mut file = None;
                 for word in words {
-                    place.push(word);
-                    let candidates = [place.with_extension("rs"), place.join("mod.rs")];
+                    location.push(word);
+                    let candidates = [location.with_extension("rs"), location.join("mod.rs")];
                     match candidates.into_iter().find(|c| all.contains(c)) {
                         Some(candidate) => file = Some(candidate),
                         None => break,

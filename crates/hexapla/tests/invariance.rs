@@ -6,7 +6,7 @@ use hexapla::error::Result;
 use hexapla::generate::engine::{Engine, Request};
 use hexapla::generate::{Hypothesis, SearchOptions};
 use hexapla::model::transformer::Transformer;
-use hexapla::prepared::Prepared;
+use hexapla::packed::PackedWeights;
 use hexapla::random::SplitMix;
 use hexapla::train::pairs::TrainingPairs;
 use hexapla::train::progress::{Progress, Validation};
@@ -35,7 +35,8 @@ fn in_pool<T: Send>(threads: usize, f: impl FnOnce() -> T + Send) -> T {
 fn a_sentence_is_translated_the_same_in_any_company() {
     let model = model(64, 2, 300);
     let weights = Weights::random(model.index().clone(), 4);
-    let engine = |compute_type| Engine::new(model.clone(), Prepared::new(&weights, compute_type));
+    let engine =
+        |compute_type| Engine::new(model.clone(), PackedWeights::new(&weights, compute_type));
     let mut random = SplitMix(8);
     let requests: Vec<Request> = (0..1000)
         .map(|line| Request {
@@ -138,7 +139,7 @@ fn train(
             .map(|_| ())
     })
     .unwrap();
-    (losses.0, trainer.learner().weights.clone())
+    (losses.0, trainer.train_step().weights.clone())
 }
 
 #[test]
@@ -154,10 +155,10 @@ fn a_training_is_the_same_on_any_number_of_threads_and_after_interruptions() {
         let mut random = SplitMix(1);
         for _ in 0..interruptions {
             // The last checkpoint is that of step 7, 14, 21 or 28, or the clean end of the first part.
-            let place = folder();
+            let dir = folder();
             let stop = 1 + random.below(STEPS - 1);
-            let (first, _) = train(optimizer, place.path(), 2, stop);
-            let (second, resumed) = train(optimizer, place.path(), 1, STEPS);
+            let (first, _) = train(optimizer, dir.path(), 2, stop);
+            let (second, resumed) = train(optimizer, dir.path(), 1, STEPS);
             let same = losses == [first, second].concat() && weights == resumed;
             assert!(same, "{optimizer:?} stopped after {stop}");
         }
@@ -166,14 +167,14 @@ fn a_training_is_the_same_on_any_number_of_threads_and_after_interruptions() {
 
 #[test]
 fn a_gradient_that_is_not_finite_stops_the_run_in_the_end() {
-    let place = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().unwrap();
     let t = TrainingTable {
         max_skipped_steps: 3,
         learning_rate: 1e30,
         warmup_steps: 0,
         ..settings(50)
     };
-    let mut trainer = Trainer::open(place.path(), t, model(32, 1, 50)).unwrap();
+    let mut trainer = Trainer::open(dir.path(), t, model(32, 1, 50)).unwrap();
     let mut none = |_: &Transformer, _: &Weights| -> Result<Option<Validation>> {
         unreachable!("no validation is due")
     };
@@ -213,7 +214,7 @@ fn ids_that_the_model_has_no_row_for_are_errors() {
         },
     ];
     for compute_type in [ComputeType::Float32, ComputeType::Int8] {
-        let engine = Engine::new(model.clone(), Prepared::new(&weights, compute_type));
+        let engine = Engine::new(model.clone(), PackedWeights::new(&weights, compute_type));
         for pair in &bad {
             let e = engine.loss(&[good(), pair.clone()], 0.1).unwrap_err();
             assert_eq!(e.item(), Some(1), "{e}");
@@ -233,8 +234,8 @@ fn ids_that_the_model_has_no_row_for_are_errors() {
         ..good()
     };
     for pair in bad.into_iter().chain([too_long]) {
-        let place = tempfile::tempdir().unwrap();
-        let mut trainer = Trainer::open(place.path(), settings(3), model.clone()).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let mut trainer = Trainer::open(dir.path(), settings(3), model.clone()).unwrap();
         let mut none = |_: &Transformer, _: &Weights| -> Result<Option<Validation>> { Ok(None) };
         let pairs = [good(), pair];
         let run = trainer.run(
@@ -249,9 +250,9 @@ fn ids_that_the_model_has_no_row_for_are_errors() {
 /// A run that goes on with fewer pairs than it began with.
 #[test]
 fn a_run_with_other_pairs_is_refused() {
-    let place = tempfile::tempdir().unwrap();
-    train(OptimizerKind::Adam, place.path(), 1, 8);
-    let mut trainer = Trainer::open(place.path(), settings(20), model(32, 1, 50)).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    train(OptimizerKind::Adam, dir.path(), 1, 8);
+    let mut trainer = Trainer::open(dir.path(), settings(20), model(32, 1, 50)).unwrap();
     assert!(trainer.progress().batch > 0);
     let mut none = |_: &Transformer, _: &Weights| -> Result<Option<Validation>> { Ok(None) };
     let few = pairs()[..1].to_vec();

@@ -9,12 +9,12 @@ use hexapla::batch::PairRows;
 use hexapla::config::{Precision, TrainingTable, TransformerConfig};
 use hexapla::model::transformer::Transformer;
 use hexapla::random::SplitMix;
-use hexapla::train::shards::Learner;
+use hexapla::train::shards::TrainStep;
 use hexapla::weights::Weights;
 
 const VOCABULARY: usize = 40;
 
-fn learner(precision: Precision) -> (Learner, TrainingTable) {
+fn train_step(precision: Precision) -> (TrainStep, TrainingTable) {
     let mut c = TransformerConfig::preset("tiny").unwrap();
     (c.source_vocab_size, c.target_vocab_size) = (VOCABULARY, VOCABULARY);
     (c.d_model, c.encoder_layers, c.decoder_layers) = (64, 2, 2);
@@ -25,7 +25,7 @@ fn learner(precision: Precision) -> (Learner, TrainingTable) {
         precision,
         ..TrainingTable::default()
     };
-    (Learner::new(model, weights, &t), t)
+    (TrainStep::new(model, weights, &t), t)
 }
 
 /// Sentences whose target is the source's tokens, each one larger.
@@ -43,7 +43,7 @@ fn batch(random: &mut SplitMix, shards: usize) -> Vec<PairRows> {
 
 /// Losses of `steps` updates and the weights after them.
 fn train(precision: Precision, threads: usize, steps: u64) -> (Vec<f64>, Weights) {
-    let (mut learner, t) = learner(precision);
+    let (mut train_step, t) = train_step(precision);
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .build()
@@ -53,20 +53,20 @@ fn train(precision: Precision, threads: usize, steps: u64) -> (Vec<f64>, Weights
         (1..=steps)
             .map(|step| {
                 let parts = [batch(&mut random, t.shards)];
-                learner.step(&t, step, 2e-3, &parts).unwrap().loss
+                train_step.run(&t, step, 2e-3, &parts).unwrap().loss
             })
             .collect()
     });
-    (losses, learner.weights.clone())
+    (losses, train_step.weights.clone())
 }
 
 #[test]
 fn gradients_point_the_same_way() {
     let step = |precision| {
-        let (mut learner, t) = learner(precision);
+        let (mut train_step, t) = train_step(precision);
         let parts = [batch(&mut SplitMix(9), t.shards)];
-        let loss = learner.step(&t, 1, 0.0, &parts).unwrap().loss;
-        (loss, learner)
+        let loss = train_step.run(&t, 1, 0.0, &parts).unwrap().loss;
+        (loss, train_step)
     };
     let (loss, exact) = step(Precision::Float32);
     let (rounded_loss, rounded) = step(Precision::Bf16);

@@ -157,12 +157,12 @@ proptest! {
         let (sources, inputs): (Vec<u32>, Vec<SearchInput>) = sentences.into_iter().unzip();
         let together = run(&model, &sources, &inputs, &options);
         prop_assert_eq!(together.len(), inputs.len());
-        for (place, found) in together.iter().enumerate() {
-            let alone = run(&model, &sources[place..=place], &inputs[place..=place], &options);
+        for (index, found) in together.iter().enumerate() {
+            let alone = run(&model, &sources[index..=index], &inputs[index..=index], &options);
             prop_assert_eq!(found, &alone[0]);
             prop_assert!(!found.is_empty() && found.len() <= options.n_best);
             for hypothesis in found {
-                check(hypothesis, sources[place], &inputs[place], &options);
+                check(hypothesis, sources[index], &inputs[index], &options);
             }
             if options.sampling.is_none() {
                 prop_assert!(found.is_sorted_by(|a, b| a.score >= b.score));

@@ -83,16 +83,16 @@ fn ids_and_scores_equal_the_reference() {
         let found = search(&mut decoder, &inputs, &options).unwrap();
         for (found, result) in found.iter().zip(results) {
             let expected = result["hypotheses"].as_array().unwrap();
-            let place = format!("{options:?}, source {}", result["source"]);
-            assert_eq!(found.len(), expected.len(), "{place}");
+            let test_case = format!("{options:?}, source {}", result["source"]);
+            assert_eq!(found.len(), expected.len(), "{test_case}");
             for (found, expected) in found.iter().zip(expected) {
-                assert_eq!(found.ids, ids(&expected["ids"]), "{place}");
+                assert_eq!(found.ids, ids(&expected["ids"]), "{test_case}");
                 assert_eq!(found.finished, found.ids.last() == Some(&options.eos_id));
                 if !expected["score"].is_null() {
                     let score = float(&expected["score"]);
                     assert!(
                         (found.score - score).abs() < 1e-5,
-                        "{place}: {} {score}",
+                        "{test_case}: {} {score}",
                         found.score
                     );
                 }
@@ -101,7 +101,7 @@ fn ids_and_scores_equal_the_reference() {
                 for (ours, theirs) in found.token_log_probs.iter().zip(theirs) {
                     assert!(
                         (ours - float(theirs)).abs() < 1e-5,
-                        "{place}: {ours} {theirs}"
+                        "{test_case}: {ours} {theirs}"
                     );
                 }
                 compared += 1;

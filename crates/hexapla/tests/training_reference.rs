@@ -8,7 +8,7 @@ use hexapla::formats::safetensors::TensorStore;
 use hexapla::model::transformer::Transformer;
 use hexapla::tensor::Arena;
 use hexapla::train::muon::{Muon, Shape};
-use hexapla::train::shards::Learner;
+use hexapla::train::shards::TrainStep;
 use hexapla::weights::Weights;
 use hexapla_kernels::Isa;
 use serde_json::Value;
@@ -65,11 +65,11 @@ fn check(name: &str, norm: Norm, shards: usize) {
         clip_norm,
         ..TrainingTable::default()
     };
-    let mut learner = Learner::new(model, weights, &t);
+    let mut train_step = TrainStep::new(model, weights, &t);
     for (i, step) in golden["steps"].as_array().unwrap().iter().enumerate() {
         let rate = step["learning_rate"].as_f64().unwrap() as f32;
-        let report = learner
-            .step(&t, i as u64 + 1, rate, &[parts.clone()])
+        let report = train_step
+            .run(&t, i as u64 + 1, rate, &[parts.clone()])
             .unwrap();
         let close = |what: &str, found: f64| {
             let expected = step[what].as_f64().unwrap();
@@ -83,7 +83,7 @@ fn check(name: &str, norm: Norm, shards: usize) {
         if i > 0 {
             continue;
         }
-        for p in learner.model.index().iter() {
+        for p in train_step.model.index().iter() {
             let expected = store
                 .read(&format!("gradient.{}", p.name), &p.shape)
                 .unwrap();
@@ -94,7 +94,7 @@ fn check(name: &str, norm: Norm, shards: usize) {
             } else {
                 1e-4 * largest
             };
-            for (found, expected) in learner.gradient()[p.range.clone()].iter().zip(&expected) {
+            for (found, expected) in train_step.gradient()[p.range.clone()].iter().zip(&expected) {
                 assert!(
                     (found - expected).abs() <= bound,
                     "{name} {}: {found}, PyTorch {expected}",

@@ -9,7 +9,7 @@ use crate::sixteen::Sixteen;
 use crate::sixteen::Two256;
 use crate::sums::LANES;
 
-/// How the numbers of past rows are stored.
+/// How the numbers of cached rows are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stored {
     /// As they are.
@@ -48,9 +48,9 @@ impl<'a> PagedRows<'a> {
     }
 }
 
-/// Keys and values of past rows.
+/// Keys and values of cached rows.
 #[derive(Debug, Clone, Copy)]
-pub struct PastRows<'a> {
+pub struct CachedRows<'a> {
     /// Heads that share the width.
     pub heads: usize,
     /// How keys and values are stored.
@@ -93,7 +93,7 @@ pub fn attend_scratch(heads: usize, rows: usize) -> usize {
     (rows * stride(heads.min(GROUP))).next_multiple_of(LANES)
 }
 
-/// Attention of one query row over the past rows `rows`, in their order, for all heads (paper, section 3.2).
+/// Attention of one query row over the cached rows `rows`, in their order, for all heads (paper, section 3.2).
 ///
 /// `query` and `out` are `[width]`; `scratch` holds [`attend_scratch`] numbers; `mean` is empty or receives each row's
 /// probability averaged over the heads.
@@ -105,15 +105,15 @@ pub fn attend_row(
     (out, mean): (&mut [f32], &mut [f32]),
     scratch: &mut [f32],
     query: &[f32],
-    past: PastRows,
+    cached: CachedRows,
     rows: &[u32],
 ) {
-    let PastRows {
+    let CachedRows {
         heads,
         stored,
         keys,
         values,
-    } = past;
+    } = cached;
     let head_width = query.len() / heads;
     let head_words = stored.words(head_width);
     assert!(head_width * heads == query.len() && out.len() == query.len());
@@ -275,7 +275,7 @@ unsafe fn score_rows<V: Sixteen, const PAIRS: bool>(
                 h0,
                 heads_at_once,
             };
-            // SAFETY: the caller has the instruction set, and eight scores follow the place, which lies in the slice.
+            // SAFETY: the caller has the instruction set, and eight scores follow the offset, which lies in the slice.
             unsafe {
                 let v = [
                     slots.product::<V, PAIRS>(row_of[0], 0),
@@ -287,8 +287,8 @@ unsafe fn score_rows<V: Sixteen, const PAIRS: bool>(
                     slots.product::<V, PAIRS>(row_of[6], 6),
                     slots.product::<V, PAIRS>(row_of[7], 7),
                 ];
-                let place = part * rows_at_once * group.stride + h0;
-                let to: &mut [f32] = &mut scores[place..][..8];
+                let offset = part * rows_at_once * group.stride + h0;
+                let to: &mut [f32] = &mut scores[offset..][..8];
                 V::sums(v, to.as_mut_ptr());
             }
         }
@@ -562,7 +562,7 @@ mod tests {
         let (k, v) = (paged(k), paged(v));
         let pages = |x| <[f32]>::chunks_exact(x, PagedRows::PAGE * words).collect::<Vec<_>>();
         let (k, v) = (pages(&k), pages(&v));
-        let past = PastRows {
+        let cached = CachedRows {
             heads,
             stored,
             keys: PagedRows { pages: &k, words },
@@ -570,7 +570,7 @@ mod tests {
         };
         let (mut out, mut mean) = (vec![0.0; width], vec![9.0; rows.len()]);
         let mut scratch = vec![f32::NAN; attend_scratch(heads, rows.len())];
-        attend_row(isa, (&mut out, &mut mean), &mut scratch, q, past, rows);
+        attend_row(isa, (&mut out, &mut mean), &mut scratch, q, cached, rows);
         [out, mean].concat()
     }
 

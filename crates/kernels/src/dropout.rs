@@ -1,4 +1,4 @@
-//! Dropout from a counter: which numbers are dropped is a function of a key and of their places, so that the backward
+//! Dropout from a counter: which numbers are dropped is a function of a key and of their indices, so that the backward
 //! pass can make the same choice again without storing it, and any order of work gives the same choice.
 
 /// One use of dropout: a probability and a key.
@@ -40,11 +40,11 @@ impl Dropout {
         self.threshold == 0
     }
 
-    /// What the number at `place` is multiplied by: 0 or 1/(1 − p).
+    /// What the number at `index` is multiplied by: 0 or 1/(1 − p).
     #[inline(always)]
-    pub(crate) fn factor(&self, place: u32) -> f32 {
-        // Two rounds of multiply and xor-shift over the place, with half of the key before each.
-        let mut h = place.wrapping_mul(0x9E37_79B1) ^ self.key.0;
+    pub(crate) fn factor(&self, index: u32) -> f32 {
+        // Two rounds of multiply and xor-shift over the index, with half of the key before each.
+        let mut h = index.wrapping_mul(0x9E37_79B1) ^ self.key.0;
         h = (h ^ (h >> 16)).wrapping_mul(0x7FEB_352D);
         h = (h ^ (h >> 15))
             .wrapping_add(self.key.1)

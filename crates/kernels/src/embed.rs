@@ -4,7 +4,7 @@ use crate::dropout::Dropout;
 use crate::isa::multiversion;
 
 multiversion! {
-    /// `x = x · dropout`, places counted from `first`.
+    /// `x = x · dropout`, indices counted from `first`.
     pub fn dropout_in_place(x: &mut [f32], dropout: Dropout, first: u32) -> () {
         if dropout.is_none() {
             return;
@@ -33,7 +33,7 @@ multiversion! {
 }
 
 multiversion! {
-    /// `out = dropout(embedding · scale + position)`, places counted from `first` (paper, sections 3.4 and 3.5).
+    /// `out = dropout(embedding · scale + position)`, indices counted from `first` (paper, sections 3.4 and 3.5).
     pub fn embed_row(out: &mut [f32], embedding: &[f32], position: &[f32], scale: f32, dropout: Dropout, first: u32) -> () {
         let embedding = &embedding[..out.len()];
         let position = &position[..out.len()];

@@ -1,6 +1,6 @@
 //! Matrices inside slices, to read and to write.
 
-/// Whether `rows × columns` numbers with rows `row_stride` apart lie in `len` numbers. Where they do, no place inside them
+/// Whether `rows × columns` numbers with rows `row_stride` apart lie in `len` numbers. Where they do, no index inside them
 /// overflows.
 fn fits(len: usize, rows: usize, columns: usize, row_stride: usize) -> bool {
     rows == 0

@@ -6,7 +6,7 @@ use crate::math::{exp, exp_small};
 /// Lanes of every sum. Adding in 16 lanes and then in a fixed tree gives one result on every instruction set.
 pub(crate) const LANES: usize = 16;
 
-/// Sum of `f(place, number)` in the fixed order.
+/// Sum of `f(index, number)` in the fixed order.
 #[inline(always)]
 pub(crate) fn lane_sum(x: &[f32], f: impl Fn(usize, f32) -> f32) -> f32 {
     let mut lanes = [0.0f32; LANES];

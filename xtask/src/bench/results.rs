@@ -77,11 +77,11 @@ impl Section {
 
     /// Ends a whole run: its rows in its order, then those of peers that were `left_out`; others are no longer measured.
     pub(crate) fn settle(&mut self, measured: &[Row], left_out: &[&str]) {
-        let place = |e: &Entry| measured.iter().position(|r| r.key() == e.row.key());
+        let index = |e: &Entry| measured.iter().position(|r| r.key() == e.row.key());
         self.rows
-            .retain(|e| place(e).is_some() || left_out.contains(&e.row.key().1));
+            .retain(|e| index(e).is_some() || left_out.contains(&e.row.key().1));
         self.rows
-            .sort_by_key(|e| place(e).unwrap_or(measured.len()));
+            .sort_by_key(|e| index(e).unwrap_or(measured.len()));
     }
 
     /// Where and when a row was measured, if not where the section says.

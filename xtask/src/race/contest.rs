@@ -59,7 +59,7 @@ impl Contest {
     /// # Errors
     /// The data is not there, or a peer could not train what the recipe says.
     pub(super) fn prepare(minutes: f64, threads: usize, python: PathBuf) -> Result<Self> {
-        let folder = place("");
+        let folder = path("");
         let fail = |e: std::io::Error| format!("{}: {e}", folder.display());
         if folder.exists() {
             // Half an hour of each side: gone only with the race after the next.
@@ -127,7 +127,7 @@ impl Contest {
         let limits = ["--max-minutes", &minutes, "--threads", &threads];
         let words = [&words[..], &limits].concat();
         succeed(hexapla().args(&words))?;
-        let end = self.tell("end", &place("hexapla-last"), None)?;
+        let end = self.tell("end", &path("hexapla-last"), None)?;
         Ok(Entrant {
             name: "hexapla".into(),
             setting: format!("{}, {}", Batches::Drawn.words(), self.setup.precision),
@@ -145,13 +145,13 @@ impl Contest {
     pub(super) fn peers(&self, peer: &Peer) -> Result<Entrant> {
         let Peer { way, model, .. } = peer;
         let seconds = 60.0 * self.minutes;
-        let weights = place(&format!("{model}.safetensors"));
+        let weights = path(&format!("{model}.safetensors"));
         let mut side = way.start(&self.peers_job())?;
         let answer = side.ask(&format!("race {seconds} {}", weights.display()))?;
         // Its threads are not to wait beside what follows.
         drop(side);
         let curve = Curve::from(peer.loss).with_peers(&answer)?;
-        let end = self.tell("end", &place(model), Some(weights))?;
+        let end = self.tell("end", &path(model), Some(weights))?;
         same(
             "the weights that it ended with",
             number(&end, "loss")?,
@@ -170,9 +170,9 @@ impl Contest {
     /// BLEU and chrF of a model folder in `target/race`.
     fn scores(&self, model: &str) -> Result<Vec<Score>> {
         let mut command = hexapla();
-        command.arg("evaluate").arg("--model").arg(place(model));
-        command.arg("--source").arg(place("test.source"));
-        command.arg("--reference").arg(place("test.reference"));
+        command.arg("evaluate").arg("--model").arg(path(model));
+        command.arg("--source").arg(path("test.source"));
+        command.arg("--reference").arg(path("test.reference"));
         command
             .arg("--beam-size")
             .arg(self.setup.beam_size.to_string());
@@ -182,14 +182,14 @@ impl Contest {
 
     /// The job that `hexapla-bench begin` wrote for peers.
     fn peers_job(&self) -> PathBuf {
-        place("peer.json")
+        path("peer.json")
     }
 
     /// Runs a command of our side of the benchmarks and reads its answer.
     fn tell(&self, command: &str, output: &Path, weights: Option<PathBuf>) -> Result<Value> {
         let job = Job {
             recipe: root().join(RECIPE),
-            training: place("hexapla/training"),
+            training: path("hexapla/training"),
             output: output.into(),
             threads: self.threads,
             weights,
@@ -217,7 +217,7 @@ fn same(weights: &str, ours: f64, peers: f64) -> Result<()> {
 }
 
 /// A file or folder of the race.
-fn place(name: &str) -> PathBuf {
+fn path(name: &str) -> PathBuf {
     root().join(FOLDER).join(name)
 }
 

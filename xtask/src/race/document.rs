@@ -184,7 +184,7 @@ const SAME: &str = "\
 - The architecture, the initial weights and the token ids of all pairs: our program writes them for both. Before the race
   each side computes the validation loss of the initial weights, and where they differ by more than 0.001 of it there is no race.
 - Tokens of a batch, counted without padding on the longer side of each pair; Adam and its settings; warm-up and the decay of
-  the rate; label smoothing; the norm at which gradients are clipped; the places and rates of dropout.
+  the rate; label smoothing; the norm at which gradients are clipped; the positions and rates of dropout.
 - The clock: updates alone, with the making of their batches. Validations, checkpoints and the start of the program do not
   count. A side ends with the first update behind its time.
 - Validation: −ln p a token of the same pairs in f32, without dropout, after as many updates. Between two validations the

@@ -98,7 +98,7 @@ impl Record {
     /// # Errors
     /// There is none, or it has another form.
     pub(super) fn read() -> Result<Self> {
-        let path = place();
+        let path = path();
         let text = std::fs::read_to_string(&path).map_err(|e| {
             format!(
                 "{}: {e}; `cargo xtask race` writes it on an idle machine",
@@ -125,7 +125,7 @@ impl Record {
     /// # Errors
     /// The file cannot be written.
     pub(super) fn write(&self) -> Result<()> {
-        self.write_to(&place())
+        self.write_to(&path())
     }
 
     fn write_to(&self, path: &Path) -> Result<()> {
@@ -134,7 +134,7 @@ impl Record {
     }
 }
 
-fn place() -> PathBuf {
+fn path() -> PathBuf {
     root().join("bench/race.json")
 }
 

@@ -5,5 +5,5 @@
 mod flags;
 mod harness;
 mod models;
-mod places;
+mod paths;
 mod text;

@@ -30,14 +30,14 @@ average_checkpoints = 2
 patience = 0
 ";
 
-pub(crate) struct Place {
+pub(crate) struct TestDir {
     folder: TempDir,
 }
 
-impl Place {
+impl TestDir {
     /// A folder with `pairs.tsv` and `recipe.toml`.
     pub(crate) fn new() -> Self {
-        let place = Place {
+        let dir = TestDir {
             folder: tempfile::tempdir().unwrap(),
         };
         let words = ["one", "two", "three", "four", "five", "six", "seven"];
@@ -51,9 +51,9 @@ impl Place {
             )
         };
         let pairs = (0..343).map(|i| format!("{}\t{}\n", line(i, &words), line(i, &others)));
-        place.write("pairs.tsv", pairs.collect::<String>());
-        place.write("recipe.toml", RECIPE);
-        place
+        dir.write("pairs.tsv", pairs.collect::<String>());
+        dir.write("recipe.toml", RECIPE);
+        dir
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

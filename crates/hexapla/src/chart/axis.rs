@@ -42,7 +42,7 @@ impl Axis {
         })
     }
 
-    pub(super) fn place(&self, value: f64, start: f64, end: f64) -> f64 {
+    pub(super) fn position(&self, value: f64, start: f64, end: f64) -> f64 {
         start + (value - self.low) / (self.high - self.low) * (end - start)
     }
 
@@ -139,7 +139,7 @@ mod tests {
                     "{low} to {high}: {ticks:?}"
                 );
                 assert!(
-                    ticks.iter().all(|t| t.is_finite()) && axis.place(low, 0.0, 1.0).is_finite()
+                    ticks.iter().all(|t| t.is_finite()) && axis.position(low, 0.0, 1.0).is_finite()
                 );
             }
         }

@@ -67,8 +67,8 @@ pub(super) fn drawing(curve: &Curve) -> Option<Markup> {
     let x = Axis::around(points().map(|p| p.0))?;
     let y = Axis::around(points().map(|p| p.1))?;
     let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
-    let at_x = |value: f64| x.place(value, LEFT, right);
-    let at_y = |value: f64| y.place(value, bottom, TOP);
+    let at_x = |value: f64| x.position(value, LEFT, right);
+    let at_y = |value: f64| y.position(value, bottom, TOP);
     Some(html! {
         @for tick in y.ticks() {
             line.grid x1=(LEFT) x2=(right) y1=(number(at_y(tick))) y2=(number(at_y(tick))) {}
@@ -115,11 +115,11 @@ fn line(
 }
 
 fn path(points: &[(f64, f64)], at_x: &dyn Fn(f64) -> f64, at_y: &dyn Fn(f64) -> f64) -> String {
-    let places: Vec<String> = points
+    let points: Vec<String> = points
         .iter()
         .map(|&(x, y)| format!("{},{}", number(at_x(x)), number(at_y(y))))
         .collect();
-    places.join(" ")
+    points.join(" ")
 }
 
 /// The lowest and the highest point of each run of neighbours, so that thinning hides no spike. `total` is the
@@ -134,11 +134,11 @@ fn thin(points: &[(f64, f64)], total: usize) -> Vec<(f64, f64)> {
         let extreme = |sign: f64| {
             (0..run.len()).min_by(|&a, &b| (sign * run[a].1).total_cmp(&(sign * run[b].1)))
         };
-        let mut places = [extreme(1.0), extreme(-1.0)].map(Option::unwrap_or_default);
-        places.sort_unstable();
-        kept.push(run[places[0]]);
-        if places[0] != places[1] {
-            kept.push(run[places[1]]);
+        let mut points = [extreme(1.0), extreme(-1.0)].map(Option::unwrap_or_default);
+        points.sort_unstable();
+        kept.push(run[points[0]]);
+        if points[0] != points[1] {
+            kept.push(run[points[1]]);
         }
     }
     kept
@@ -149,9 +149,9 @@ fn is_shown(point: &(f64, f64)) -> bool {
     point.0.abs() <= LARGEST && point.1.abs() <= LARGEST
 }
 
-/// A place in the drawing, to a hundredth of a unit.
-fn number(place: f64) -> String {
-    trim_zeros(&format!("{place:.2}")).to_owned()
+/// A point in the drawing, to a hundredth of a unit.
+fn number(point: f64) -> String {
+    trim_zeros(&format!("{point:.2}")).to_owned()
 }
 
 /// A value to four significant digits.

@@ -58,9 +58,9 @@ impl ModelTable {
     /// An unknown preset.
     pub fn resolve(&self) -> Result<TransformerConfig> {
         let mut c = TransformerConfig::preset(self.preset.as_deref().unwrap_or("small"))?;
-        fn set<T: Clone>(place: &mut T, value: &Option<T>) {
+        fn set<T: Clone>(field: &mut T, value: &Option<T>) {
             if let Some(v) = value {
-                *place = v.clone();
+                *field = v.clone();
             }
         }
         set(&mut c.norm, &self.norm);

@@ -38,14 +38,14 @@ pub struct Recipe {
 }
 
 impl Recipe {
-    /// Reads a recipe; `place` names the file in errors.
+    /// Reads a recipe; `location` names the file in errors.
     ///
     /// # Errors
     /// Broken TOML, an unknown key (with the nearest known one), a value of the wrong type or range.
-    pub fn parse(text: &str, place: &str) -> Result<Self> {
-        refuse_newer(text, place)?;
-        let recipe: Recipe = toml::from_str(text).map_err(|e| toml_error(&e, text, place))?;
-        recipe.validate().map_err(|e| e.within(place))?;
+    pub fn parse(text: &str, location: &str) -> Result<Self> {
+        refuse_newer(text, location)?;
+        let recipe: Recipe = toml::from_str(text).map_err(|e| toml_error(&e, text, location))?;
+        recipe.validate().map_err(|e| e.within(location))?;
         Ok(recipe)
     }
 
@@ -54,25 +54,25 @@ impl Recipe {
     /// # Errors
     /// As [`Recipe::parse`], or the file cannot be read.
     pub fn open(path: &Path) -> Result<Self> {
-        let (input, place) = open_input(path)?;
+        let (input, location) = open_input(path)?;
         let mut bytes = Vec::new();
         let read = input.take(MAX_RECIPE_BYTES + 1).read_to_end(&mut bytes);
         read.map_err(|e| Error::io("cannot read the recipe", path, &e))?;
         if bytes.len() as u64 > MAX_RECIPE_BYTES {
             return Err(Error::new("the file is too large")
-                .at(&place)
+                .at(&location)
                 .expected(format!("at most {MAX_RECIPE_BYTES} bytes"))
                 .found("more")
                 .hint("is this the recipe?"));
         }
         let text = String::from_utf8(bytes).map_err(|e| {
             Error::new("the recipe cannot be read")
-                .at(&place)
+                .at(&location)
                 .expected("a text in UTF-8")
                 .found(e.to_string())
                 .hint("is this the recipe?")
         })?;
-        Self::parse(&text, &place)
+        Self::parse(&text, &location)
     }
 
     /// The rules that it is read by.
@@ -105,25 +105,25 @@ impl Recipe {
             );
         }
         for (number, corpus) in d.corpora.iter().enumerate() {
-            let place = format!("data.corpora, number {}", number + 1);
-            validate_corpus(corpus, &place)?;
+            let location = format!("data.corpora, number {}", number + 1);
+            validate_corpus(corpus, &location)?;
         }
         for (number, corpus) in d.valid_corpora.iter().enumerate() {
-            let place = format!("data.valid_corpora, number {}", number + 1);
-            validate_unrepeated(corpus, &place)?;
+            let location = format!("data.valid_corpora, number {}", number + 1);
+            validate_unrepeated(corpus, &location)?;
         }
         for (number, set) in self.test.iter().enumerate() {
-            let place = format!("test, number {}", number + 1);
-            validate_unrepeated(&set.pairs, &format!("{place}: pairs"))?;
+            let location = format!("test, number {}", number + 1);
+            validate_unrepeated(&set.pairs, &format!("{location}: pairs"))?;
             if set.beam_size == 0 || set.beam_size > MAX_BEAM {
                 let expected = format!("1 to {MAX_BEAM}");
                 let found = set.beam_size.to_string();
-                return out_of_range(&format!("{place}: beam_size"), &expected, found);
+                return out_of_range(&format!("{location}: beam_size"), &expected, found);
             }
             if !set.length_penalty.is_finite() {
                 let found = set.length_penalty.to_string();
                 return out_of_range(
-                    &format!("{place}: length_penalty"),
+                    &format!("{location}: length_penalty"),
                     "a finite number",
                     found,
                 );
@@ -211,7 +211,7 @@ impl Recipe {
 }
 
 /// A recipe of a later version has keys that are not known here: that it is one says more than the first of them.
-fn refuse_newer(text: &str, place: &str) -> Result<()> {
+fn refuse_newer(text: &str, location: &str) -> Result<()> {
     let table = text.parse::<toml::Table>().unwrap_or_default();
     let found = table
         .get("format_version")
@@ -219,36 +219,36 @@ fn refuse_newer(text: &str, place: &str) -> Result<()> {
     match found.filter(|version| *version > i64::from(FORMAT_VERSION)) {
         None => Ok(()),
         Some(version) => Err(Error::new("the recipe is of a later version")
-            .at(format!("{place}: format_version"))
+            .at(format!("{location}: format_version"))
             .expected(format!("at most {FORMAT_VERSION}"))
             .found(version.to_string())
             .hint("a newer hexapla wrote it: use that one, or a later one")),
     }
 }
 
-fn validate_corpus(corpus: &Corpus, place: &str) -> Result<()> {
+fn validate_corpus(corpus: &Corpus, location: &str) -> Result<()> {
     for (key, value) in [
         ("repeat", Some(corpus.repeat)),
         ("max_pairs", corpus.max_pairs),
     ] {
         if value == Some(0) {
-            return out_of_range(&format!("{place}: {key}"), "at least 1", "0".into());
+            return out_of_range(&format!("{location}: {key}"), "at least 1", "0".into());
         }
     }
     if corpus.repeat > MAX_REPEAT {
         let (expected, found) = (format!("at most {MAX_REPEAT}"), corpus.repeat.to_string());
-        return out_of_range(&format!("{place}: repeat"), &expected, found);
+        return out_of_range(&format!("{location}: repeat"), &expected, found);
     }
     Ok(())
 }
 
 /// Each pair counts once outside training.
-fn validate_unrepeated(corpus: &Corpus, place: &str) -> Result<()> {
+fn validate_unrepeated(corpus: &Corpus, location: &str) -> Result<()> {
     if corpus.repeat > 1 {
         let (expected, found) = ("1: only training repeats", corpus.repeat.to_string());
-        return out_of_range(&format!("{place}: repeat"), expected, found);
+        return out_of_range(&format!("{location}: repeat"), expected, found);
     }
-    validate_corpus(corpus, place)
+    validate_corpus(corpus, location)
 }
 
 fn out_of_range(key: &str, expected: &str, found: String) -> Result<()> {
@@ -257,22 +257,22 @@ fn out_of_range(key: &str, expected: &str, found: String) -> Result<()> {
 }
 
 /// Turns a TOML error into ours: file and line, and for an unknown key the nearest known one.
-fn toml_error(error: &toml::de::Error, text: &str, place: &str) -> Error {
+fn toml_error(error: &toml::de::Error, text: &str, location: &str) -> Error {
     let line = error
         .span()
         .map_or(1, |span| text[..span.start].matches('\n').count() + 1);
-    let place = format!("{place}, line {line}");
+    let location = format!("{location}, line {line}");
     let message = error.message();
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     match quoted.split_first() {
         Some((wrong, known)) if message.starts_with("unknown field") => {
-            unknown_name("key", wrong, known).at(place)
+            unknown_name("key", wrong, known).at(location)
         }
         Some((wrong, known)) if message.starts_with("unknown variant") => {
-            unknown_name("value", wrong, known).at(place)
+            unknown_name("value", wrong, known).at(location)
         }
         _ => Error::new("the recipe cannot be read")
-            .at(place)
+            .at(location)
             .expected("TOML, each value of its setting's type")
             .found(message.to_string())
             .hint("docs/training.md shows a recipe; texts stand in quotes, numbers do not"),

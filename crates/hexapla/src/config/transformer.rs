@@ -26,11 +26,11 @@ pub enum Norm {
     Pre,
 }
 
-/// How a token's place in its sentence enters the model (paper, section 3.5).
+/// How a token's position enters the model (paper, section 3.5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Positions {
-    /// Sine in the even places, cosine in the odd ones: the paper's equation.
+    /// Sine in the even columns, cosine in the odd ones: the paper's equation.
     SinusoidalInterleaved,
     /// The paper's angles, sines in the first half of the vector and cosines in the second: Marian.
     SinusoidalHalves,

@@ -88,7 +88,7 @@ pub fn write_folder_atomically(
         })
 }
 
-/// Whether [`write_folder_atomically`] will be able to put another folder in the place of `path`, which exists.
+/// Whether [`write_folder_atomically`] will be able to replace the folder `path`, which exists.
 ///
 /// # Errors
 /// It is a mount point or the folder in which the process runs, or its parent cannot be written to.

@@ -113,7 +113,7 @@ impl DiskFolder {
     }
 }
 
-/// Reads a file that others read too: with a place of its own.
+/// Reads a file that others read too: with a position of its own.
 struct FileReader {
     file: Arc<File>,
     at: u64,
@@ -169,7 +169,7 @@ impl Folder {
     }
 
     /// The file `name`, as errors name it.
-    pub fn place(&self, name: &str) -> PathBuf {
+    pub fn path_of(&self, name: &str) -> PathBuf {
         self.path().join(name)
     }
 
@@ -180,7 +180,7 @@ impl Folder {
     pub fn read(&self, name: &str, max_bytes: u64) -> Result<Cow<'static, [u8]>> {
         match self {
             Folder::Disk(folder) => {
-                let path = self.place(name);
+                let path = self.path_of(name);
                 let (mut reader, length) = folder
                     .reader(name)
                     .map_err(|e| Error::io("cannot read the file", &path, &e))?;
@@ -201,8 +201,8 @@ impl Folder {
         match self {
             Folder::Disk(folder) => {
                 let opened = folder.reader(name);
-                let (reader, length) =
-                    opened.map_err(|e| Error::io("cannot read the file", &self.place(name), &e))?;
+                let (reader, length) = opened
+                    .map_err(|e| Error::io("cannot read the file", &self.path_of(name), &e))?;
                 Ok((Box::new(reader), length))
             }
             Folder::Embedded(_) => {
@@ -218,7 +218,7 @@ impl Folder {
     /// A file that is missing or cannot be read.
     pub fn sha256(&self, name: &str) -> Result<String> {
         let (mut reader, _) = self.open(name)?;
-        sha256(&mut reader).map_err(|e| Error::io("cannot read the file", &self.place(name), &e))
+        sha256(&mut reader).map_err(|e| Error::io("cannot read the file", &self.path_of(name), &e))
     }
 
     /// The file `name` mapped into memory, or where it lies in the program. See [`open_model_file`] for what is asked of a
@@ -231,7 +231,7 @@ impl Folder {
             Folder::Disk(folder) => {
                 let mapped = folder.0.file(name).and_then(|file| open_model_file(&file));
                 mapped.map_err(|e| {
-                    Error::io("cannot map the file into memory", &self.place(name), &e)
+                    Error::io("cannot map the file into memory", &self.path_of(name), &e)
                 })
             }
             Folder::Embedded(_) => {
@@ -250,7 +250,7 @@ impl Folder {
 
     fn missing(&self, name: &str) -> Error {
         Error::new("cannot read the file")
-            .at(self.place(name).display().to_string())
+            .at(self.path_of(name).display().to_string())
             .found("no such file")
     }
 }

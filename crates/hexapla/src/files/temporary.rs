@@ -26,7 +26,7 @@ pub(super) fn hidden_name(path: &Path, kind: &str) -> OsString {
     name
 }
 
-/// The place of `temporary`, which was made for `path`, under its name of another kind.
+/// The path of `temporary`, which was made for `path`, under its name of another kind.
 pub(super) fn renamed(temporary: &Path, path: &Path, kind: &str) -> PathBuf {
     let mut name = hidden_name(path, kind);
     let random = temporary.to_string_lossy();

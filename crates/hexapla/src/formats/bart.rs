@@ -30,9 +30,9 @@ pub(super) const OUTPUT_BIAS: &str = "final_logits_bias";
 /// Both families' layer norms have no setting for it.
 pub(super) const LAYER_NORM_EPS: f32 = 1e-5;
 
-/// Where a parameter of ours stands in a folder.
+/// The names of a parameter of ours in a folder, and its layout there.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Place {
+pub(crate) struct TensorNames {
     /// Names under which it may stand; those that are there must agree.
     pub(crate) read: Vec<String>,
     /// Names under which it is written.
@@ -259,12 +259,12 @@ pub(super) fn sides_agree(tensors: &TensorStore, shape: &[usize]) -> Result<bool
     Ok(source == tensors.read(DECODER_EMBEDDING, shape)?)
 }
 
-/// Where `parameter` stands. `tensors` is the folder that is read; without one the place is for writing.
-pub(super) fn place(
+/// The names of `parameter` in a folder. `tensors` is the folder that is read; without one they are for writing.
+pub(super) fn names(
     config: &TransformerConfig,
     parameter: &Parameter,
     tensors: Option<&TensorStore>,
-) -> Result<Place> {
+) -> Result<TensorNames> {
     let both_sides = tensors.is_none_or(|t| t.contains(ENCODER_EMBEDDING));
     let owned = |names: &[&str]| {
         names
@@ -272,7 +272,7 @@ pub(super) fn place(
             .map(|name| (*name).to_string())
             .collect::<Vec<_>>()
     };
-    let table = |read: &[&str], write: &[&str]| Place {
+    let table = |read: &[&str], write: &[&str]| TensorNames {
         read: owned(read),
         write: owned(write),
         shape: parameter.shape.clone(),
@@ -294,18 +294,18 @@ pub(super) fn place(
         }
         ("target_embedding.weight", false) => table(&[DECODER_EMBEDDING], &[DECODER_EMBEDDING]),
         ("output.weight", _) => table(&[OUTPUT], &[OUTPUT]),
-        ("output.bias", _) => Place {
+        ("output.bias", _) => TensorNames {
             shape: vec![1, config.target_vocab_size],
             ..table(&[OUTPUT_BIAS], &[OUTPUT_BIAS])
         },
-        (name, _) => layer_place(name, parameter)?,
+        (name, _) => layer_names(name, parameter)?,
     })
 }
 
 /// A parameter of a layer, or a final norm: `encoder.layers.0.feed_forward.inner.weight` is
 /// `model.encoder.layers.0.fc1.weight`.
-fn layer_place(name: &str, parameter: &Parameter) -> Result<Place> {
-    let unknown = || Error::new("a parameter has no place in this family of models").at(name);
+fn layer_names(name: &str, parameter: &Parameter) -> Result<TensorNames> {
+    let unknown = || Error::new("a parameter has no name in this family of models").at(name);
     let parts: Vec<&str> = name.split('.').collect();
     let theirs = match parts.as_slice() {
         [side @ ("encoder" | "decoder"), "norm", kind] => format!("model.{side}.layer_norm.{kind}"),
@@ -339,7 +339,7 @@ fn layer_place(name: &str, parameter: &Parameter) -> Result<Place> {
         [inputs, outputs] => (vec![*outputs, *inputs], true),
         shape => (shape.to_vec(), false),
     };
-    Ok(Place {
+    Ok(TensorNames {
         read: vec![theirs.clone()],
         write: vec![theirs],
         shape,

@@ -107,8 +107,8 @@ fn write_int8(folder: &Path, family: Family, model: &ModelFolder) -> Result<()> 
         &folder.join(GENERATION_FILE),
         &generation::write(&model.generation, &model.config),
     )?;
-    let prepared = model.prepare(ComputeType::Int8)?;
-    stored::write(folder, (family, &model.config), &prepared)
+    let packed = model.pack(ComputeType::Int8)?;
+    stored::write(folder, (family, &model.config), &packed)
 }
 
 /// The files that go with the model.

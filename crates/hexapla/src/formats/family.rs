@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-use super::bart::{self, Place};
+use super::bart::{self, TensorNames};
 use super::safetensors::TensorStore;
 use super::{m2m_100, marian, native};
 use crate::config::TransformerConfig;
@@ -48,15 +48,15 @@ impl Family {
         }
     }
 
-    pub(super) fn place(
+    pub(super) fn names(
         self,
         config: &TransformerConfig,
         parameter: &Parameter,
         tensors: Option<&TensorStore>,
-    ) -> Result<Place> {
+    ) -> Result<TensorNames> {
         match self {
-            Family::Native => Ok(native::place(parameter)),
-            Family::Marian | Family::M2m100 => bart::place(config, parameter, tensors),
+            Family::Native => Ok(native::names(parameter)),
+            Family::Marian | Family::M2m100 => bart::names(config, parameter, tensors),
         }
     }
 

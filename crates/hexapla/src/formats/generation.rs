@@ -54,7 +54,7 @@ pub struct GenerationDefaults {
     pub first_suppressed_ids: Vec<u32>,
     /// Further tokens that end the output, besides the model's end token.
     pub more_eos_token_ids: Vec<u32>,
-    /// The token forced at the last place that `max_length` allows.
+    /// The token forced at the last position that `max_length` allows.
     pub forced_eos_token_id: Option<u32>,
     /// Probabilities sum to 1 again after all changes.
     pub renormalize_logits: bool,

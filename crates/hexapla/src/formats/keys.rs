@@ -12,7 +12,7 @@ const MAX_BYTES: u64 = 16 << 20;
 /// The settings of one file that have not been taken yet. `null` counts as absent, as in transformers.
 #[derive(Debug)]
 pub(crate) struct Keys {
-    place: String,
+    location: String,
     map: Map<String, Value>,
     taken: Vec<String>,
     /// Settings whose values are not computed here, to be told together.
@@ -23,7 +23,7 @@ pub(crate) struct Keys {
 #[derive(Debug)]
 struct Refused {
     /// File and key.
-    place: String,
+    location: String,
     expected: String,
     found: String,
     /// Of a key that is not known: a known one of nearly this name, if there is one.
@@ -33,22 +33,22 @@ struct Refused {
 impl Keys {
     /// Reads a JSON object.
     pub(crate) fn read(folder: &Folder, name: &str) -> Result<Self> {
-        let place = folder.place(name).display().to_string();
+        let location = folder.path_of(name).display().to_string();
         let bytes = folder.read(name, MAX_BYTES)?;
         match serde_json::from_slice(&bytes) {
             Ok(Value::Object(map)) => Ok(Keys {
-                place,
+                location,
                 map,
                 taken: Vec::new(),
                 refused: Vec::new(),
             }),
             Ok(other) => Err(Error::new("the settings cannot be read")
-                .at(place)
+                .at(location)
                 .expected("a JSON object")
                 .found(shortened(&other))
                 .hint("copy or download the file again")),
             Err(e) => Err(Error::new("the settings cannot be read")
-                .at(place)
+                .at(location)
                 .expected("a JSON object")
                 .found(e.to_string())
                 .hint("copy or download the file again")),
@@ -61,7 +61,7 @@ impl Keys {
             panic!("an object")
         };
         Keys {
-            place: "config.json".into(),
+            location: "config.json".into(),
             map,
             taken: Vec::new(),
             refused: Vec::new(),
@@ -171,7 +171,7 @@ impl Keys {
             allowed.join(" or ")
         };
         self.refused.push(Refused {
-            place: format!("{}, `{key}`", self.place),
+            location: format!("{}, `{key}`", self.location),
             expected,
             found: shortened(&value),
             unknown: None,
@@ -194,7 +194,7 @@ impl Keys {
     /// An error about one setting.
     pub(crate) fn error(&self, key: &str) -> Error {
         Error::new("the model cannot be used with this setting")
-            .at(format!("{}, `{key}`", self.place))
+            .at(format!("{}, `{key}`", self.location))
             .hint("only a model that is computed exactly as its maker meant is run")
     }
 
@@ -209,7 +209,7 @@ impl Keys {
                 .min()
                 .filter(|(distance, _)| *distance <= 2);
             self.refused.push(Refused {
-                place: format!("{}, `{key}`", self.place),
+                location: format!("{}, `{key}`", self.location),
                 expected: "only known settings: another could change what is computed".into(),
                 found: shortened(&value),
                 unknown: Some(nearest.map(|(_, known)| known.clone())),
@@ -225,13 +225,13 @@ impl Keys {
         };
         let error = |what: &str| {
             Error::new(what)
-                .at(&first.place)
+                .at(&first.location)
                 .expected(&first.expected)
                 .found(&first.found)
         };
         let others: Vec<String> = self.refused[1..]
             .iter()
-            .map(|r| format!("{}: {}", r.place, r.found))
+            .map(|r| format!("{}: {}", r.location, r.found))
             .collect();
         if !others.is_empty() {
             return Err(error("the model cannot be used with these settings")
@@ -315,7 +315,7 @@ mod tests {
         keys.only("a", &[json!(false)]);
         keys.pass_over(&["license"]);
         let mut other = Keys::of(json!({"d": 2}));
-        other.place = "generation_config.json".into();
+        other.location = "generation_config.json".into();
         keys.take_refusals(other);
         let e = keys.finish().unwrap_err().to_string();
         for part in [

@@ -124,7 +124,7 @@ impl Manifest {
         let found = crc32(&bytes);
         if !found.eq_ignore_ascii_case(expected) {
             return Err(Error::new("a file of the model is not what was written")
-                .at(folder.place(WEIGHTS_FILE).display().to_string())
+                .at(folder.path_of(WEIGHTS_FILE).display().to_string())
                 .expected(format!("CRC-32:{expected}"))
                 .found(format!("CRC-32:{found}"))
                 .hint(HINT));
@@ -142,7 +142,7 @@ impl Manifest {
         }
         let damaged = |found: String| {
             Error::new("the manifest cannot be used")
-                .at(folder.place(MANIFEST_FILE).display().to_string())
+                .at(folder.path_of(MANIFEST_FILE).display().to_string())
                 .expected("the manifest that hexapla wrote")
                 .found(found)
                 .hint(HINT)
@@ -173,12 +173,12 @@ impl Manifest {
     }
 
     fn verify_files(&self, folder: &Folder, wanted: impl Fn(&str) -> bool) -> Result<()> {
-        let place = |name: &str| folder.place(name).display().to_string();
+        let location = |name: &str| folder.path_of(name).display().to_string();
         for (name, expected) in &self.files {
             if !is_plain_name(name) {
                 return Err(
                     Error::new("the manifest names a file outside of its folder")
-                        .at(place(MANIFEST_FILE))
+                        .at(location(MANIFEST_FILE))
                         .expected("names of files beside it")
                         .found(name)
                         .hint(HINT),
@@ -186,7 +186,7 @@ impl Manifest {
             }
             if !folder.contains(name) {
                 return Err(Error::new("a file of the model is missing")
-                    .at(place(name))
+                    .at(location(name))
                     .expected("a file, as manifest.json says")
                     .found("none")
                     .hint(HINT));
@@ -197,7 +197,7 @@ impl Manifest {
             let found = folder.sha256(name)?;
             if !found.eq_ignore_ascii_case(expected) {
                 return Err(Error::new("a file of the model is not what was written")
-                    .at(place(name))
+                    .at(location(name))
                     .expected(format!("SHA-256 {expected}"))
                     .found(found)
                     .hint(HINT));
@@ -212,7 +212,7 @@ impl Manifest {
         for name in model.iter().chain(tokenizers).copied() {
             if folder.contains(name) && !self.files.contains_key(name) {
                 return Err(Error::new("a file of the model has no checksum")
-                    .at(place(name))
+                    .at(location(name))
                     .expected("a line for it in manifest.json")
                     .found("none")
                     .hint(HINT));

@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value};
 
-use super::bart::Place;
+use super::bart::TensorNames;
 use super::generation::SpecialIds;
 use super::keys::Keys;
 use crate::config::TransformerConfig;
@@ -56,9 +56,9 @@ pub(super) fn read(mut keys: Keys, ids: SpecialIds) -> Result<TransformerConfig>
     }
     // Parsed from a text so that an error names the value, not only its type.
     let config = serde_json::from_value(Value::Object(map));
-    let place = keys.error("model_type: hexapla");
+    let names = keys.error("model_type: hexapla");
     keys.finish()?;
-    config.map_err(|e| place.found(e.to_string()))
+    config.map_err(|e| names.found(e.to_string()))
 }
 
 /// `config.json`.
@@ -75,8 +75,8 @@ pub(super) fn write(config: &TransformerConfig) -> Result<Map<String, Value>> {
 }
 
 /// Every parameter stands under its own name.
-pub(super) fn place(parameter: &Parameter) -> Place {
-    Place {
+pub(super) fn names(parameter: &Parameter) -> TensorNames {
+    TensorNames {
         read: vec![parameter.name.clone()],
         write: vec![parameter.name.clone()],
         shape: parameter.shape.clone(),

@@ -6,7 +6,7 @@ use std::path::Path;
 use hexapla_kernels::{Matrix, PackedInt8, SharedBytes};
 use rayon::prelude::*;
 
-use super::bart::Place;
+use super::bart::TensorNames;
 use super::family::Family;
 use super::generation::{self, GenerationDefaults};
 use super::keys::Keys;
@@ -19,7 +19,7 @@ use crate::config::{ComputeType, TransformerConfig};
 use crate::error::{Error, Result};
 use crate::files::Folder;
 use crate::model::transformer::Transformer;
-use crate::prepared::{Prepared, Value as PreparedValue};
+use crate::packed::{PackedWeights, Value as PackedValue};
 use crate::weights::{Kind, Parameter, ParameterIndex, Weights};
 
 /// Numbers of a matrix that are read and packed at a time.
@@ -40,7 +40,7 @@ pub struct ModelFolder {
     pub storage: Storage,
     folder: Folder,
     model: Transformer,
-    places: Vec<Place>,
+    names: Vec<TensorNames>,
     tensors: TensorStore,
 }
 
@@ -73,8 +73,8 @@ impl ModelFolder {
     pub fn weights(&self) -> Result<Weights> {
         let index = self.model.index();
         let mut weights = Weights::zeros(index.clone());
-        for (parameter, place) in index.iter().zip(&self.places) {
-            let values = match self.stored(parameter, place) {
+        for (parameter, names) in index.iter().zip(&self.names) {
+            let values = match self.stored(parameter, names) {
                 Some(matrix) => {
                     let matrix = matrix.open()?;
                     let values = stored::columns(&matrix, 0..matrix.columns());
@@ -84,7 +84,7 @@ impl ModelFolder {
                         _ => transpose(&values, matrix.columns(), matrix.rows()),
                     }
                 }
-                None => self.read_as_ours(place)?,
+                None => self.read_as_ours(names)?,
             };
             if let Some(slot) = weights.data.get_mut(parameter.range.clone()) {
                 slot.copy_from_slice(&values);
@@ -94,16 +94,20 @@ impl ModelFolder {
     }
 
     /// The matrix where the folder holds it in int8.
-    fn stored<'a>(&'a self, parameter: &Parameter, place: &'a Place) -> Option<StoredMatrix<'a>> {
+    fn stored<'a>(
+        &'a self,
+        parameter: &Parameter,
+        names: &'a TensorNames,
+    ) -> Option<StoredMatrix<'a>> {
         match self.storage {
             Storage::Float => None,
-            Storage::Int8 => StoredMatrix::find(parameter, place, &self.tensors),
+            Storage::Int8 => StoredMatrix::find(parameter, names, &self.tensors),
         }
     }
 
-    fn read_as_ours(&self, place: &Place) -> Result<Vec<f32>> {
-        let values = read_place(place, &self.tensors)?;
-        Ok(match (place.transposed, place.shape.as_slice()) {
+    fn read_as_ours(&self, names: &TensorNames) -> Result<Vec<f32>> {
+        let values = read_tensor(names, &self.tensors)?;
+        Ok(match (names.transposed, names.shape.as_slice()) {
             (true, [rows, columns]) => transpose(&values, *rows, *columns),
             _ => values,
         })
@@ -114,43 +118,47 @@ impl ModelFolder {
     ///
     /// # Errors
     /// As [`ModelFolder::weights`].
-    pub fn prepare(&self, compute_type: ComputeType) -> Result<Prepared> {
+    pub fn pack(&self, compute_type: ComputeType) -> Result<PackedWeights> {
         let compute_type = match (compute_type, self.storage) {
             (ComputeType::Default, Storage::Int8) => ComputeType::Int8,
             (ComputeType::Default, Storage::Float) => ComputeType::Float32,
             (asked, _) => asked,
         };
         let index = self.model.index();
-        let parameters: Vec<_> = index.iter().zip(&self.places).collect();
+        let parameters: Vec<_> = index.iter().zip(&self.names).collect();
         let values = parameters
             .par_iter()
-            .map(|(parameter, place)| self.prepare_one(parameter, place, compute_type))
+            .map(|(parameter, names)| self.pack_one(parameter, names, compute_type))
             .collect::<Result<_>>()?;
-        Ok(Prepared::from_values(index.clone(), values, compute_type))
+        Ok(PackedWeights::from_values(
+            index.clone(),
+            values,
+            compute_type,
+        ))
     }
 
-    fn prepare_one(
+    fn pack_one(
         &self,
         parameter: &Parameter,
-        place: &Place,
+        names: &TensorNames,
         compute_type: ComputeType,
-    ) -> Result<PreparedValue> {
-        if let Some(matrix) = self.stored(parameter, place) {
+    ) -> Result<PackedValue> {
+        if let Some(matrix) = self.stored(parameter, names) {
             return prepare_stored(matrix.open()?, compute_type);
         }
         // A row of the file is a column of the product, for tables and in transformers for weights too.
-        let by_columns = place.transposed || matches!(parameter.kind, Kind::Table(_));
-        let &[columns, rows] = place.shape.as_slice() else {
-            let numbers = read_place(place, &self.tensors)?;
-            return Ok(PreparedValue::new(parameter, &numbers, compute_type));
+        let by_columns = names.transposed || matches!(parameter.kind, Kind::Table(_));
+        let &[columns, rows] = names.shape.as_slice() else {
+            let numbers = read_tensor(names, &self.tensors)?;
+            return Ok(PackedValue::new(parameter, &numbers, compute_type));
         };
         if !by_columns {
-            let numbers = read_place(place, &self.tensors)?;
-            return Ok(PreparedValue::new(parameter, &numbers, compute_type));
+            let numbers = read_tensor(names, &self.tensors)?;
+            return Ok(PackedValue::new(parameter, &numbers, compute_type));
         }
-        let mut value = PreparedValue::zeros(rows, columns, compute_type);
+        let mut value = PackedValue::zeros(rows, columns, compute_type);
         let most = (PIECE / rows.max(1)).next_multiple_of(PackedInt8::PANEL);
-        let mut pieces = Pieces::open(place, &self.tensors)?;
+        let mut pieces = Pieces::open(names, &self.tensors)?;
         for start in (0..columns).step_by(most) {
             let count = most.min(columns - start);
             let numbers = pieces.next(count * rows)?;
@@ -162,12 +170,12 @@ impl ModelFolder {
 }
 
 /// A matrix in int8, or what its bytes stand for.
-fn prepare_stored(matrix: PackedInt8, compute_type: ComputeType) -> Result<PreparedValue> {
+fn prepare_stored(matrix: PackedInt8, compute_type: ComputeType) -> Result<PackedValue> {
     if matches!(compute_type, ComputeType::Int8 | ComputeType::Auto) {
-        return Ok(PreparedValue::Int8(matrix));
+        return Ok(PackedValue::Int8(matrix));
     }
     let (rows, columns) = (matrix.rows(), matrix.columns());
-    let mut value = PreparedValue::zeros(rows, columns, compute_type);
+    let mut value = PackedValue::zeros(rows, columns, compute_type);
     let most = (PIECE / rows.max(1)).next_multiple_of(PackedInt8::PANEL);
     for start in (0..columns).step_by(most) {
         let count = most.min(columns - start);
@@ -213,7 +221,7 @@ pub fn open(folder: impl Into<Folder>) -> Result<ModelFolder> {
         tensors,
     } = read_settings(folder, mapped)?;
     let model = Transformer::new(config.clone())?;
-    let places = find_places((family, storage), &config, model.index(), &tensors)?;
+    let names = find_names((family, storage), &config, model.index(), &tensors)?;
     Ok(ModelFolder {
         family,
         config,
@@ -222,7 +230,7 @@ pub fn open(folder: impl Into<Folder>) -> Result<ModelFolder> {
         storage,
         folder: folder.clone(),
         model,
-        places,
+        names,
         tensors,
     })
 }
@@ -268,7 +276,7 @@ fn read_settings(folder: &Folder, mapped: Option<SharedBytes>) -> Result<Setting
     };
     config
         .validate()
-        .map_err(|e| e.hint(format!("see {}", folder.place(CONFIG_FILE).display())))?;
+        .map_err(|e| e.hint(format!("see {}", folder.path_of(CONFIG_FILE).display())))?;
     Ok(Settings {
         family,
         config,
@@ -279,21 +287,21 @@ fn read_settings(folder: &Folder, mapped: Option<SharedBytes>) -> Result<Setting
 }
 
 /// Where each parameter lies, once every tensor is known to fit.
-fn find_places(
+fn find_names(
     (family, storage): (Family, Storage),
     config: &TransformerConfig,
     index: &ParameterIndex,
     tensors: &TensorStore,
-) -> Result<Vec<Place>> {
-    let places: Vec<Place> = index
+) -> Result<Vec<TensorNames>> {
+    let names: Vec<TensorNames> = index
         .iter()
-        .map(|p| family.place(config, p, Some(tensors)))
+        .map(|p| family.names(config, p, Some(tensors)))
         .collect::<Result<_>>()?;
     let mut known: BTreeSet<String> = BTreeSet::new();
-    for (parameter, place) in index.iter().zip(&places) {
+    for (parameter, names) in index.iter().zip(&names) {
         let matrix = match storage {
             Storage::Float => None,
-            Storage::Int8 => StoredMatrix::find(parameter, place, tensors),
+            Storage::Int8 => StoredMatrix::find(parameter, names, tensors),
         };
         match matrix {
             Some(matrix) => {
@@ -301,8 +309,8 @@ fn find_places(
                 known.extend(matrix.names());
             }
             None => {
-                check_place(place, tensors)?;
-                known.extend(place.read.iter().cloned());
+                check_tensors(names, tensors)?;
+                known.extend(names.read.iter().cloned());
             }
         }
     }
@@ -312,18 +320,18 @@ fn find_places(
     {
         return Err(
             Error::new("the weights hold a tensor that the configuration does not know")
-                .at(format!("{}, tensor `{name}`", tensors.place().display()))
+                .at(format!("{}, tensor `{name}`", tensors.path().display()))
                 .expected("only the tensors of the configured layers")
                 .found(format!("{:?}", tensors.shape(name).unwrap_or_default()))
                 .hint("does config.json belong to these weights?"),
         );
     }
-    Ok(places)
+    Ok(names)
 }
 
-/// The names of a place that are in the file; the first name where none is, so that an error names it.
-fn present<'a>(place: &'a Place, tensors: &TensorStore) -> Vec<&'a str> {
-    let names: Vec<&str> = place.read.iter().map(String::as_str).collect();
+/// Those of `names` that are in the file; the first name where none is, so that an error names it.
+fn present<'a>(names: &'a TensorNames, tensors: &TensorStore) -> Vec<&'a str> {
+    let names: Vec<&str> = names.read.iter().map(String::as_str).collect();
     let there: Vec<&str> = names
         .iter()
         .copied()
@@ -336,22 +344,22 @@ fn present<'a>(place: &'a Place, tensors: &TensorStore) -> Vec<&'a str> {
     }
 }
 
-fn check_place(place: &Place, tensors: &TensorStore) -> Result<()> {
-    present(place, tensors)
+fn check_tensors(names: &TensorNames, tensors: &TensorStore) -> Result<()> {
+    present(names, tensors)
         .into_iter()
-        .try_for_each(|name| tensors.check(name, &place.shape))
+        .try_for_each(|name| tensors.check(name, &names.shape))
 }
 
 /// The numbers of a parameter as they lie in the file.
-fn read_place(place: &Place, tensors: &TensorStore) -> Result<Vec<f32>> {
-    let mut pieces = Pieces::open(place, tensors)?;
-    pieces.next(place.shape.iter().product())?;
+fn read_tensor(names: &TensorNames, tensors: &TensorStore) -> Result<Vec<f32>> {
+    let mut pieces = Pieces::open(names, tensors)?;
+    pieces.next(names.shape.iter().product())?;
     Ok(pieces.first)
 }
 
 /// A parameter being read piece by piece. Copies of one table must agree bit by bit.
 struct Pieces<'a> {
-    place: &'a Place,
+    names: &'a TensorNames,
     readers: Vec<(&'a str, TensorReader)>,
     weights: &'a Path,
     first: Vec<f32>,
@@ -359,15 +367,15 @@ struct Pieces<'a> {
 }
 
 impl<'a> Pieces<'a> {
-    fn open(place: &'a Place, tensors: &'a TensorStore) -> Result<Self> {
-        let readers = present(place, tensors)
+    fn open(names: &'a TensorNames, tensors: &'a TensorStore) -> Result<Self> {
+        let readers = present(names, tensors)
             .into_iter()
-            .map(|name| Ok((name, tensors.reader(name, &place.shape)?)))
+            .map(|name| Ok((name, tensors.reader(name, &names.shape)?)))
             .collect::<Result<_>>()?;
         Ok(Pieces {
-            place,
+            names,
             readers,
-            weights: tensors.place(),
+            weights: tensors.path(),
             first: Vec::new(),
             other: Vec::new(),
         })
@@ -382,7 +390,7 @@ impl<'a> Pieces<'a> {
         for (name, reader) in readers {
             reader.read(count, &mut self.other)?;
             if !same_bits(&self.first, &self.other) {
-                let first = self.place.read.first().map_or("", String::as_str);
+                let first = self.names.read.first().map_or("", String::as_str);
                 return Err(Error::new("two tensors that should be one and the same differ")
                     .at(format!("{}, tensor `{name}`", self.weights.display()))
                     .expected(format!("the values of `{first}`"))

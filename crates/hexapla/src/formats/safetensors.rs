@@ -30,7 +30,7 @@ pub struct TensorStore {
     folder: Folder,
     /// The only file, where it is mapped into memory.
     mapped: Option<SharedBytes>,
-    place: PathBuf,
+    path: PathBuf,
     files: Vec<String>,
     tensors: BTreeMap<String, Entry>,
 }
@@ -95,7 +95,7 @@ impl TensorStore {
 
     fn empty(folder: Folder, name: &str) -> Self {
         TensorStore {
-            place: folder.place(name),
+            path: folder.path_of(name),
             mapped: None,
             folder,
             files: Vec::new(),
@@ -104,10 +104,10 @@ impl TensorStore {
     }
 
     fn open_index(folder: Folder) -> Result<Self> {
-        let place = folder.place(INDEX_FILE);
+        let path = folder.path_of(INDEX_FILE);
         let damaged = |found: String| {
             Error::new("the index of the weights cannot be used")
-                .at(place.display().to_string())
+                .at(path.display().to_string())
                 .expected("`weight_map`: a file of this folder for each tensor")
                 .found(found)
                 .hint(AGAIN)
@@ -140,8 +140,8 @@ impl TensorStore {
     }
 
     fn add_file(&mut self, name: &str) -> Result<()> {
-        let (start, header) = read_header(&self.folder.place(name), self.open(name)?)?;
-        let place = self.folder.place(name);
+        let (start, header) = read_header(&self.folder.path_of(name), self.open(name)?)?;
+        let path = self.folder.path_of(name);
         let number = self.files.len();
         self.files.push(name.to_string());
         for (name, info) in header.tensors() {
@@ -154,7 +154,7 @@ impl TensorStore {
             };
             if self.tensors.insert(name.clone(), entry).is_some() {
                 return Err(Error::new("a tensor is in two files")
-                    .at(place.display().to_string())
+                    .at(path.display().to_string())
                     .expected("each tensor in one file")
                     .found(name)
                     .hint(AGAIN));
@@ -164,8 +164,8 @@ impl TensorStore {
     }
 
     /// The file that the store was opened from.
-    pub fn place(&self) -> &Path {
-        &self.place
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The names of all tensors, in alphabetical order.
@@ -230,15 +230,15 @@ impl TensorStore {
         let entry = self.entry(name, shape)?;
         let file = self.files.get(entry.file).map_or("", String::as_str);
         let (mut opened, _) = self.open(file)?;
-        let place = self.folder.place(file);
+        let path = self.folder.path_of(file);
         opened
             .seek(SeekFrom::Start(entry.start))
-            .map_err(|e| Error::io("cannot read the weights", &place, &e))?;
+            .map_err(|e| Error::io("cannot read the weights", &path, &e))?;
         Ok(TensorReader {
             opened,
             dtype: entry.dtype,
             name: name.to_string(),
-            place,
+            path,
             buffer: Vec::new(),
         })
     }
@@ -258,7 +258,7 @@ impl TensorStore {
     pub(crate) fn map(&mut self) -> Result<()> {
         let [file] = self.files.as_slice() else {
             return Err(Error::new("weights in int8 must be in one file")
-                .at(self.place.display().to_string())
+                .at(self.path.display().to_string())
                 .expected(WEIGHTS_FILE)
                 .found(format!("{} files", self.files.len()))
                 .hint("convert the model again with `hexapla convert`"));
@@ -296,7 +296,7 @@ impl TensorStore {
 
     fn error(&self, what: &str, name: &str) -> Error {
         Error::new(what)
-            .at(format!("{}, tensor `{name}`", self.place.display()))
+            .at(format!("{}, tensor `{name}`", self.path.display()))
             .hint("does config.json belong to these weights?")
     }
 }
@@ -306,7 +306,7 @@ pub struct TensorReader {
     opened: Box<dyn Opened>,
     dtype: Dtype,
     name: String,
-    place: PathBuf,
+    path: PathBuf,
     buffer: Vec<u8>,
 }
 
@@ -324,7 +324,7 @@ impl TensorReader {
             self.buffer.resize(bytes, 0);
             self.opened.read_exact(&mut self.buffer).map_err(|e| {
                 let what = format!("cannot read the tensor `{}`", self.name);
-                Error::io(what, &self.place, &e)
+                Error::io(what, &self.path, &e)
             })?;
             append_f32(&self.buffer, self.dtype, values);
         }
@@ -340,7 +340,7 @@ fn either(names: &[String]) -> String {
     }
 }
 
-/// The place of the first tensor's bytes, and the checked header.
+/// The start of the first tensor's bytes, and the checked header.
 fn read_header(path: &Path, (mut file, length): (Box<dyn Opened>, u64)) -> Result<(u64, Metadata)> {
     let damaged = |expected: String, found: String| {
         Error::new("the weights are damaged")

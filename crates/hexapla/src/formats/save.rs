@@ -83,7 +83,7 @@ pub fn save(folder: &Path, model: &SaveModel<'_>) -> Result<Saved> {
     save_beside(folder, model, strangers(folder))
 }
 
-/// As [`save`], in the place of a model of other origin: its card goes too, which would tell of another model than lies there.
+/// As [`save`], but replaces a model of other origin; its card is removed too, since it describes that model.
 ///
 /// # Errors
 /// As [`save`].
@@ -169,17 +169,17 @@ fn write_files(folder: &Path, family: Family, model: &SaveModel<'_>) -> Result<(
     )?;
     let mut tensors = Vec::new();
     for parameter in model.weights.index.iter() {
-        let place = family.place(model.config, parameter, None)?;
+        let names = family.names(model.config, parameter, None)?;
         let data = model
             .weights
             .data
             .get(parameter.range.clone())
             .unwrap_or_default();
-        tensors.extend(place.write.iter().map(|name| NamedTensor {
+        tensors.extend(names.write.iter().map(|name| NamedTensor {
             name: name.clone(),
-            shape: place.shape.clone(),
+            shape: names.shape.clone(),
             data,
-            transposed: place.transposed,
+            transposed: names.transposed,
         }));
     }
     write_tensors(&folder.join(WEIGHTS_FILE), tensors)?;

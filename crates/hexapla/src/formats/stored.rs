@@ -20,13 +20,13 @@ use hexapla_kernels::{Isa, PackedInt8, StoredInt8};
 use safetensors::tensor::Dtype;
 use serde_json::{Value, json};
 
-use super::bart::Place;
+use super::bart::TensorNames;
 use super::family::Family;
 use super::keys::Keys;
 use super::safetensors::{Part, TensorStore, WEIGHTS_FILE, write_parts};
 use crate::config::TransformerConfig;
 use crate::error::{Error, Result};
-use crate::prepared::{Prepared, Value as PreparedValue};
+use crate::packed::{PackedWeights, Value as PackedValue};
 use crate::weights::{Kind, Parameter};
 
 /// The key in `config.json`.
@@ -100,14 +100,14 @@ impl<'a> StoredMatrix<'a> {
     /// `parameter` as it stands in `tensors`; `None` where it is no matrix.
     pub(super) fn find(
         parameter: &Parameter,
-        place: &'a Place,
+        names: &'a TensorNames,
         tensors: &'a TensorStore,
     ) -> Option<Self> {
         let (rows, columns) = product_shape(parameter)?;
-        let there = place.read.iter().find(|name| tensors.contains(name));
+        let there = names.read.iter().find(|name| tensors.contains(name));
         Some(StoredMatrix {
             tensors,
-            name: there.or(place.read.first())?,
+            name: there.or(names.read.first())?,
             rows,
             columns,
         })
@@ -139,7 +139,7 @@ impl<'a> StoredMatrix<'a> {
         let scales: Vec<f32> = scales.collect();
         if let Some(bad) = scales.iter().find(|s| !s.is_finite() || **s < 0.0) {
             return Err(Error::new("the weights are damaged")
-                .at(self.place(&scales_name))
+                .at(self.location(&scales_name))
                 .expected("scales that are finite and not negative")
                 .found(bad.to_string())
                 .hint("copy the folder again, or convert the model again"));
@@ -154,7 +154,7 @@ impl<'a> StoredMatrix<'a> {
         };
         PackedInt8::from_stored(Isa::best(), stored).ok_or_else(|| {
             Error::new("the weights cannot be used")
-                .at(self.place(&bytes))
+                .at(self.location(&bytes))
                 .expected("a matrix of at most 131072 rows")
                 .found(format!("{} × {}", self.rows, self.columns))
                 .hint("does config.json belong to these weights?")
@@ -166,28 +166,28 @@ impl<'a> StoredMatrix<'a> {
         Ok((0..bytes.len() / 4).filter_map(move |i| bytes.get(4 * i..)?.first_chunk().copied()))
     }
 
-    fn place(&self, name: &str) -> String {
-        format!("{}, tensor `{name}`", self.tensors.place().display())
+    fn location(&self, name: &str) -> String {
+        format!("{}, tensor `{name}`", self.tensors.path().display())
     }
 }
 
-/// Writes the weights of `prepared`, whose matrices are in int8, to the file of `folder`.
+/// Writes the weights of `packed`, whose matrices are in int8, to the file of `folder`.
 ///
 /// # Errors
 /// A weight that is not finite, or a file that cannot be written.
 pub(super) fn write(
     folder: &Path,
     (family, config): (Family, &TransformerConfig),
-    prepared: &Prepared,
+    packed: &PackedWeights,
 ) -> Result<()> {
     let (mut parts, mut small) = (Vec::new(), Vec::new());
-    for (parameter, value) in prepared.parameters() {
-        let place = family.place(config, parameter, None)?;
-        let Some(name) = place.write.first() else {
+    for (parameter, value) in packed.parameters() {
+        let names = family.names(config, parameter, None)?;
+        let Some(name) = names.write.first() else {
             continue;
         };
         match value {
-            PreparedValue::Int8(matrix) => {
+            PackedValue::Int8(matrix) => {
                 refuse_infinite(name, matrix.scales())?;
                 let shape = PackedInt8::stored_shape(matrix.rows(), matrix.columns());
                 parts.push(Part {
@@ -207,18 +207,18 @@ pub(super) fn write(
                 small.push(words(scales_name(name), Dtype::F32, scales));
                 small.push(words(starts_name(name), Dtype::I32, starts));
             }
-            PreparedValue::Plain(numbers) => {
+            PackedValue::Plain(numbers) => {
                 refuse_infinite(name, numbers)?;
                 small.push(Part {
                     name: name.clone(),
                     dtype: Dtype::F32,
-                    shape: place.shape.clone(),
+                    shape: names.shape.clone(),
                     write: Box::new(|writer| {
                         write_all(writer, numbers.iter().map(|v| v.to_le_bytes()))
                     }),
                 });
             }
-            PreparedValue::Float(_) => {
+            PackedValue::Float(_) => {
                 return Err(Error::new("the weights are not in int8").at(name.clone()));
             }
         }
@@ -241,8 +241,8 @@ fn write_all<const N: usize>(
 pub(super) fn refuse_infinite(name: &str, numbers: &[f32]) -> Result<()> {
     match numbers.iter().position(|x| !x.is_finite()) {
         None => Ok(()),
-        Some(place) => Err(Error::new("the model is not worth storing")
-            .at(format!("tensor `{name}`, place {place}"))
+        Some(number) => Err(Error::new("the model is not worth storing")
+            .at(format!("tensor `{name}`, number {number}"))
             .expected("finite weights")
             .found("an infinity or NaN")
             .hint("the model is damaged, or its training went astray")),

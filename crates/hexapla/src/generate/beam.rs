@@ -116,8 +116,8 @@ impl<'a> Beam<'a> {
 
 /// Inserts into a list that is best first and at most `limit` long. Ties: the older one first.
 fn insert(list: &mut Vec<Closed>, closed: Closed, limit: usize) {
-    let place = list.partition_point(|better| better.score >= closed.score);
-    list.insert(place, closed);
+    let index = list.partition_point(|better| better.score >= closed.score);
+    list.insert(index, closed);
     list.truncate(limit);
 }
 

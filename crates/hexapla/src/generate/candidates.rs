@@ -41,10 +41,10 @@ impl Candidates {
     /// Offers one candidate. A total of −∞ is never taken.
     pub(super) fn offer(&mut self, candidate: Candidate) {
         if candidate.total > self.threshold() {
-            let place = self
+            let index = self
                 .best
                 .partition_point(|better| better.total >= candidate.total);
-            self.best.insert(place, candidate);
+            self.best.insert(index, candidate);
             self.best.truncate(self.limit);
         }
     }

@@ -12,7 +12,7 @@ use crate::model::state::DecoderState;
 use crate::model::transformer::Transformer;
 use crate::ops::Run;
 use crate::ops::cross_entropy::LossOptions;
-use crate::prepared::Prepared;
+use crate::packed::PackedWeights;
 use crate::tensor::{Arena, Tensor};
 
 /// Source tokens that pass through the encoder together: enough for its products to be fast, few enough to stay in the
@@ -24,11 +24,11 @@ const LOSS_TOKENS: usize = 2048;
 /// No line has room for as many sentences as two to this power.
 const LINE_SHIFT: u32 = 20;
 
-/// A model and its parameters, prepared.
+/// A model and its parameters, packed.
 #[derive(Debug)]
 pub struct Engine {
     model: Transformer,
-    parameters: Prepared,
+    parameters: PackedWeights,
     /// Buffers of batches that are done, for those to come.
     arenas: Mutex<Vec<Arena>>,
 }
@@ -57,14 +57,14 @@ impl Request {
         }
     }
 
-    /// The line that [`Request::at_place`] gave it, from 0.
+    /// The line that [`Request::at_line`] gave it, from 0.
     pub fn line(&self) -> u64 {
         self.seed_index >> LINE_SHIFT
     }
 
     /// The same with the random stream of a sentence of a line, both counted from 0.
     #[must_use]
-    pub fn at_place(self, line: u64, sentence: u64) -> Self {
+    pub fn at_line(self, line: u64, sentence: u64) -> Self {
         Request {
             seed_index: line << LINE_SHIFT | sentence,
             ..self
@@ -77,7 +77,7 @@ impl Engine {
     ///
     /// # Panics
     /// The parameters are those of another model.
-    pub fn new(model: Transformer, parameters: Prepared) -> Self {
+    pub fn new(model: Transformer, parameters: PackedWeights) -> Self {
         assert!(
             model.index() == parameters.index(),
             "parameters of another model"
@@ -109,7 +109,7 @@ impl Engine {
     }
 
     /// The model's numbers.
-    pub fn parameters(&self) -> &Prepared {
+    pub fn parameters(&self) -> &PackedWeights {
         &self.parameters
     }
 

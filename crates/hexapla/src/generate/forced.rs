@@ -1,4 +1,4 @@
-//! Given targets: how probable the model finds them, and what it would have said at each place.
+//! Given targets: how probable the model finds them, and what it would have said at each position.
 
 use hexapla_kernels::Matrix;
 use rayon::prelude::*;
@@ -29,7 +29,7 @@ impl Scored {
     }
 }
 
-/// What the model would say at a place of a given target, after the target's own tokens before it.
+/// What the model would say at a position of a given target, after the target's own tokens before it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Predicted {
     /// The likeliest token, the lowest id among equals.
@@ -158,7 +158,7 @@ mod tests {
     use super::*;
     use crate::config::{ComputeType, TransformerConfig};
     use crate::model::transformer::Transformer;
-    use crate::prepared::Prepared;
+    use crate::packed::PackedWeights;
     use crate::weights::Weights;
 
     #[test]
@@ -167,7 +167,7 @@ mod tests {
         (config.source_vocab_size, config.target_vocab_size) = (90, 90);
         let model = Transformer::new(config).unwrap();
         let weights = Weights::random(model.index().clone(), 3);
-        let engine = Engine::new(model, Prepared::new(&weights, ComputeType::Float32));
+        let engine = Engine::new(model, PackedWeights::new(&weights, ComputeType::Float32));
         let c = engine.model().config().clone();
         // More rows than have their logits together.
         let long: Vec<u32> = (5..85).collect();

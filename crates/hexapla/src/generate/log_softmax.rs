@@ -85,17 +85,17 @@ mod tests {
     fn what_is_not_a_number_is_found_in_every_place() {
         let mut bounds = Vec::new();
         for length in [1, 7, 16, 100] {
-            for place in 0..length {
+            for index in 0..length {
                 for wrong in [f32::NAN, f32::INFINITY, -f32::NAN] {
                     let mut scores = vec![0.5; length];
-                    scores[place] = wrong;
+                    scores[index] = wrong;
                     let mut row = Row {
                         scores: &mut scores,
                         bounds: &mut bounds,
                     };
                     assert!(
                         row.log_softmax().is_none(),
-                        "{wrong} at {place} of {length}"
+                        "{wrong} at {index} of {length}"
                     );
                 }
             }

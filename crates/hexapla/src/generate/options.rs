@@ -213,7 +213,7 @@ pub struct SearchInput {
 }
 
 impl SearchInput {
-    /// Checks this sentence, the `place`-th of its batch, against the options and the vocabulary.
+    /// Checks this sentence, the `index`-th of its batch, against the options and the vocabulary.
     pub(super) fn validate(&self, options: &SearchOptions, vocab_size: usize) -> Result<()> {
         let refuse = |key, expected: &str, found: String| Err(refuse(key, expected, found));
         if self.max_length == 0 {

@@ -20,8 +20,8 @@ const AT_ONCE: usize = 32;
 
 /// A sentence that is not done.
 struct Active<'a> {
-    /// Its place in the batch.
-    place: usize,
+    /// Its index in the batch.
+    index: usize,
     /// Rows that it had in the last step.
     rows: usize,
     sentence: Box<dyn Sentence + 'a>,
@@ -43,13 +43,13 @@ pub fn search(
 ) -> Result<Vec<Vec<Hypothesis>>> {
     let vocab_size = decoder.vocab_size();
     options.validate(vocab_size)?;
-    for (place, input) in sentences.iter().enumerate() {
+    for (index, input) in sentences.iter().enumerate() {
         let valid = input.validate(options, vocab_size);
-        valid.map_err(|e| e.in_item(place))?;
+        valid.map_err(|e| e.in_item(index))?;
     }
     let mut results = vec![Vec::new(); sentences.len()];
-    let new = |(place, input)| Active {
-        place,
+    let new = |(index, input)| Active {
+        index,
         rows: 1,
         sentence: start(options, input),
     };
@@ -73,7 +73,7 @@ pub fn search(
         next_rows(&mut active, &mut tokens, &mut parents);
         active.retain(|active| {
             if active.rows == 0 {
-                results[active.place] = active.sentence.hypotheses();
+                results[active.index] = active.sentence.hypotheses();
             }
             active.rows > 0
         });
@@ -163,9 +163,9 @@ fn advance(
         ));
     }
     let run = |(active, step): (&mut Active, StepInput)| {
-        let place = active.place;
+        let index = active.index;
         let advanced = active.sentence.advance(step);
-        advanced.map_err(|e| e.in_item(place))
+        advanced.map_err(|e| e.in_item(index))
     };
     if parallel {
         // Collected in order, so that the error reported is the first sentence's however threads run.

@@ -5,18 +5,18 @@ use super::log_softmax::Row;
 use super::options::{SearchInput, SearchOptions};
 use super::processors::{needs_history, process};
 
-/// A place in the tree. Every hypothesis is the way from the root to one place.
+/// A node in the tree. Every hypothesis is the path from the root to one node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place(Option<usize>);
+pub(super) struct NodeId(Option<usize>);
 
-impl Place {
+impl NodeId {
     /// Before the first token.
-    pub(super) const ROOT: Place = Place(None);
+    pub(super) const ROOT: NodeId = NodeId(None);
 }
 
 #[derive(Debug)]
 struct Node {
-    parent: Place,
+    parent: NodeId,
     token: u32,
     log_prob: f32,
     /// Where its row of attention lies, if kept.
@@ -27,7 +27,7 @@ struct Node {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Live {
     /// Its tokens.
-    pub(super) place: Place,
+    pub(super) node: NodeId,
     /// Sum of their log-probabilities.
     pub(super) log_prob: f32,
     /// Its last token: what the decoder is fed next.
@@ -41,7 +41,7 @@ pub(super) struct Live {
 /// A closed hypothesis.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Closed {
-    pub(super) place: Place,
+    pub(super) node: NodeId,
     pub(super) log_prob: f32,
     pub(super) score: f32,
     pub(super) finished: bool,
@@ -80,7 +80,7 @@ impl<'a> Trace<'a> {
     /// The hypothesis that every sentence starts with.
     pub(super) fn start(&self) -> Live {
         Live {
-            place: Place::ROOT,
+            node: NodeId::ROOT,
             log_prob: 0.0,
             token: self.options.start_id,
             row: 0,
@@ -116,7 +116,7 @@ impl<'a> Trace<'a> {
         if needs_history(self.options) {
             let nodes = &self.nodes;
             self.history
-                .extend(path(nodes, live.place).map(|node| node.token));
+                .extend(path(nodes, live.node).map(|node| node.token));
             self.history.push(self.options.start_id);
             self.history.reverse();
         }
@@ -133,14 +133,14 @@ impl<'a> Trace<'a> {
     /// Adds a token to the open hypothesis in row `row`.
     pub(super) fn extend(&mut self, live: &Live, row: usize, token: u32, log_prob: f32) -> Live {
         let node = Node {
-            parent: live.place,
+            parent: live.node,
             token,
             log_prob,
             attention: self.step_attention + row,
         };
         self.nodes.push(node);
         Live {
-            place: Place(Some(self.nodes.len() - 1)),
+            node: NodeId(Some(self.nodes.len() - 1)),
             log_prob: live.log_prob + log_prob,
             token,
             row,
@@ -151,7 +151,7 @@ impl<'a> Trace<'a> {
     /// Closes a hypothesis of `length` tokens.
     pub(super) fn close(&self, live: &Live, length: usize, finished: bool) -> Closed {
         Closed {
-            place: live.place,
+            node: live.node,
             log_prob: live.log_prob,
             score: live.log_prob / self.options.length_divisor(length),
             finished,
@@ -161,7 +161,7 @@ impl<'a> Trace<'a> {
 
     /// A closed hypothesis as the caller sees it.
     pub(super) fn hypothesis(&self, closed: &Closed) -> Hypothesis {
-        let mut nodes: Vec<&Node> = path(&self.nodes, closed.place).collect();
+        let mut nodes: Vec<&Node> = path(&self.nodes, closed.node).collect();
         nodes.reverse();
         let rows = || {
             nodes
@@ -180,9 +180,9 @@ impl<'a> Trace<'a> {
     }
 }
 
-/// The nodes from `place` back to the root.
-fn path(nodes: &[Node], place: Place) -> impl Iterator<Item = &Node> {
-    std::iter::successors(place.0.map(|i| &nodes[i]), |node| {
+/// The nodes from `node` back to the root.
+fn path(nodes: &[Node], node: NodeId) -> impl Iterator<Item = &Node> {
+    std::iter::successors(node.0.map(|i| &nodes[i]), |node| {
         node.parent.0.map(|i| &nodes[i])
     })
 }

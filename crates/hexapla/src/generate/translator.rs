@@ -81,8 +81,8 @@ impl Translator {
         // Either may take most of the time from the start to the first word.
         let model = || {
             let opened = formats::open(folder.clone())?;
-            let prepared = opened.prepare(compute_type)?;
-            Ok::<_, Error>((opened, prepared))
+            let packed = opened.pack(compute_type)?;
+            Ok::<_, Error>((opened, packed))
         };
         let mut opened = None;
         // The tokenizer, a hundred thousand small allocations, on this thread: glibc grows the heap of any other than the
@@ -91,10 +91,10 @@ impl Translator {
             scope.spawn(|_| opened = Some(model()));
             Tokenizers::open_folder(folder.clone())
         });
-        let (opened, prepared) = opened.unwrap_or_else(model)?;
+        let (opened, packed) = opened.unwrap_or_else(model)?;
         Ok(Translator {
             tokenizers: tokenizers?,
-            engine: Engine::new(opened.model().clone(), prepared),
+            engine: Engine::new(opened.model().clone(), packed),
             generation: opened.generation,
             family: opened.family,
             directions: opened
@@ -173,8 +173,8 @@ impl Translator {
         let mut requests = Vec::new();
         let mut cut = Vec::with_capacity(lines.len());
         for (number, line) in lines.iter().enumerate() {
-            let place = options.first_line + number as u64;
-            let name = || format!("line {}", place + 1);
+            let line_number = options.first_line + number as u64;
+            let name = || format!("line {}", line_number + 1);
             let prefix = match prefixes.get(&number) {
                 Some(text) => self
                     .prefix_ids(text)
@@ -188,7 +188,7 @@ impl Translator {
                 }
                 _ => prefix,
             };
-            let line = self.cut((place, line), prefix, options, &mut requests);
+            let line = self.cut((line_number, line), prefix, options, &mut requests);
             cut.push(line.map_err(|e| e.within(name()))?);
         }
         let found = self
@@ -219,7 +219,7 @@ impl Translator {
 
     fn cut<'a>(
         &self,
-        (place, line): (u64, &'a str),
+        (line_number, line): (u64, &'a str),
         mut prefix: Vec<u32>,
         options: &TranslateOptions,
         requests: &mut Vec<Request>,
@@ -241,7 +241,7 @@ impl Translator {
         } else {
             Segment::whole(text)
         };
-        // Some places are the end token's and what else stands around a text.
+        // Some positions are the end token's and what else stands around a text.
         let room = self
             .engine
             .max_tokens()
@@ -284,7 +284,8 @@ impl Translator {
                     None
                 } else {
                     let ids = self.with_template(ids, options.source_language);
-                    let mut request = Request::new(ids).at_place(place, result.parts.len() as u64);
+                    let mut request =
+                        Request::new(ids).at_line(line_number, result.parts.len() as u64);
                     request.prefix = std::mem::take(&mut prefix);
                     let max_length = options.max_decoding_length.unwrap_or(request.max_length);
                     request.max_length = max_length.max(request.prefix.len() + 1);

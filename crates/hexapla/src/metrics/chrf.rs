@@ -270,8 +270,8 @@ fn split_punctuation(sentence: &str) -> Vec<String> {
             _ => None,
         };
         match cut {
-            Some(place) => {
-                let (first, second) = word.split_at(place);
+            Some(index) => {
+                let (first, second) = word.split_at(index);
                 out.extend([first.to_owned(), second.to_owned()]);
             }
             None => out.push(word.to_owned()),

@@ -4,7 +4,7 @@ use hexapla_kernels::Activation;
 
 use crate::config::{self, Norm, TransformerConfig};
 use crate::ops::Run;
-use crate::ops::attention::{Attention, Projections, View, attention};
+use crate::ops::attention::{Attention, AttentionMask, Projections, attention};
 use crate::ops::layer_norm::layer_norm;
 use crate::ops::linear::{linear, linear_activated};
 use crate::ops::pointwise::residual;
@@ -70,7 +70,7 @@ impl LayerNorm {
 #[derive(Debug, Clone)]
 pub struct AddNorm {
     norm: LayerNorm,
-    place: Norm,
+    order: Norm,
     dropout: f32,
 }
 
@@ -78,7 +78,7 @@ impl AddNorm {
     fn new(index: &mut ParameterIndex, name: &str, config: &TransformerConfig) -> Self {
         AddNorm {
             norm: LayerNorm::new(index, name, config),
-            place: config.norm,
+            order: config.norm,
             dropout: config.dropout,
         }
     }
@@ -90,7 +90,7 @@ impl AddNorm {
         x: &Tensor,
         sublayer: impl FnOnce(&mut Run, &Tensor) -> Tensor,
     ) -> Tensor {
-        match self.place {
+        match self.order {
             Norm::Post => {
                 let y = sublayer(run, x);
                 let sum = residual(run, x, &y, self.dropout);
@@ -116,14 +116,6 @@ pub struct MultiHeadAttention {
     dropout: f32,
 }
 
-/// What attention looks at besides its queries.
-pub struct Memory<'a> {
-    /// Rows from which keys and values are made, `[rows, d_model]`.
-    pub rows: &'a Tensor,
-    /// Who sees what.
-    pub view: View<'a>,
-}
-
 impl MultiHeadAttention {
     fn new(
         index: &mut ParameterIndex,
@@ -143,17 +135,24 @@ impl MultiHeadAttention {
         }
     }
 
-    /// `x` `[rows, d_model]` asks, `memory` answers; the result has the shape of `x`.
-    pub fn forward(&self, run: &mut Run, x: &Tensor, memory: Memory) -> Tensor {
+    /// Queries come from `x` `[rows, d_model]`, keys and values from `memory` `[memory rows, d_model]`, which is `x` itself in
+    /// self-attention; the result has the shape of `x`.
+    pub fn forward(
+        &self,
+        run: &mut Run,
+        x: &Tensor,
+        memory: &Tensor,
+        mask: AttentionMask,
+    ) -> Tensor {
         let query = self.query.forward(run, x);
-        let key = self.key.forward(run, memory.rows);
-        let value = self.value.forward(run, memory.rows);
+        let key = self.key.forward(run, memory);
+        let value = self.value.forward(run, memory);
         let options = Attention {
             heads: self.heads,
             dropout: self.dropout,
         };
         let projections = Projections { query, key, value };
-        let heads = attention(run, projections, &options, memory.view);
+        let heads = attention(run, projections, &options, mask);
         self.output.forward(run, &heads)
     }
 }
@@ -223,11 +222,10 @@ impl EncoderLayer {
         }
     }
 
-    /// `x` is `[rows, d_model]`; `view` says which rows are one sentence.
-    pub fn forward(&self, run: &mut Run, x: &Tensor, view: View) -> Tensor {
+    /// `x` is `[rows, d_model]`; `mask` says which rows are one sentence.
+    pub fn forward(&self, run: &mut Run, x: &Tensor, mask: AttentionMask) -> Tensor {
         let x = self.self_attention_norm.around(run, x, |run, x| {
-            let memory = Memory { rows: x, view };
-            self.self_attention.forward(run, x, memory)
+            self.self_attention.forward(run, x, x, mask)
         });
         self.feed_forward_norm
             .around(run, &x, |run, x| self.feed_forward.forward(run, x))
@@ -245,14 +243,12 @@ pub struct DecoderLayer {
     feed_forward_norm: AddNorm,
 }
 
-/// What a decoder layer looks at besides its own rows.
-pub struct DecoderMemory<'a> {
-    /// Which target rows each target row sees.
-    pub target: View<'a>,
-    /// The encoder's output, or no rows where `source` has their keys and values already.
-    pub source_rows: &'a Tensor,
+/// What a decoder layer attends to in the encoder's output.
+pub struct Memory<'a> {
+    /// The encoder's output `[source rows, d_model]`, or no rows where the cache of `mask` has their keys and values.
+    pub rows: &'a Tensor,
     /// Which source rows each target row sees.
-    pub source: View<'a>,
+    pub mask: AttentionMask<'a>,
 }
 
 impl DecoderLayer {
@@ -279,21 +275,20 @@ impl DecoderLayer {
         }
     }
 
-    /// `x` is `[rows, d_model]`.
-    pub fn forward(&self, run: &mut Run, x: &Tensor, m: DecoderMemory) -> Tensor {
+    /// `x` is `[rows, d_model]`; `mask` says which target rows each of them sees.
+    pub fn forward(
+        &self,
+        run: &mut Run,
+        x: &Tensor,
+        mask: AttentionMask,
+        memory: Memory,
+    ) -> Tensor {
         let x = self.self_attention_norm.around(run, x, |run, x| {
-            let memory = Memory {
-                rows: x,
-                view: m.target,
-            };
-            self.self_attention.forward(run, x, memory)
+            self.self_attention.forward(run, x, x, mask)
         });
         let x = self.cross_attention_norm.around(run, &x, |run, x| {
-            let memory = Memory {
-                rows: m.source_rows,
-                view: m.source,
-            };
-            self.cross_attention.forward(run, x, memory)
+            self.cross_attention
+                .forward(run, x, memory.rows, memory.mask)
         });
         self.feed_forward_norm
             .around(run, &x, |run, x| self.feed_forward.forward(run, x))

@@ -8,13 +8,13 @@ use hexapla_kernels::{Isa, Matrix};
 use crate::batch::{PairRows, Rows};
 use crate::config::{Positions, Precision, TransformerConfig};
 use crate::error::Result;
-use crate::model::layers::{DecoderLayer, DecoderMemory, EncoderLayer, LayerNorm};
+use crate::model::layers::{DecoderLayer, EncoderLayer, LayerNorm, Memory};
 use crate::model::positions::Sinusoids;
 use crate::model::state::DecoderState;
-use crate::ops::attention::View;
+use crate::ops::attention::AttentionMask;
 use crate::ops::cross_entropy::{LossOptions, Losses, Output, cross_entropy, logits, logits_into};
 use crate::ops::embedding::{Embedding, PositionTable, embed};
-use crate::ops::past::Past;
+use crate::ops::kv_cache::Cached;
 use crate::ops::{PackedTable, Run};
 use crate::product::Product;
 use crate::tensor::Tensor;
@@ -119,7 +119,7 @@ impl Transformer {
         &self.config
     }
 
-    /// Names, shapes and places of the parameters.
+    /// Names, shapes and ranges of the parameters.
     pub fn index(&self) -> &Arc<ParameterIndex> {
         &self.index
     }
@@ -138,12 +138,12 @@ impl Transformer {
         let positions = self.positions(source);
         let mut x = self.embed(run, &self.source, &source.ids, &positions);
         for layer in &self.encoder {
-            let view = View::Spans {
+            let mask = AttentionMask::Spans {
                 queries: &source.spans,
                 keys: &source.spans,
                 causal: false,
             };
-            x = layer.forward(run, &x, view);
+            x = layer.forward(run, &x, mask);
         }
         self.encoder_norm
             .as_ref()
@@ -156,20 +156,20 @@ impl Transformer {
         let positions = self.positions(target);
         let mut x = self.embed(run, &self.target, &target.ids, &positions);
         for layer in &self.decoder {
-            let m = DecoderMemory {
-                target: View::Spans {
-                    queries: &target.spans,
-                    keys: &target.spans,
-                    causal: true,
-                },
-                source_rows: memory,
-                source: View::Spans {
+            let mask = AttentionMask::Spans {
+                queries: &target.spans,
+                keys: &target.spans,
+                causal: true,
+            };
+            let memory = Memory {
+                rows: memory,
+                mask: AttentionMask::Spans {
                     queries: &target.spans,
                     keys: &source.spans,
                     causal: false,
                 },
             };
-            x = layer.forward(run, &x, m);
+            x = layer.forward(run, &x, mask, memory);
         }
         self.decoder_norm
             .as_ref()
@@ -179,30 +179,30 @@ impl Transformer {
 
     /// The decoder for one more token of each hypothesis: `[hypotheses, d_model]`.
     pub fn decode_step(&self, run: &mut Run, tokens: &[u32], state: &mut DecoderState) -> Tensor {
-        let places = state.advance();
-        let mut x = self.embed(run, &self.target, tokens, &places);
-        let target_seen: Vec<&[u32]> = state.seen.iter().map(Vec::as_slice).collect();
-        let source_rows = |s: &usize| state.source_rows[*s].as_slice();
-        let source_seen: Vec<&[u32]> = state.sentence.iter().map(source_rows).collect();
-        let new_source: Vec<u32> = (0..state.source.rows() as u32).collect();
+        let positions = state.advance();
+        let mut x = self.embed(run, &self.target, tokens, &positions);
+        let target_slots: Vec<&[u32]> = state.target_slots.iter().map(Vec::as_slice).collect();
+        let source_slots = |s: &usize| state.source_slots[*s].as_slice();
+        let source_slots: Vec<&[u32]> = state.sentence.iter().map(source_slots).collect();
+        let new_source_slots: Vec<u32> = (0..state.source.rows() as u32).collect();
         let last = self.decoder.len() - 1;
-        for (i, (layer, past)) in self.decoder.iter().zip(&mut state.layers).enumerate() {
-            let m = DecoderMemory {
-                target: View::Past(Past {
-                    rows: &mut past.target,
-                    new: &state.new,
-                    seen: &target_seen,
-                    weights: None,
-                }),
-                source_rows: &state.source,
-                source: View::Past(Past {
-                    rows: &mut past.source,
-                    new: &new_source,
-                    seen: &source_seen,
+        for (i, (layer, caches)) in self.decoder.iter().zip(&mut state.layers).enumerate() {
+            let mask = AttentionMask::Cached(Cached {
+                cache: &mut caches.target,
+                new_slots: &state.new_slots,
+                slots: &target_slots,
+                weights: None,
+            });
+            let memory = Memory {
+                rows: &state.source,
+                mask: AttentionMask::Cached(Cached {
+                    cache: &mut caches.source,
+                    new_slots: &new_source_slots,
+                    slots: &source_slots,
                     weights: state.attention.as_mut().filter(|_| i == last),
                 }),
             };
-            x = layer.forward(run, &x, m);
+            x = layer.forward(run, &x, mask, memory);
         }
         state.source = run.arena.tensor(0, self.config.d_model);
         self.decoder_norm
@@ -240,7 +240,7 @@ impl Transformer {
     fn positions<'a>(&self, rows: &'a Rows) -> Cow<'a, [u32]> {
         let pad = self.config.pad_token_id;
         if !self.padding_has_no_position() || !rows.ids.contains(&pad) {
-            return Cow::Borrowed(&rows.places);
+            return Cow::Borrowed(&rows.positions);
         }
         let mut positions = Vec::with_capacity(rows.len());
         for span in &rows.spans {
@@ -253,15 +253,15 @@ impl Transformer {
         Cow::Owned(positions)
     }
 
-    fn embed(&self, run: &mut Run, embedder: &Embedder, ids: &[u32], places: &[u32]) -> Tensor {
+    fn embed(&self, run: &mut Run, embedder: &Embedder, ids: &[u32], positions: &[u32]) -> Tensor {
         let c = &self.config;
         let without = self.padding_has_no_position();
-        let row = |(id, place): (&u32, &u32)| match without && *id == c.pad_token_id {
+        let row = |(id, position): (&u32, &u32)| match without && *id == c.pad_token_id {
             // Its row of the table is zero.
             true => (*id, c.pad_token_id),
-            false => (*id, place + c.position_offset as u32),
+            false => (*id, position + c.position_offset as u32),
         };
-        let tokens = ids.iter().zip(places).map(row);
+        let tokens = ids.iter().zip(positions).map(row);
         let rows = tokens.clone().map(|(_, row)| row as usize + 1).max();
         let options = Embedding {
             table: embedder.table,
@@ -284,8 +284,8 @@ impl Transformer {
 mod tests {
     use super::*;
     use crate::config::{ComputeType, Norm};
-    use crate::ops::{Dropped, Gradients};
-    use crate::prepared::Prepared;
+    use crate::ops::{DropoutKey, Gradients};
+    use crate::packed::PackedWeights;
     use crate::tensor::Arena;
 
     pub(crate) fn small(norm: Norm) -> Transformer {
@@ -320,9 +320,9 @@ mod tests {
         // transformers: cumsum(ids ≠ pad)·(ids ≠ pad) + pad; the rows of the padding are not these.
         assert_eq!(*model.positions(&rows), [0, 1, 1, 2, 0, 0, 0, 0]);
         let weights = Weights::random(model.index().clone(), 5);
-        let prepared = Prepared::new(&weights, ComputeType::Float32);
+        let packed = PackedWeights::new(&weights, ComputeType::Float32);
         let arena = Arena::default();
-        let mut run = Run::inference(&arena, &prepared);
+        let mut run = Run::inference(&arena, &packed);
         let embedded = |run: &mut Run, rows: &Rows| {
             let positions = model.positions(rows);
             model.embed(run, &model.source, &rows.ids, &positions)
@@ -346,7 +346,7 @@ mod tests {
                 &weights,
                 &packed,
                 &mut gradients,
-                Dropped::new(1, 1, 0, 0),
+                DropoutKey::new(1, 1, 0, 0),
             );
             model.loss(
                 &mut run,
@@ -375,8 +375,8 @@ mod tests {
             let model = small(norm);
             let weights = Weights::random(model.index().clone(), 5);
             let arena = Arena::default();
-            let prepared = Prepared::new(&weights, ComputeType::Float32);
-            let mut run = Run::inference(&arena, &prepared);
+            let packed = PackedWeights::new(&weights, ComputeType::Float32);
+            let mut run = Run::inference(&arena, &packed);
             let pairs = pairs();
             let memory = model.encode(&mut run, &pairs.source);
             let x = model.decode(&mut run, &pairs.target, &memory, &pairs.source);

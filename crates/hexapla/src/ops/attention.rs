@@ -8,14 +8,14 @@ use hexapla_kernels::{
 };
 
 use crate::batch::Span;
-use crate::ops::past::{Past, attend_past};
+use crate::ops::kv_cache::{Cached, attend_cached};
 use crate::ops::{Run, Step};
 use crate::tape::{Backward, keep};
 use crate::tensor::{Node, Tensor};
 
 /// Which rows of keys and values each query row sees.
-pub enum View<'a> {
-    /// The queries of span i see the keys of span i: all of them, or with `causal` those up to their own place.
+pub enum AttentionMask<'a> {
+    /// The queries of span i see the keys of span i: all of them, or with `causal` those up to their own position.
     Spans {
         /// Sentences among the query rows.
         queries: &'a [Span],
@@ -25,7 +25,7 @@ pub enum View<'a> {
         causal: bool,
     },
     /// A query row sees rows of earlier steps too (decoding).
-    Past(Past<'a>),
+    Cached(Cached<'a>),
 }
 
 /// How to attend.
@@ -62,14 +62,19 @@ pub struct Recorded {
 }
 
 /// `softmax(Q·Kᵀ/√d_k) · V` for each head; the result has the queries' shape.
-pub fn attention(run: &mut Run, p: Projections, options: &Attention, view: View) -> Tensor {
-    match view {
-        View::Spans {
+pub fn attention(
+    run: &mut Run,
+    p: Projections,
+    options: &Attention,
+    mask: AttentionMask,
+) -> Tensor {
+    match mask {
+        AttentionMask::Spans {
             queries,
             keys,
             causal,
         } => over_spans(run, p, options, (queries, keys), causal),
-        View::Past(past) => attend_past(run, &p.query, &p.key, &p.value, past),
+        AttentionMask::Cached(cached) => attend_cached(run, &p.query, &p.key, &p.value, cached),
     }
 }
 
@@ -102,12 +107,12 @@ fn over_spans(
     );
     // A span without its partner would leave its rows as they were.
     assert_eq!(queries.len(), keys.len());
-    let mut place = 0;
+    let mut start = 0;
     for (q, k) in queries.iter().zip(keys) {
         for h in 0..options.heads {
             let head = Head::new(h, options.heads, p.query.columns());
-            let end = place + q.len * k.len;
-            let scores = &mut probabilities.data_mut()[place..end];
+            let end = start + q.len * k.len;
+            let scores = &mut probabilities.data_mut()[start..end];
             let scale = 1.0 / (head.width as f32).sqrt();
             product(
                 run.isa,
@@ -119,9 +124,9 @@ fn over_spans(
             let seen = if dropout.is_none() {
                 &*scores
             } else {
-                let copy = &mut dropped.data_mut()[..end - place];
+                let copy = &mut dropped.data_mut()[..end - start];
                 copy.copy_from_slice(scores);
-                dropout_in_place(run.isa, copy, dropout, place as u32);
+                dropout_in_place(run.isa, copy, dropout, start as u32);
                 &*copy
             };
             let seen = Matrix::new(seen, q.len, k.len, k.len);
@@ -133,7 +138,7 @@ fn over_spans(
                 Plus::Nothing,
             );
             if recording {
-                place = end;
+                start = end;
             }
         }
     }
@@ -225,16 +230,16 @@ impl Recorded {
         let pairs = &back.lists.pairs[self.pairs];
         let most = pairs.iter().map(|(q, k)| q.len * k.len).max().unwrap_or(0);
         let (mut dropped, mut ds) = (new((1, most)), new((1, most)));
-        let mut place = 0;
+        let mut start = 0;
         for (q, k) in pairs {
             for h in 0..self.heads {
                 let head = Head::new(h, self.heads, query.columns());
                 let size = q.len * k.len;
-                let p = &self.probabilities.data()[place..place + size];
+                let p = &self.probabilities.data()[start..start + size];
                 let d_head = head.of(&d_out, *q);
                 let dropped = &mut dropped.data_mut()[..size];
                 dropped.copy_from_slice(p);
-                dropout_in_place(isa, dropped, self.dropout, place as u32);
+                dropout_in_place(isa, dropped, self.dropout, start as u32);
                 let dropped = Matrix::new(dropped, q.len, k.len, k.len);
                 gemm(
                     isa,
@@ -245,7 +250,7 @@ impl Recorded {
                 );
                 let ds = &mut ds.data_mut()[..size];
                 product(isa, ds, d_head, head.of(value, *k).transposed());
-                dropout_in_place(isa, ds, self.dropout, place as u32);
+                dropout_in_place(isa, ds, self.dropout, start as u32);
                 softmax_backward_in_place(isa, ds, p, k.len, 1.0 / (head.width as f32).sqrt());
                 let ds = Matrix::new(ds, q.len, k.len, k.len);
                 gemm(
@@ -262,7 +267,7 @@ impl Recorded {
                     head.of(query, *q),
                     Plus::Nothing,
                 );
-                place += size;
+                start += size;
             }
         }
         back.give(query.node(), dq);
@@ -304,7 +309,7 @@ mod tests {
                         key: x[k].clone(),
                         value: x[v].clone(),
                     };
-                    let view = View::Spans {
+                    let view = AttentionMask::Spans {
                         queries: &SPANS,
                         keys,
                         causal,

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::ops::{Dropped, Gradients, PackedTable, Run};
+use crate::ops::{DropoutKey, Gradients, PackedTable, Run};
 use crate::random::SplitMix;
 use crate::tensor::{Arena, Node, Tensor};
 use crate::weights::{Kind, ParameterId, ParameterIndex, Weights};
@@ -93,7 +93,7 @@ impl Check {
                     weights,
                     &packed,
                     &mut gradients,
-                    Dropped::new(1, 2, 3, 4),
+                    DropoutKey::new(1, 2, 3, 4),
                 );
                 let mut tensors = Vec::new();
                 for ((rows, columns), values) in self.inputs.iter().zip(values) {

@@ -75,7 +75,7 @@ pub fn logits_into(run: &Run, output: Output, x: Matrix, out: &mut [f32]) {
 }
 
 /// The loss of each row of `x` `[rows, d_model]` against `labels` (one for each row). While a tape records, the gradients
-/// of the table and of the bias are added at once, and the logits' gradient takes the logits' place.
+/// of the table and of the bias are added at once, and the logits' gradient overwrites the logits.
 ///
 /// With R-Drop the rows are those of two passes, one after the other, and a block is the same rows of both.
 pub fn cross_entropy(
@@ -116,8 +116,8 @@ pub fn cross_entropy(
         let room = difference.data_mut();
         losses_of_block(isa, &mut d_passes, room, labels, options, |row, found| {
             for (pass, loss) in found.iter().take(passes).enumerate() {
-                let place = 2 * (first_of(pass) + row);
-                losses.data_mut()[place..place + 2]
+                let offset = 2 * (first_of(pass) + row);
+                losses.data_mut()[offset..offset + 2]
                     .copy_from_slice(&[loss.smoothed, loss.negative_log_likelihood]);
             }
         });
@@ -155,9 +155,9 @@ fn losses_of_block(
             label_smoothing: options.label_smoothing,
             scale: options.scale,
         };
-        let place = row * vocab..(row + 1) * vocab;
-        let d = &mut logits[place.clone()];
-        let found = match second.get_mut(place) {
+        let offset = row * vocab..(row + 1) * vocab;
+        let d = &mut logits[offset.clone()];
+        let found = match second.get_mut(offset) {
             Some(second) => {
                 cross_entropy_pair(isa, d, second, room, options_of_row, options.r_drop)
             }

@@ -44,7 +44,7 @@ pub struct Recorded {
     y: Option<Node>,
 }
 
-/// `dropout(table[id] · scale + positions[place])` for each token, an id and a row of the position table; the result is
+/// `dropout(table[id] · scale + positions[position])` for each token, an id and a row of the position table; the result is
 /// `[tokens, d_model]`.
 pub fn embed(
     run: &mut Run,
@@ -61,14 +61,14 @@ pub fn embed(
     let mut y = run.tensor(tokens.len(), width);
     let mut scratch = run.arena.tensor(1, width);
     let isa = run.isa;
-    for (r, (row, (id, place))) in y
+    for (r, (row, (id, position))) in y
         .data_mut()
         .chunks_exact_mut(width)
         .zip(tokens.clone())
         .enumerate()
     {
         let embedding = parameters.row(options.table, id as usize, scratch.data_mut());
-        let position = &positions[place as usize * width..][..width];
+        let position = &positions[position as usize * width..][..width];
         embed_row(
             isa,
             row,

@@ -43,16 +43,16 @@ pub fn linear_activated(
     kind: Activation,
     dropout: f32,
 ) -> Tensor {
-    let Parameters::Prepared(prepared) = run.parameters else {
+    let Parameters::Packed(packed) = run.parameters else {
         let y = linear(run, x, weight, Some(bias));
         return activation(run, &y, kind, dropout);
     };
     let mut y = run.tensor(x.rows(), run.parameters.shape(weight)[1]);
     let epilogue = Epilogue {
-        plus: Plus::Bias(prepared.plain(bias)),
+        plus: Plus::Bias(packed.plain(bias)),
         activation: Some(kind),
     };
-    prepared.multiply(weight, y.matrix_mut(), x.matrix(), epilogue);
+    packed.multiply(weight, y.matrix_mut(), x.matrix(), epilogue);
     y
 }
 

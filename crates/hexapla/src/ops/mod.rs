@@ -3,15 +3,15 @@
 pub mod attention;
 pub mod cross_entropy;
 pub mod embedding;
+pub mod kv_cache;
 pub mod layer_norm;
 pub mod linear;
 pub mod parameters;
-pub mod past;
 pub mod pointwise;
 mod run;
 
 pub use parameters::{PackedTable, Parameters};
-pub use run::{Dropped, Gradients, Run, Step};
+pub use run::{DropoutKey, Gradients, Run, Step};
 
 #[cfg(test)]
 pub(crate) mod check;

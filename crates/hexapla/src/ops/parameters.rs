@@ -1,9 +1,9 @@
-//! The parameters as the operations read them: those of training, or those prepared for inference.
+//! The parameters as the operations read them: those of training, or those packed for inference.
 
 use hexapla_kernels::{Matrix, MatrixMut, PackedMatrix, Plus, gemm_packed};
 
 use crate::config::Precision;
-use crate::prepared::Prepared;
+use crate::packed::PackedWeights;
 use crate::product::Product;
 use crate::weights::{ParameterId, ParameterIndex, Weights};
 
@@ -13,7 +13,7 @@ pub enum Parameters<'a> {
     /// The flat run of training, and the output table packed anew after each update.
     Trained(&'a Weights, &'a PackedTable),
     /// Those of inference.
-    Prepared(&'a Prepared),
+    Packed(&'a PackedWeights),
 }
 
 /// The output layer's table, packed for the products of a training step; or none.
@@ -80,7 +80,7 @@ impl<'a> Parameters<'a> {
     pub fn index(self) -> &'a ParameterIndex {
         match self {
             Parameters::Trained(weights, _) => &weights.index,
-            Parameters::Prepared(prepared) => prepared.index(),
+            Parameters::Packed(packed) => packed.index(),
         }
     }
 
@@ -90,10 +90,10 @@ impl<'a> Parameters<'a> {
     }
 
     /// Whether a decoder keeps keys and values in bf16.
-    pub(crate) fn remember_in_bf16(self) -> bool {
+    pub(crate) fn keeps_cache_in_bf16(self) -> bool {
         match self {
             Parameters::Trained(..) => false,
-            Parameters::Prepared(prepared) => prepared.remembers_in_bf16(),
+            Parameters::Packed(packed) => packed.keeps_cache_in_bf16(),
         }
     }
 
@@ -101,7 +101,7 @@ impl<'a> Parameters<'a> {
     pub fn plain(self, id: ParameterId) -> &'a [f32] {
         match self {
             Parameters::Trained(weights, _) => weights.get(id),
-            Parameters::Prepared(prepared) => prepared.plain(id),
+            Parameters::Packed(packed) => packed.plain(id),
         }
     }
 
@@ -114,7 +114,7 @@ impl<'a> Parameters<'a> {
             Parameters::Trained(weights, _) => {
                 &weights.get(id)[r * scratch.len()..][..scratch.len()]
             }
-            Parameters::Prepared(prepared) => prepared.row(id, r, scratch),
+            Parameters::Packed(packed) => packed.row(id, r, scratch),
         }
     }
 
@@ -129,7 +129,7 @@ impl<'a> Parameters<'a> {
     ) {
         match self {
             Parameters::Trained(weights, _) => product.gemm(y, x, weights.matrix(weight), plus),
-            Parameters::Prepared(prepared) => prepared.multiply(weight, y, x, plus.into()),
+            Parameters::Packed(packed) => packed.multiply(weight, y, x, plus.into()),
         }
     }
 
@@ -147,7 +147,7 @@ impl<'a> Parameters<'a> {
                 Some(packed) => gemm_packed(y, x, &packed.transposed, plus.into()),
                 None => product.gemm(y, x, weights.matrix(table).transposed(), plus),
             },
-            Parameters::Prepared(prepared) => prepared.multiply(table, y, x, plus.into()),
+            Parameters::Packed(packed) => packed.multiply(table, y, x, plus.into()),
         }
     }
 }

@@ -5,10 +5,10 @@ use hexapla_kernels::{Buffer, Dropout, Isa};
 use crate::config::Precision;
 use crate::ops::parameters::{PackedTable, Parameters};
 use crate::ops::{attention, cross_entropy, embedding, layer_norm, linear, pointwise};
-use crate::prepared::Prepared;
+use crate::packed::PackedWeights;
 use crate::product::Product;
 use crate::random::mix;
-use crate::tape::{Backward, Lists, Tape};
+use crate::tape::{Backward, SavedLists, Tape};
 use crate::tensor::{Arena, Tensor};
 use crate::weights::Weights;
 
@@ -33,20 +33,20 @@ pub enum Step {
 
 /// Where the random choices of a pass come from.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Dropped {
+pub struct DropoutKey {
     /// Mixed from seed, step, shard and part of the batch.
     pub key: u64,
     /// Uses of dropout so far in this pass.
-    places: u64,
+    uses: u64,
 }
 
-impl Dropped {
+impl DropoutKey {
     /// The choices of one pass.
     pub fn new(seed: u64, step: u64, shard: u64, part: u64) -> Self {
         let key = [step, shard, part]
             .iter()
             .fold(mix(seed), |key, v| mix(key ^ mix(*v)));
-        Dropped { key, places: 0 }
+        DropoutKey { key, uses: 0 }
     }
 }
 
@@ -56,7 +56,7 @@ pub struct Gradients {
     /// Laid out as the parameters are.
     pub data: Buffer,
     tape: Tape<Step>,
-    lists: Lists,
+    lists: SavedLists,
     flowing: Vec<Option<Tensor>>,
 }
 
@@ -66,7 +66,7 @@ impl Gradients {
         Gradients {
             data: Buffer::zeros(len),
             tape: Tape::default(),
-            lists: Lists::default(),
+            lists: SavedLists::default(),
             flowing: Vec::new(),
         }
     }
@@ -91,13 +91,13 @@ pub struct Run<'a> {
     pub arena: Arena,
     /// The parameters.
     pub parameters: Parameters<'a>,
-    recording: Option<(&'a mut Gradients, Dropped)>,
+    recording: Option<(&'a mut Gradients, DropoutKey)>,
 }
 
 impl<'a> Run<'a> {
     /// A pass that records nothing and drops nothing.
-    pub fn inference(arena: &Arena, prepared: &'a Prepared) -> Self {
-        Run::new(arena, Parameters::Prepared(prepared))
+    pub fn inference(arena: &Arena, packed: &'a PackedWeights) -> Self {
+        Run::new(arena, Parameters::Packed(packed))
     }
 
     fn new(arena: &Arena, parameters: Parameters<'a>) -> Self {
@@ -116,7 +116,7 @@ impl<'a> Run<'a> {
         weights: &'a Weights,
         packed: &'a PackedTable,
         gradients: &'a mut Gradients,
-        dropped: Dropped,
+        dropped: DropoutKey,
     ) -> Self {
         gradients.tape.clear();
         gradients.lists.clear();
@@ -152,7 +152,7 @@ impl<'a> Run<'a> {
     }
 
     /// Keeps a step for the backward pass, which may put what it has besides tensors into the lists.
-    pub fn record(&mut self, step: impl FnOnce(&mut Lists) -> Step) {
+    pub fn record(&mut self, step: impl FnOnce(&mut SavedLists) -> Step) {
         if let Some((gradients, _)) = &mut self.recording {
             gradients.tape.push(step(&mut gradients.lists));
         }
@@ -162,8 +162,8 @@ impl<'a> Run<'a> {
     pub fn dropout(&mut self, p: f32) -> Dropout {
         match &mut self.recording {
             Some((_, dropped)) if p > 0.0 => {
-                dropped.places += 1;
-                Dropout::new(p, mix(dropped.key ^ dropped.places))
+                dropped.uses += 1;
+                Dropout::new(p, mix(dropped.key ^ dropped.uses))
             }
             _ => Dropout::NONE,
         }

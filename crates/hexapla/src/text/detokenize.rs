@@ -35,8 +35,8 @@ pub fn detokenize(line: &str) -> String {
             space = "";
         } else if let Some(mark) = quotation_mark(token) {
             // Each kind by itself: an apostrophe may stay open.
-            if let Some(place) = open.iter().position(|m| *m == mark) {
-                open.remove(place);
+            if let Some(index) = open.iter().position(|m| *m == mark) {
+                open.remove(index);
                 space = "";
             } else {
                 open.push(mark);

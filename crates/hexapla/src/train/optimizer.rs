@@ -75,7 +75,7 @@ impl Part {
 }
 
 /// A stretch of the flat run: what an update reads and writes.
-struct Stretch<'a> {
+struct FlatSlices<'a> {
     weights: &'a mut [f32],
     first: &'a mut [f32],
     second: &'a mut [f32],
@@ -83,21 +83,21 @@ struct Stretch<'a> {
     gradient: &'a [f32],
 }
 
-impl<'a> Stretch<'a> {
-    fn split_at(self, n: usize) -> (Stretch<'a>, Stretch<'a>) {
+impl<'a> FlatSlices<'a> {
+    fn split_at(self, n: usize) -> (FlatSlices<'a>, FlatSlices<'a>) {
         let (weights, weights2) = self.weights.split_at_mut(n);
         let (first, first2) = self.first.split_at_mut(n);
         let (second, second2) = self.second.split_at_mut(n);
         let (average, average2) = self.average.map(|a| a.split_at_mut(n)).unzip();
         let (gradient, gradient2) = self.gradient.split_at(n);
-        let left = Stretch {
+        let left = FlatSlices {
             weights,
             first,
             second,
             average,
             gradient,
         };
-        let right = Stretch {
+        let right = FlatSlices {
             weights: weights2,
             first: first2,
             second: second2,
@@ -108,7 +108,7 @@ impl<'a> Stretch<'a> {
     }
 
     /// Does `work` with each of `parts`, which make up this stretch, on all threads.
-    fn for_each(self, parts: &[Part], work: &(impl Fn(&Part, Stretch) + Sync)) {
+    fn for_each(self, parts: &[Part], work: &(impl Fn(&Part, FlatSlices) + Sync)) {
         match parts {
             [] => {}
             [part] => work(part, self),
@@ -201,7 +201,7 @@ impl Optimizer {
         // A young average follows faster, so that it does not remember the random start.
         let young = (1.0 + self.updates as f32) / (10.0 + self.updates as f32);
         let decay = t.ema_decay.min(young);
-        let all = Stretch {
+        let all = FlatSlices {
             weights,
             first: &mut self.first,
             second: &mut self.second,

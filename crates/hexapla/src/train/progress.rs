@@ -83,7 +83,7 @@ pub fn short(x: f64, decimals: usize) -> String {
     }
 }
 
-/// The run's place and history.
+/// How far the run is, and its history.
 ///
 /// A field that is added here has a default: checkpoints of earlier versions lack it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

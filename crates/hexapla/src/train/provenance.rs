@@ -19,11 +19,11 @@ pub(super) const DATA: &str = "data.sha256";
 /// # Errors
 /// The file cannot be read, or a later version wrote it.
 pub fn kept_recipe(folder: &Path) -> Result<Option<Recipe>> {
-    let place = folder.join(RECIPE);
-    let Some(text) = read(&place)? else {
+    let path = folder.join(RECIPE);
+    let Some(text) = read(&path)? else {
         return Ok(None);
     };
-    let mut recipe = Recipe::parse(&text, &place.display().to_string())?;
+    let mut recipe = Recipe::parse(&text, &path.display().to_string())?;
     // Version 1 did not write its number.
     recipe.format_version.get_or_insert(1);
     Ok(Some(recipe))
@@ -94,9 +94,9 @@ pub fn keep_data(folder: &Path, hashes: &BTreeMap<String, String>) -> Result<()>
         .iter()
         .map(|(file, hash)| format!("{hash}  {file}\n"))
         .collect();
-    let place = folder.join(DATA);
-    let Some(old) = read(&place)? else {
-        return write_atomically(&place, |w| w.write_all(text.as_bytes()));
+    let path = folder.join(DATA);
+    let Some(old) = read(&path)? else {
+        return write_atomically(&path, |w| w.write_all(text.as_bytes()));
     };
     match hashes
         .iter()
@@ -121,13 +121,13 @@ pub fn keep_data(folder: &Path, hashes: &BTreeMap<String, String>) -> Result<()>
     }
 }
 
-/// What `place` holds, if anything.
-fn read(place: &Path) -> Result<Option<String>> {
-    match std::fs::read_to_string(place) {
+/// What `path` holds, if anything.
+fn read(path: &Path) -> Result<Option<String>> {
+    match std::fs::read_to_string(path) {
         Ok(old) => Ok(Some(old)),
         // Where a file stands in the way, whoever makes the folder says so.
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
-        Err(e) => Err(Error::io("cannot read the file", place, &e)),
+        Err(e) => Err(Error::io("cannot read the file", path, &e)),
     }
 }
 
@@ -141,8 +141,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let recipe = Recipe::default();
         keep_recipe(folder.path(), &recipe).unwrap();
-        let place = folder.path().join(RECIPE);
-        let whole = std::fs::read_to_string(&place).unwrap();
+        let path = folder.path().join(RECIPE);
+        let whole = std::fs::read_to_string(&path).unwrap();
         let is_key = |line: &&str| line.contains(" = ");
         assert!(whole.lines().filter(is_key).count() > 30);
         for key in whole.lines().filter(is_key) {
@@ -151,7 +151,7 @@ mod tests {
                 .filter(|line| *line != key)
                 .map(|line| format!("{line}\n"))
                 .collect();
-            std::fs::write(&place, older).unwrap();
+            std::fs::write(&path, older).unwrap();
             let kept = kept_recipe(folder.path()).unwrap().unwrap();
             let wanted = Recipe {
                 format_version: kept.format_version,
@@ -174,14 +174,14 @@ mod tests {
             from: "1".into(),
             to: "2".into(),
         };
-        let place = Path::new("m");
+        let path = Path::new("m");
         let both = [
             difference("training.max_steps"),
             difference("model.d_model"),
         ];
-        check_differences(place, &[], false).unwrap();
-        check_differences(place, &both[..1], true).unwrap();
-        let told = check_differences(place, &both[..1], false)
+        check_differences(path, &[], false).unwrap();
+        check_differences(path, &both[..1], true).unwrap();
+        let told = check_differences(path, &both[..1], false)
             .unwrap_err()
             .to_string();
         assert!(
@@ -189,7 +189,7 @@ mod tests {
             "{told}"
         );
         for change in [false, true] {
-            let told = check_differences(place, &both, change)
+            let told = check_differences(path, &both, change)
                 .unwrap_err()
                 .to_string();
             assert!(

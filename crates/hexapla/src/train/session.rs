@@ -16,7 +16,7 @@ use crate::model::transformer::Transformer;
 use crate::train::change::Difference;
 use crate::train::checkpoint;
 use crate::train::data::{DRAWN_FILE, Data};
-use crate::train::judge::{Judge, Judged, engine};
+use crate::train::evaluator::{Evaluation, Evaluator, engine};
 use crate::train::lock::{self, Lock};
 use crate::train::pairs::TrainingPairs;
 use crate::train::progress::Validation;
@@ -27,7 +27,7 @@ use crate::train::trainer::{Ended, Trainer, Watcher};
 use crate::weights::Weights;
 
 const REPORT: &str = "report.html";
-/// Lies in a training's folder until its model takes the place of one of other origin.
+/// Lies in a training's folder until its model replaces one of other origin.
 const REPLACES: &str = "replaces";
 const TOKENIZER_FILES: [&str; 4] = [
     "tokenizer.json",
@@ -201,9 +201,9 @@ impl Session {
     /// As [`Trainer::run`] and [`formats::save`].
     pub fn run(&mut self, watcher: &mut dyn Watcher) -> Result<Outcome> {
         let signal = self.trainer.signal();
-        let judge = Judge::new(&self.recipe, &self.data, &signal);
+        let evaluator = Evaluator::new(&self.recipe, &self.data, &signal);
         let mut validate = |model: &Transformer, weights: &Weights| {
-            let judged = judge.validate(&engine(model, weights))?;
+            let judged = evaluator.validate(&engine(model, weights))?;
             Ok(judged.map(|(validation, ..)| validation))
         };
         let pairs = training_pairs(&self.recipe, &self.data)?;
@@ -218,11 +218,11 @@ impl Session {
             return Ok(stopped(ended));
         }
         watcher.note("averaging, and decoding the validation set");
-        let model = self.trainer.learner().model.clone();
+        let model = self.trainer.train_step().model.clone();
         let metric = self.recipe.training.metric;
-        let mut best: Option<(Judged, Weights)> = None;
+        let mut best: Option<(Evaluation, Weights)> = None;
         for weights in self.trainer.candidates()? {
-            let judged = judge.validate(&engine(&model, &weights))?;
+            let judged = evaluator.validate(&engine(&model, &weights))?;
             let Some(judged) = judged else {
                 return Ok(stopped(Ended::Signal(signal.load(Ordering::Relaxed))));
             };
@@ -245,7 +245,7 @@ impl Session {
         let finished = engine(&model, &weights);
         let mut tests = Vec::new();
         for set in &self.tests {
-            let Some(result) = judge.test(&finished, set)? else {
+            let Some(result) = evaluator.test(&finished, set)? else {
                 return Ok(stopped(Ended::Signal(signal.load(Ordering::Relaxed))));
             };
             tests.push(result);
@@ -366,7 +366,7 @@ impl Session {
         summary.extend([
             (
                 "parameters".into(),
-                self.trainer.learner().model.index().len().to_string(),
+                self.trainer.train_step().model.index().len().to_string(),
             ),
             ("updates".into(), p.updates.to_string()),
             ("epochs".into(), p.epoch.to_string()),
@@ -432,7 +432,7 @@ fn training_pairs<'a>(recipe: &Recipe, data: &'a Data) -> Result<TrainingPairs<'
     TrainingPairs::with_bpe_dropout(&data.train, &data.tokenizers, t.bpe_dropout, t.seed)
 }
 
-/// Removes what is prepared in a training's folder before the first step, file by file.
+/// Removes what was prepared in a training's folder before the first step, file by file.
 fn clear_preparation(inner: &Path) {
     let tokenizer = inner.join("tokenizer");
     for name in TOKENIZER_FILES {

@@ -7,14 +7,14 @@ use crate::config::{Precision, TrainingTable};
 use crate::error::Result;
 use crate::model::transformer::Transformer;
 use crate::ops::cross_entropy::LossOptions;
-use crate::ops::{Dropped, Gradients, PackedTable, Run};
+use crate::ops::{DropoutKey, Gradients, PackedTable, Run};
 use crate::tensor::Arena;
 use crate::train::optimizer::Optimizer;
 use crate::weights::Weights;
 
 /// What training changes at each step.
 #[derive(Debug)]
-pub struct Learner {
+pub struct TrainStep {
     /// The model's shape.
     pub model: Transformer,
     /// The model's numbers.
@@ -50,10 +50,10 @@ pub struct StepReport {
     pub gradient_norm: f64,
 }
 
-impl Learner {
+impl TrainStep {
     /// Starts from `weights`, with products in the precision of `t`.
     pub fn new(model: Transformer, weights: Weights, t: &TrainingTable) -> Self {
-        Learner {
+        TrainStep {
             precision: t.precision,
             packed: model.pack_output(&weights, t.precision),
             optimizer: Optimizer::new(t, &weights),
@@ -71,7 +71,7 @@ impl Learner {
     ///
     /// # Errors
     /// An id or a length out of range: nothing is updated then.
-    pub fn step(
+    pub fn run(
         &mut self,
         t: &TrainingTable,
         number: u64,
@@ -86,7 +86,7 @@ impl Learner {
             scale: 1.0 / rows.max(1) as f32,
             r_drop: t.r_drop,
         };
-        let Learner {
+        let TrainStep {
             model,
             weights,
             precision,
@@ -103,7 +103,7 @@ impl Learner {
                 let Some(pairs) = pairs.get(s).filter(|p| !p.labels.is_empty()) else {
                     continue;
                 };
-                let dropped = Dropped::new(t.seed, number, s as u64, part as u64);
+                let dropped = DropoutKey::new(t.seed, number, s as u64, part as u64);
                 let mut run = Run::training(&shard.arena, weights, packed, gradients, dropped)
                     .with_precision(*precision);
                 for row in model.loss(&mut run, pairs, options).iter() {

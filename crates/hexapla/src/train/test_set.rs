@@ -24,10 +24,10 @@ impl TestSentences {
     /// # Errors
     /// As [`SentencePairs::from_corpus`], or BLEU's words have no such name.
     pub fn open(set: &TestSet) -> Result<Self> {
-        let place = |e: Error| e.within(format!("test `{}`", set.name));
+        let within = |e: Error| e.within(format!("test `{}`", set.name));
         Ok(TestSentences {
-            words: Words::from_name(&set.tokenize).map_err(|e| place(e.at("tokenize")))?,
-            pairs: SentencePairs::from_corpus(&set.pairs).map_err(place)?,
+            words: Words::from_name(&set.tokenize).map_err(|e| within(e.at("tokenize")))?,
+            pairs: SentencePairs::from_corpus(&set.pairs).map_err(within)?,
             set: set.clone(),
         })
     }
@@ -37,11 +37,11 @@ impl TestSentences {
     /// # Errors
     /// The tokenizer refuses one, or it has no room with its end in `most` positions.
     pub fn sources(&self, tokenizer: &Tokenizer, most: usize) -> Result<Vec<Vec<u32>>> {
-        let place = |e: Error| e.within(format!("test `{}`", self.set.name));
-        let sources = tokenizer.encode_all(&self.pairs.source).map_err(place)?;
+        let within = |e: Error| e.within(format!("test `{}`", self.set.name));
+        let sources = tokenizer.encode_all(&self.pairs.source).map_err(within)?;
         match sources.iter().position(|ids| ids.len() >= most) {
             None => Ok(sources),
-            Some(number) => Err(place(
+            Some(number) => Err(within(
                 Error::new("a test sentence is longer than the model takes")
                     .at(format!("pair {}", number + 1))
                     .expected(format!("fewer than {most} tokens"))

@@ -21,7 +21,7 @@ use crate::train::checkpoint;
 use crate::train::pairs::TrainingPairs;
 use crate::train::progress::{Point, Progress, Validation};
 use crate::train::schedule::learning_rate;
-use crate::train::shards::{Learner, StepReport};
+use crate::train::shards::{StepReport, TrainStep};
 use crate::weights::Weights;
 
 /// A line a step.
@@ -66,7 +66,7 @@ pub enum Ended {
 pub struct Trainer {
     folder: PathBuf,
     settings: TrainingTable,
-    learner: Learner,
+    train_step: TrainStep,
     progress: Progress,
     /// What was changed on the way.
     changes: Vec<Change>,
@@ -85,7 +85,7 @@ impl Trainer {
             .map_err(|e| Error::io("cannot make the training folder", folder, &e))?;
         let weights = Weights::random(model.index().clone(), settings.seed);
         let n = weights.data.len();
-        let mut learner = Learner::new(model, weights, &settings);
+        let mut train_step = TrainStep::new(model, weights, &settings);
         let mut progress = Progress::default();
         let mut changes = change::read(folder)?;
         let (state, astray) = (
@@ -99,12 +99,12 @@ impl Trainer {
                 let path = checkpoint::weights_file(folder, best);
                 let (_, mut weights) = checkpoint::load::<u64>(&path, &[n])?;
                 if let Some(data) = weights.pop() {
-                    let index = learner.weights.index.clone();
-                    learner.set_weights(Weights { index, data });
+                    let index = train_step.weights.index.clone();
+                    train_step.set_weights(Weights { index, data });
                     progress = lost.back_to(best);
-                    learner
+                    train_step
                         .optimizer
-                        .restart(&learner.weights.data, progress.updates);
+                        .restart(&train_step.weights.data, progress.updates);
                     for change in changes.iter_mut().filter(|c| c.step > best) {
                         change.step = best;
                     }
@@ -117,24 +117,24 @@ impl Trainer {
             progress = loaded;
             let mut buffers = buffers.into_iter();
             let mut next = || buffers.next().unwrap_or_else(|| Buffer::zeros(n));
-            let index = learner.weights.index.clone();
-            learner.set_weights(Weights {
+            let index = train_step.weights.index.clone();
+            train_step.set_weights(Weights {
                 index,
                 data: next(),
             });
-            learner.optimizer.first = next();
-            learner.optimizer.second = next();
-            if learner.optimizer.average.is_some() {
-                learner.optimizer.average = Some(next());
+            train_step.optimizer.first = next();
+            train_step.optimizer.second = next();
+            if train_step.optimizer.average.is_some() {
+                train_step.optimizer.average = Some(next());
             }
-            learner.optimizer.updates = progress.updates;
-            learner.optimizer.restarted = progress.restarted;
+            train_step.optimizer.updates = progress.updates;
+            train_step.optimizer.restarted = progress.restarted;
         }
         let saved = progress.step;
         let trainer = Trainer {
             folder: folder.to_path_buf(),
             settings,
-            learner,
+            train_step,
             progress,
             changes,
             saved: state.exists().then_some(saved),
@@ -197,8 +197,8 @@ impl Trainer {
     }
 
     /// The model and its numbers.
-    pub fn learner(&self) -> &Learner {
-        &self.learner
+    pub fn train_step(&self) -> &TrainStep {
+        &self.train_step
     }
 
     /// Trains on `pairs` until the settings, early stopping or a signal end it. The state is saved then.
@@ -269,7 +269,7 @@ impl Trainer {
         let rate = learning_rate(&self.settings, self.progress.updates + 1);
         let parts = self.next_parts(pairs, epoch);
         let step = self.progress.step + 1;
-        let report = self.learner.step(&self.settings, step, rate, &parts)?;
+        let report = self.train_step.run(&self.settings, step, rate, &parts)?;
         self.count(&report, start.elapsed().as_secs_f64());
         watcher.step(&self.progress, &report, rate);
         let line = format!(
@@ -320,8 +320,8 @@ impl Trainer {
     /// # Errors
     /// A kept file cannot be read.
     pub fn averaged(&self) -> Result<Weights> {
-        let index = self.learner.weights.index.clone();
-        if let Some(average) = &self.learner.optimizer.average {
+        let index = self.train_step.weights.index.clone();
+        if let Some(average) = &self.train_step.optimizer.average {
             return Ok(Weights {
                 index,
                 data: average.clone(),
@@ -329,7 +329,7 @@ impl Trainer {
         }
         let kept = &self.progress.kept;
         if kept.is_empty() {
-            return Ok(self.learner.weights.clone());
+            return Ok(self.train_step.weights.clone());
         }
         let mut sum = vec![0.0f64; index.len()];
         for step in kept {
@@ -351,13 +351,13 @@ impl Trainer {
     /// # Errors
     /// A kept file cannot be read.
     pub fn candidates(&self) -> Result<Vec<Weights>> {
-        let mut candidates = vec![self.averaged()?, self.learner.weights.clone()];
+        let mut candidates = vec![self.averaged()?, self.train_step.weights.clone()];
         if let Some(best) = self
             .progress
             .best
             .filter(|step| *step != self.progress.step)
         {
-            let index = self.learner.weights.index.clone();
+            let index = self.train_step.weights.index.clone();
             let path = checkpoint::weights_file(&self.folder, best);
             let (_, buffers) = checkpoint::load::<u64>(&path, &[index.len()])?;
             candidates.extend(buffers.into_iter().map(|data| Weights {
@@ -405,7 +405,7 @@ impl Trainer {
         pairs: &TrainingPairs<'a>,
         epoch: &mut Epoch<'a>,
     ) -> Vec<Vec<PairRows>> {
-        let c = self.learner.model.config();
+        let c = self.train_step.model.config();
         let (start, eos) = (c.decoder_start_token_id, c.eos_token_id);
         let mut parts = Vec::with_capacity(self.settings.accumulate);
         for _ in 0..self.settings.accumulate {
@@ -426,7 +426,7 @@ impl Trainer {
     fn count(&mut self, report: &StepReport, seconds: f64) {
         let p = &mut self.progress;
         p.step += 1;
-        p.updates = self.learner.optimizer.updates;
+        p.updates = self.train_step.optimizer.updates;
         p.seconds += seconds;
         p.target_tokens += report.target_tokens as u64;
         p.source_tokens += report.source_tokens as u64;
@@ -467,7 +467,8 @@ impl Trainer {
     fn validate(&mut self, validate: &mut Validate, watcher: &mut dyn Watcher) -> Result<()> {
         let metric = self.settings.metric;
         let start = Instant::now();
-        let Some(mut validation) = validate(&self.learner.model, &self.learner.weights)? else {
+        let Some(mut validation) = validate(&self.train_step.model, &self.train_step.weights)?
+        else {
             return Ok(());
         };
         let p = &mut self.progress;
@@ -487,7 +488,7 @@ impl Trainer {
             self.progress.best = Some(step);
         }
         watcher.validation(&validation, better);
-        let vocab_size = self.learner.model.config().target_vocab_size;
+        let vocab_size = self.train_step.model.config().target_vocab_size;
         if let Some(note) = validation.worse_than_guessing(vocab_size) {
             watcher.note(&note);
         }
@@ -506,7 +507,7 @@ impl Trainer {
 
     fn write_weights(&self, step: u64) -> Result<()> {
         let path = checkpoint::weights_file(&self.folder, step);
-        checkpoint::save(&path, &step, &[&self.learner.weights.data])
+        checkpoint::save(&path, &step, &[&self.train_step.weights.data])
     }
 
     /// The log is on the disk before the state that it leads to.
@@ -529,8 +530,8 @@ impl Trainer {
             .len()
             .saturating_sub(self.settings.average_checkpoints);
         self.progress.kept.drain(..surplus);
-        let o = &self.learner.optimizer;
-        let mut buffers = vec![&self.learner.weights.data, &o.first, &o.second];
+        let o = &self.train_step.optimizer;
+        let mut buffers = vec![&self.train_step.weights.data, &o.first, &o.second];
         buffers.extend(&o.average);
         checkpoint::save(
             &checkpoint::state_file(&self.folder),

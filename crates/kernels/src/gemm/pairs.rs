@@ -71,7 +71,7 @@ mod x86 {
 
     impl Panels {
         /// The first word of `lane`; the seven lanes after a multiple of 8 stand beside it.
-        fn place(self, lane: usize) -> *mut f32 {
+        fn offset(self, lane: usize) -> *mut f32 {
             let panel = lane / self.width * self.words * self.width;
             self.to.wrapping_add(panel + lane % self.width)
         }
@@ -103,10 +103,10 @@ mod x86 {
         let order = unsafe { _mm512_loadu_epi16(ORDER.as_ptr().cast()) };
         for (first, steps) in blocks(panels.lanes, depth) {
             let eights = TOGETHER.min(panels.lanes - first) / 8;
-            let places: [*mut f32; TOGETHER / 8] =
-                std::array::from_fn(|i| panels.place(first + 8 * i));
+            let offsets: [*mut f32; TOGETHER / 8] =
+                std::array::from_fn(|i| panels.offset(first + 8 * i));
             for k in steps.step_by(2) {
-                for (pair, places) in places[..eights].chunks(2).enumerate() {
+                for (pair, offsets) in offsets[..eights].chunks(2).enumerate() {
                     let lane = first + 16 * pair;
                     let read = mask16(count.saturating_sub(lane));
                     let row = from.wrapping_add(k * stride + lane);
@@ -114,7 +114,7 @@ mod x86 {
                     prefetch(ahead);
                     prefetch(ahead.wrapping_add(stride));
                     // SAFETY: lanes from `count` on are masked in reads, the second row is read only where k + 1 <
-                    // depth; word k / 2 of the eight lanes at a place is one of the panels'.
+                    // depth; word k / 2 of the eight lanes at an offset is one of the panels'.
                     unsafe {
                         let low = _mm512_maskz_loadu_ps(read, row);
                         let high = if k + 1 < depth {
@@ -125,9 +125,9 @@ mod x86 {
                         let both: __m512i = transmute(_mm512_cvtne2ps_pbh(high, low));
                         let pairs = _mm512_castsi512_ps(_mm512_permutexvar_epi16(order, both));
                         let word = k / 2 * panels.width;
-                        _mm256_storeu_ps(places[0].add(word), _mm512_castps512_ps256(pairs));
-                        if let Some(place) = places.get(1) {
-                            _mm256_storeu_ps(place.add(word), _mm512_extractf32x8_ps::<1>(pairs));
+                        _mm256_storeu_ps(offsets[0].add(word), _mm512_castps512_ps256(pairs));
+                        if let Some(offset) = offsets.get(1) {
+                            _mm256_storeu_ps(offset.add(word), _mm512_extractf32x8_ps::<1>(pairs));
                         }
                     }
                 }
@@ -148,7 +148,7 @@ mod x86 {
         depth: usize,
     ) {
         for i in (0..panels.lanes).step_by(8) {
-            let place = panels.place(i);
+            let offset = panels.offset(i);
             for k in (0..depth).step_by(16) {
                 let left = depth - k;
                 let mut words = [_mm256_setzero_ps(); 8];
@@ -166,7 +166,7 @@ mod x86 {
                 let rows = transpose(words).into_iter();
                 for (w, row) in rows.enumerate().take(left.div_ceil(2)) {
                     // SAFETY: word k / 2 + w is below `words`, and the eight lanes from i on are the panels'.
-                    unsafe { _mm256_storeu_ps(place.add((k / 2 + w) * panels.width), row) };
+                    unsafe { _mm256_storeu_ps(offset.add((k / 2 + w) * panels.width), row) };
                 }
             }
         }
@@ -200,17 +200,17 @@ mod tests {
                         let mut panels = vec![f32::NAN; words * count.next_multiple_of(width)];
                         pack_pairs(isa, &mut panels, width, a, (start, rows), (k0, depth));
                         let half = |i: usize, k: usize| {
-                            let place = (start + i) * a.row_stride + k * a.column_stride;
+                            let offset = (start + i) * a.row_stride + k * a.column_stride;
                             let inside = i < count && k < depth;
                             if inside {
-                                round(a.data[place]).to_bits() >> 16
+                                round(a.data[offset]).to_bits() >> 16
                             } else {
                                 0
                             }
                         };
-                        for (place, word) in panels.iter().enumerate() {
-                            let i = place / (words * width) * width + place % width;
-                            let k = k0 + place % (words * width) / width * 2;
+                        for (offset, word) in panels.iter().enumerate() {
+                            let i = offset / (words * width) * width + offset % width;
+                            let k = k0 + offset % (words * width) / width * 2;
                             assert_eq!(
                                 word.to_bits(),
                                 half(i, k) | half(i, k + 1) << 16,
@@ -244,11 +244,11 @@ mod tests {
                 let what = format!("{} {m}×{n}×{k} {transposed:?}", isa.name());
                 let mut found = start.clone();
                 gemm_bf16(isa, MatrixMut::new(&mut found, m, n, n), a, b, plus);
-                for (place, found) in found.iter().enumerate() {
-                    let (i, j) = (place / n, place % n);
+                for (offset, found) in found.iter().enumerate() {
+                    let (i, j) = (offset / n, offset % n);
                     let first = match plus {
                         Plus::Nothing => 0.0,
-                        Plus::C => f64::from(start[place]),
+                        Plus::C => f64::from(start[offset]),
                         Plus::Bias(bias) => f64::from(bias[j]),
                     };
                     let terms = (0..k).map(|k| at(&a_bf16, i, k) * at(&b_bf16, k, j));

@@ -64,26 +64,26 @@ fn pack_f32(
 ) {
     let (count, depth) = (end - start, k1 - k0);
     let panel = depth * width;
-    let place = |lane: usize| lane / width * panel + lane % width;
+    let offset = |lane: usize| lane / width * panel + lane % width;
     if !count.is_multiple_of(width) {
         pack[count / width * panel..].fill(0.0);
     }
     if a.row_stride == 1 {
         for (first, steps) in blocks(count, depth) {
             let lanes = TOGETHER.min(count - first);
-            let places: [usize; TOGETHER / 8] = std::array::from_fn(|i| place(first + 8 * i));
+            let offsets: [usize; TOGETHER / 8] = std::array::from_fn(|i| offset(first + 8 * i));
             for k in steps {
                 let from = &a.data[start + first + (k0 + k) * a.column_stride..][..lanes];
                 let (eights, rest) = from.as_chunks::<8>();
                 let ahead = from.as_ptr().wrapping_add(AT_ONCE * a.column_stride);
                 prefetch(ahead);
                 prefetch(ahead.wrapping_add(TOGETHER / 2));
-                for (place, eight) in places.iter().zip(eights) {
-                    pack[place + k * width..][..8].copy_from_slice(eight);
+                for (offset, eight) in offsets.iter().zip(eights) {
+                    pack[offset + k * width..][..8].copy_from_slice(eight);
                 }
                 if !rest.is_empty() {
-                    let place = places[eights.len()];
-                    pack[place + k * width..][..rest.len()].copy_from_slice(rest);
+                    let offset = offsets[eights.len()];
+                    pack[offset + k * width..][..rest.len()].copy_from_slice(rest);
                 }
             }
         }
@@ -95,7 +95,14 @@ fn pack_f32(
     if a.column_stride == 1 && isa != Isa::SCALAR {
         while i + 8 <= count {
             let rows = &a.data[(start + i) * a.row_stride + k0..];
-            transpose8(isa, &mut pack[place(i)..], width, rows, a.row_stride, depth);
+            transpose8(
+                isa,
+                &mut pack[offset(i)..],
+                width,
+                rows,
+                a.row_stride,
+                depth,
+            );
             i += 8;
         }
     }
@@ -103,7 +110,7 @@ fn pack_f32(
     for i in i..count {
         let from = (start + i) * a.row_stride;
         for k in k0..k1 {
-            pack[place(i) + (k - k0) * width] = a.data[from + k * a.column_stride];
+            pack[offset(i) + (k - k0) * width] = a.data[from + k * a.column_stride];
         }
     }
 }

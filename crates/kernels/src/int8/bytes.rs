@@ -88,7 +88,7 @@ mod x86 {
     use crate::simd::{Avx2, Avx512};
     use std::arch::x86_64::*;
 
-    // Without VNNI the bytes are widened to 16 bits: those at even places and those at odd places of each lane, two of
+    // Without VNNI the bytes are widened to 16 bits: those at even positions and those at odd positions of each lane, two of
     // each, whose products `madd` sums in 32 bits. (Multiplying bytes directly would sum pairs in 16 bits, saturated:
     // 2 · 255 · 127 does not fit.)
 

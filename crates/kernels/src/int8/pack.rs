@@ -89,7 +89,7 @@ impl PackedInt8 {
             for (byte, value) in column.iter_mut().zip(values) {
                 *byte = *value as u8;
             }
-            packed.place(j, &column);
+            packed.put_column(j, &column);
         }
         packed
     }
@@ -200,7 +200,7 @@ impl PackedInt8 {
             let s = Scale::new(largest_magnitude(self.isa, column));
             self.scales[first + j] = s.scale;
             quantize_into(self.isa, &mut bytes, column, s.inverse, 0);
-            self.place(first + j, &bytes);
+            self.put_column(first + j, &bytes);
         }
     }
 
@@ -222,12 +222,12 @@ impl PackedInt8 {
     }
 
     /// Lays out column `j`, whose bytes are filled up to whole groups.
-    fn place(&mut self, j: usize, bytes: &[u8]) {
+    fn put_column(&mut self, j: usize, bytes: &[u8]) {
         let lines = self.groups() * LINES;
         let panel = &mut self.panels.own()[j / PANEL * lines..][..lines];
-        let (line, place) = (j % PANEL / LINE, j % LINE);
+        let (line, lane) = (j % PANEL / LINE, j % LINE);
         for (lines, group) in panel.chunks_exact_mut(LINES).zip(bytes.chunks_exact(GROUP)) {
-            lines[line].0[place] = u32::from_le_bytes([group[0], group[1], group[2], group[3]]);
+            lines[line].0[lane] = u32::from_le_bytes([group[0], group[1], group[2], group[3]]);
         }
         let sum: i32 = bytes.iter().map(|b| i32::from(*b as i8)).sum();
         self.starts[j] = sum.wrapping_mul(-128);
@@ -415,13 +415,13 @@ mod tests {
         }
     }
 
-    /// The bytes of `packed`, `shift` bytes behind an aligned place.
+    /// The bytes of `packed`, `shift` bytes behind an aligned address.
     fn stored(packed: &PackedInt8, shift: usize) -> SharedBytes {
         let bytes: Vec<u8> = packed.stored_bytes().flatten().collect();
         let mut lines = vec![Line([0; LINE]); bytes.len() / 64 + 1].into_boxed_slice();
         for (i, byte) in bytes.iter().enumerate() {
-            let (place, bit) = ((i + shift) / 4, (i + shift) % 4 * 8);
-            lines[place / LINE].0[place % LINE] |= u32::from(*byte) << bit;
+            let (word, bit) = ((i + shift) / 4, (i + shift) % 4 * 8);
+            lines[word / LINE].0[word % LINE] |= u32::from(*byte) << bit;
         }
         // SAFETY: the test's memory is never given back; lines are plain words.
         let all: &'static [u8] = unsafe { Box::leak(lines).align_to().1 };
@@ -438,7 +438,7 @@ mod tests {
             let packed = PackedInt8::new(Isa::SCALAR, Matrix::new(&data, k, n, n));
             for shift in [0, 3] {
                 let bytes = stored(&packed, shift);
-                let place = bytes.as_ptr().cast();
+                let start = bytes.as_ptr().cast();
                 let parts = StoredInt8 {
                     rows: k,
                     columns: n,
@@ -449,7 +449,7 @@ mod tests {
                 let again = PackedInt8::from_stored(Isa::SCALAR, parts).unwrap();
                 assert!(same(&packed, &again));
                 if k * n > 0 {
-                    assert_eq!(again.panels.as_ptr() == place, shift == 0);
+                    assert_eq!(again.panels.as_ptr() == start, shift == 0);
                 }
             }
         }

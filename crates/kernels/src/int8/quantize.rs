@@ -99,7 +99,7 @@ impl QuantizedRows {
     /// Replaces what is held by the rows of `a`. Memory is asked for only where more is needed than ever before.
     pub fn quantize(&mut self, isa: Isa, a: &Matrix) {
         self.columns = a.columns;
-        // An odd number of cache lines: else the same k of several rows would compete for one place in the cache.
+        // An odd number of cache lines: else the same k of several rows would compete for one set of the cache.
         self.stride = (a.columns.div_ceil(64) | 1) * 64;
         self.bytes.resize(a.rows * self.stride, ZERO);
         self.scales.resize(a.rows, 0.0);

@@ -199,8 +199,8 @@ unsafe fn multiply<S: Bytes, const M: usize, const V: usize>(tile: &Tile) {
         for i in 0..M {
             // C's lines too, or each store would wait for its own. There is one more where C lies across lines.
             for v in 0..=V {
-                let place = (v * lanes).min(tile.n.saturating_sub(1));
-                prefetch(tile.c.wrapping_add(i * tile.c_stride + place));
+                let offset = (v * lanes).min(tile.n.saturating_sub(1));
+                prefetch(tile.c.wrapping_add(i * tile.c_stride + offset));
             }
         }
         let (mut a, mut b, mut next) = (tile.a, tile.b, tile.next);

@@ -119,7 +119,7 @@ fn our_own_settings_are_complete_and_known() {
 
 #[test]
 fn weights_that_do_not_fit_are_refused_by_name() {
-    let place = "model.encoder.layers.1.fc1.weight";
+    let name = "model.encoder.layers.1.fc1.weight";
     let damaged = |damage: fn(&mut Vec<Tensor>)| {
         let folder = copy("marian_shared");
         let path = folder.path().join(WEIGHTS_FILE);
@@ -130,7 +130,7 @@ fn weights_that_do_not_fit_are_refused_by_name() {
     };
     let e = damaged(|t| t.retain(|t| t.name != "model.encoder.layers.1.fc1.weight"));
     assert!(
-        e.contains("missing") && e.contains(place) && e.contains("[40, 24]"),
+        e.contains("missing") && e.contains(name) && e.contains("[40, 24]"),
         "{e}"
     );
     let e = damaged(|t| {
@@ -263,8 +263,8 @@ proptest! {
         let mut bytes = fs::read(&path).unwrap();
         let mut random = SplitMix(seed);
         for _ in 0..=random.below(4) {
-            let place = random.below(bytes.len().min(4000));
-            bytes[place] = random.next_u64() as u8;
+            let offset = random.below(bytes.len().min(4000));
+            bytes[offset] = random.next_u64() as u8;
         }
         if cut < 100 {
             bytes.truncate(random.below(bytes.len()));

@@ -367,7 +367,7 @@ fn an_opened_folder_is_what_was_opened() {
         let opened = open(&path).unwrap();
         save_as(&path, &config, &weights(2), &generation);
         assert!(opened.weights().unwrap() == weights(1));
-        opened.prepare(compute_type).unwrap();
+        opened.pack(compute_type).unwrap();
         assert_eq!(
             opened.folder().sha256(WEIGHTS_FILE).unwrap(),
             opened.manifest.as_ref().unwrap().files[WEIGHTS_FILE]

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::*;
 use crate::config::ComputeType;
 use crate::files::Folder;
-use crate::prepared::{Prepared, Value as PreparedValue};
+use crate::packed::{PackedWeights, Value as PackedValue};
 use crate::random::SplitMix;
 
 /// The folder `from` stored in int8.
@@ -24,19 +24,19 @@ fn stored(from: &Path) -> (tempfile::TempDir, PathBuf) {
     (folder, path)
 }
 
-/// What every matrix of `prepared` makes of the same rows, and all vectors: bit by bit.
-fn outputs(prepared: &Prepared) -> Vec<u32> {
+/// What every matrix of `packed` makes of the same rows, and all vectors: bit by bit.
+fn outputs(packed: &PackedWeights) -> Vec<u32> {
     let mut random = SplitMix(7);
     let mut all = Vec::new();
-    for (parameter, value) in prepared.parameters() {
-        let id = prepared.index().find(&parameter.name).unwrap();
+    for (parameter, value) in packed.parameters() {
+        let id = packed.index().find(&parameter.name).unwrap();
         let (rows, columns) = match value {
-            PreparedValue::Plain(numbers) => {
+            PackedValue::Plain(numbers) => {
                 all.extend(numbers.iter().map(|v| v.to_bits()));
                 continue;
             }
-            PreparedValue::Int8(m) => (m.rows(), m.columns()),
-            PreparedValue::Float(_) => match (parameter.kind, &parameter.shape[..]) {
+            PackedValue::Int8(m) => (m.rows(), m.columns()),
+            PackedValue::Float(_) => match (parameter.kind, &parameter.shape[..]) {
                 (Kind::Table(_), [columns, rows]) | (_, [rows, columns]) => (*rows, *columns),
                 _ => panic!("{}", parameter.name),
             },
@@ -44,7 +44,7 @@ fn outputs(prepared: &Prepared) -> Vec<u32> {
         let x: Vec<f32> = (0..3 * rows).map(|_| random.normal()).collect();
         let mut y = vec![0.0; 3 * columns];
         let to = MatrixMut::new(&mut y, 3, columns, columns);
-        prepared.multiply(id, to, Matrix::new(&x, 3, rows, rows), Plus::Nothing.into());
+        packed.multiply(id, to, Matrix::new(&x, 3, rows, rows), Plus::Nothing.into());
         all.extend(y.iter().map(|v| v.to_bits()));
     }
     all
@@ -66,16 +66,16 @@ fn a_stored_model_computes_what_the_floats_in_int8_compute() {
         );
         assert_eq!(int8.config, floats.config, "{name}");
         assert_eq!(int8.generation, floats.generation, "{name}");
-        let expected = outputs(&floats.prepare(ComputeType::Int8).unwrap());
+        let expected = outputs(&floats.pack(ComputeType::Int8).unwrap());
         for compute_type in [ComputeType::Int8, ComputeType::Auto, ComputeType::Default] {
-            let found = outputs(&int8.prepare(compute_type).unwrap());
+            let found = outputs(&int8.pack(compute_type).unwrap());
             assert!(expected == found, "{name} {compute_type:?}");
         }
         // What the bytes stand for, quantized once more, are the same bytes.
-        let again = Prepared::new(&int8.weights().unwrap(), ComputeType::Float32);
-        let float32 = int8.prepare(ComputeType::Float32).unwrap();
+        let again = PackedWeights::new(&int8.weights().unwrap(), ComputeType::Float32);
+        let float32 = int8.pack(ComputeType::Float32).unwrap();
         assert!(outputs(&again) == outputs(&float32), "{name}");
-        let exact = numbers(&outputs(&floats.prepare(ComputeType::Float32).unwrap()));
+        let exact = numbers(&outputs(&floats.pack(ComputeType::Float32).unwrap()));
         let near = numbers(&outputs(&float32));
         let largest = exact.iter().fold(0.0f32, |m, v| m.max(v.abs()));
         for (a, b) in exact.iter().zip(near) {
@@ -99,8 +99,8 @@ fn every_kind_of_embedding_is_stored() {
                 let (_folder, path) = stored(folder.path());
                 let model = open(&path).unwrap();
                 assert_eq!(model.config, config);
-                let expected = outputs(&Prepared::new(&weights, ComputeType::Int8));
-                assert!(expected == outputs(&model.prepare(ComputeType::Int8).unwrap()));
+                let expected = outputs(&PackedWeights::new(&weights, ComputeType::Int8));
+                assert!(expected == outputs(&model.pack(ComputeType::Int8).unwrap()));
             }
         }
     }
@@ -110,12 +110,12 @@ fn every_kind_of_embedding_is_stored() {
 fn the_file_holds_the_bytes_as_they_are_read_from_a_multiple_of_64_on() {
     let (_folder, path) = stored(&golden("m2m_untied"));
     let model = open(&path).unwrap();
-    let prepared = model.prepare(ComputeType::Int8).unwrap();
+    let packed = model.pack(ComputeType::Int8).unwrap();
     let bytes = fs::read(path.join(WEIGHTS_FILE)).unwrap();
     let header = 8 + u64::from_le_bytes(*bytes.first_chunk().unwrap()) as usize;
     assert_eq!(header % 64, 0);
-    let matrices = prepared.parameters().filter_map(|(_, value)| match value {
-        PreparedValue::Int8(m) => Some(m),
+    let matrices = packed.parameters().filter_map(|(_, value)| match value {
+        PackedValue::Int8(m) => Some(m),
         _ => None,
     });
     let mut end = header;
@@ -160,7 +160,7 @@ fn a_stored_model_goes_with_its_files_and_its_story() {
         e.contains("holds a model") && e.contains("--replace"),
         "{e}"
     );
-    // In another model's place, whose card goes; what is no part of it stays.
+    // Replacing another model, whose card goes; what is no part of it stays.
     fs::write(back.join("README.md"), "the former").unwrap();
     fs::write(back.join("notes.txt"), "mine").unwrap();
     let replace = ConvertModel {
@@ -186,7 +186,7 @@ fn damaged(checked: bool, damage: impl FnOnce(&Path)) -> String {
         fs::remove_file(path.join(MANIFEST_FILE)).unwrap();
     }
     damage(&path);
-    match open(&path).and_then(|model| model.prepare(ComputeType::Int8)) {
+    match open(&path).and_then(|model| model.pack(ComputeType::Int8)) {
         Ok(_) => "opens".into(),
         Err(e) => e.to_string(),
     }
@@ -262,8 +262,8 @@ fn scales_that_are_no_numbers_are_refused() {
             let old = store.read(name, &[40]).unwrap();
             let find: Vec<u8> = old.iter().flat_map(|v| v.to_le_bytes()).collect();
             let mut bytes = fs::read(&file).unwrap();
-            let place = bytes.windows(find.len()).position(|w| w == find).unwrap();
-            bytes[place + 8..place + 12].copy_from_slice(&bad.to_le_bytes());
+            let offset = bytes.windows(find.len()).position(|w| w == find).unwrap();
+            bytes[offset + 8..offset + 12].copy_from_slice(&bad.to_le_bytes());
             fs::write(&file, bytes).unwrap();
         });
         assert!(
@@ -286,7 +286,7 @@ fn scales_that_are_no_numbers_are_refused() {
     };
     let to = folder.path().join("new");
     let e = convert(&job, &to).unwrap_err().to_string();
-    assert!(e.contains(&name) && e.contains("place 1"), "{e}");
+    assert!(e.contains(&name) && e.contains("number 1"), "{e}");
     assert!(!to.exists());
 }
 
@@ -346,16 +346,16 @@ proptest! {
         let mut random = SplitMix(seed);
         let most = if header { 6000 } else { bytes.len() };
         for _ in 0..=random.below(4) {
-            let place = random.below(most);
-            bytes[place] = random.next_u64() as u8;
+            let offset = random.below(most);
+            bytes[offset] = random.next_u64() as u8;
         }
         if cut {
             bytes.truncate(random.below(bytes.len()));
         }
         fs::write(&path, bytes).unwrap();
         for compute_type in [ComputeType::Int8, ComputeType::Float32] {
-            if let Ok(prepared) = open(folder.path()).and_then(|m| m.prepare(compute_type)) {
-                outputs(&prepared);
+            if let Ok(packed) = open(folder.path()).and_then(|m| m.pack(compute_type)) {
+                outputs(&packed);
             }
         }
     }

@@ -73,8 +73,8 @@ fn padding_counts_as_in_transformers() {
             vec![start, pad, 9],
             vec![start, 5, 6],
         ];
-        let prepared = model.prepare(ComputeType::Float32).unwrap();
-        let engine = Engine::new(model.model().clone(), prepared);
+        let packed = model.pack(ComputeType::Float32).unwrap();
+        let engine = Engine::new(model.model().clone(), packed);
         let ours = json!(engine.logits(&source, &target).unwrap());
         let request = json!({"input_ids": source, "decoder_input_ids": target});
         close(&ours, &ask(&golden(name), &request)["logits"], name);

@@ -51,7 +51,7 @@ impl<R: BufRead> Lines<R> {
     }
 
     /// Name and number of the line read last, as errors write it.
-    pub fn place(&self) -> String {
+    pub fn location(&self) -> String {
         format!("{}, line {}", self.name, self.number)
     }
 
@@ -102,7 +102,7 @@ impl<R: BufRead> Lines<R> {
         }
         if let Some(at) = line.iter().position(|byte| *byte == 0) {
             return Err(Error::new("the text holds a NUL byte")
-                .at(format!("{}, byte {}", self.place(), at + 1))
+                .at(format!("{}, byte {}", self.location(), at + 1))
                 .expected("text")
                 .found("0x00")
                 .hint("is this a text file in UTF-8? (UTF-16 has such bytes)"));
@@ -115,7 +115,7 @@ impl<R: BufRead> Lines<R> {
                 Err(Error::new("the text is not UTF-8")
                     .at(format!(
                         "{}, byte {} (byte {} of the file)",
-                        self.place(),
+                        self.location(),
                         at + 1,
                         start + (skipped + at) as u64 + 1
                     ))
@@ -128,14 +128,14 @@ impl<R: BufRead> Lines<R> {
 
     fn refuse(&self, what: &str, found: String) -> Error {
         Error::new(what)
-            .at(self.place())
+            .at(self.location())
             .expected(format!("at most {MAX_LINE_BYTES} bytes"))
             .found(found)
             .hint("put one sentence or paragraph on a line; lines end with LF")
     }
 
     fn cannot_read(&self, error: &std::io::Error) -> Error {
-        Error::io("cannot read the text", Path::new(&self.place()), error)
+        Error::io("cannot read the text", Path::new(&self.location()), error)
     }
 
     /// Counts the bytes up to the line's end without keeping them; `None` where it does not come.

@@ -84,7 +84,7 @@ impl SentencePairs {
         while let Some(line) = lines.next() {
             let line = line?;
             let Some((first, second, further)) = columns(&line) else {
-                return Err(one_column(&lines.place()));
+                return Err(one_column(&lines.location()));
             };
             pairs.further_columns += usize::from(further);
             let (source, target) = if reverse {
@@ -304,9 +304,9 @@ pub fn columns(line: &str) -> Option<(&str, &str, bool)> {
 }
 
 /// The error for a line without a tab.
-pub fn one_column(place: &str) -> Error {
+pub fn one_column(location: &str) -> Error {
     Error::new("a line is not a sentence pair")
-        .at(place)
+        .at(location)
         .expected("2 columns with a tab between them")
         .found("1 column")
         .hint("separate source and target with one tab")

@@ -55,7 +55,7 @@ pub(super) fn count_words<S: AsRef<str>>(
     Ok((counts, left_out))
 }
 
-/// The words of `text`; none in the place of one that is longer than any.
+/// The words of `text`; none for one that is longer than any.
 fn words(tokenizer: &tokenizers::Tokenizer, text: &str) -> Result<Vec<Option<String>>> {
     guarded("cannot cut the training text", || {
         let mut cut = tokenizer

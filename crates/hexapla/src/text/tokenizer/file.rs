@@ -32,7 +32,7 @@ impl Tokenizer {
     /// As [`Tokenizer::open`].
     pub fn open_in(folder: &Folder, name: &str) -> Result<Self> {
         let bytes = folder.read(name, MAX_BYTES)?;
-        Self::from_bytes(&bytes).map_err(|e| e.within(folder.place(name).display()))
+        Self::from_bytes(&bytes).map_err(|e| e.within(folder.path_of(name).display()))
     }
 
     /// Reads a `tokenizer.json` from memory.
@@ -147,12 +147,12 @@ fn check(value: &Value) -> Result<()> {
             }
         }
     }
-    for place in ["normalizer", "decoder", "pre_tokenizer"] {
-        check_parts(place, &value[place])?;
-        let growth = growth(&value[place]);
+    for section in ["normalizer", "decoder", "pre_tokenizer"] {
+        check_parts(section, &value[section])?;
+        let growth = growth(&value[section]);
         if growth > MAX_GROWTH {
             return Err(broken()
-                .at(place)
+                .at(section)
                 .expected(format!(
                     "parts that make a text at most {MAX_GROWTH} times longer"
                 ))
@@ -180,14 +180,14 @@ fn growth(part: &Value) -> f64 {
 }
 
 /// Checks one part and those inside it. The depth is bounded by the JSON parser's.
-fn check_parts(place: &str, part: &Value) -> Result<()> {
+fn check_parts(section: &str, part: &Value) -> Result<()> {
     let refuse = |key: &str, expected: &str| {
         Err(broken()
-            .at(format!("{place}.{key}"))
+            .at(format!("{section}.{key}"))
             .expected(expected)
             .found(part[key].to_string().chars().take(60).collect::<String>()))
     };
-    match (place, part["type"].as_str()) {
+    match (section, part["type"].as_str()) {
         ("decoder", Some("Strip")) if part["stop"].as_u64() != Some(0) => {
             return refuse("stop", "0");
         }
@@ -204,7 +204,7 @@ fn check_parts(place: &str, part: &Value) -> Result<()> {
     }
     for list in ["normalizers", "decoders", "pretokenizers"] {
         for inner in part[list].as_array().into_iter().flatten() {
-            check_parts(place, inner)?;
+            check_parts(section, inner)?;
         }
     }
     Ok(())

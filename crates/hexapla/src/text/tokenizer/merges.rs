@@ -36,45 +36,45 @@ pub(super) struct Merges {
     pub(super) pieces: Vec<String>,
 }
 
-struct Learner {
+struct MergeTrainer {
     words: Vec<(Vec<u32>, u64)>,
     pieces: Vec<String>,
     ids: HashMap<String, u32>,
     counts: HashMap<Pair, u64>,
     /// Words in which a pair occurs or once did.
-    places: HashMap<Pair, Vec<usize>>,
+    indices: HashMap<Pair, Vec<usize>>,
     /// Counts as they were when pushed; an outdated one is found out when it is popped.
     queue: BinaryHeap<(u64, Reverse<Pair>)>,
 }
 
 /// Joins the commonest pair again and again until there is no room or no pair left.
 pub(super) fn learn(task: &MergeTask) -> Merges {
-    let mut learner = Learner::new(task);
+    let mut trainer = MergeTrainer::new(task);
     let mut merges = Merges::default();
     let mut done: HashSet<Pair> = HashSet::new();
     while merges.pieces.len() < task.room {
-        let Some(pair) = learner.pop() else { break };
+        let Some(pair) = trainer.pop() else { break };
         let (left, right) = (
-            &learner.pieces[pair.0 as usize],
-            &learner.pieces[pair.1 as usize],
+            &trainer.pieces[pair.0 as usize],
+            &trainer.pieces[pair.1 as usize],
         );
         let piece = format!("{left}{right}");
         if piece.chars().count() > task.max_chars || task.reserved.contains(&piece) {
-            learner.counts.remove(&pair);
+            trainer.counts.remove(&pair);
             continue;
         }
         if done.insert(pair) {
             merges.pairs.push((left.clone(), right.clone()));
         }
-        if !learner.ids.contains_key(&piece) {
+        if !trainer.ids.contains_key(&piece) {
             merges.pieces.push(piece.clone());
         }
-        learner.join(pair, piece);
+        trainer.join(pair, piece);
     }
     merges
 }
 
-impl Learner {
+impl MergeTrainer {
     fn new(task: &MergeTask) -> Self {
         let pieces: Vec<String> = task.alphabet.iter().map(char::to_string).collect();
         let ids: HashMap<String, u32> = pieces
@@ -89,26 +89,26 @@ impl Learner {
                 .filter_map(|c| ids.get(&*c.encode_utf8(&mut buffer)).copied());
             (symbols.collect(), *count)
         });
-        let mut learner = Learner {
+        let mut trainer = MergeTrainer {
             words: words.collect(),
             pieces,
             counts: HashMap::new(),
-            places: HashMap::new(),
+            indices: HashMap::new(),
             queue: BinaryHeap::new(),
             ids,
         };
-        for (place, (symbols, count)) in learner.words.iter().enumerate() {
+        for (index, (symbols, count)) in trainer.words.iter().enumerate() {
             for pair in pairs(symbols) {
-                *learner.counts.entry(pair).or_default() += count;
-                learner.places.entry(pair).or_default().push(place);
+                *trainer.counts.entry(pair).or_default() += count;
+                trainer.indices.entry(pair).or_default().push(index);
             }
         }
-        learner.queue = learner
+        trainer.queue = trainer
             .counts
             .iter()
             .map(|(pair, count)| (*count, Reverse(*pair)))
             .collect();
-        learner
+        trainer
     }
 
     /// The commonest pair; of equals, the one whose pieces are older.
@@ -138,12 +138,12 @@ impl Learner {
                 id
             }
         };
-        let mut places = self.places.remove(&pair).unwrap_or_default();
-        places.sort_unstable();
-        places.dedup();
+        let mut indices = self.indices.remove(&pair).unwrap_or_default();
+        indices.sort_unstable();
+        indices.dedup();
         let mut grown = BTreeSet::new();
-        for place in places {
-            let (symbols, count) = &mut self.words[place];
+        for index in indices {
+            let (symbols, count) = &mut self.words[index];
             let joined = replace(symbols, pair, id);
             for old in pairs(symbols) {
                 if let Some(total) = self.counts.get_mut(&old) {
@@ -153,7 +153,7 @@ impl Learner {
             for new in pairs(&joined) {
                 *self.counts.entry(new).or_default() += *count;
                 if new.0 == id || new.1 == id {
-                    self.places.entry(new).or_default().push(place);
+                    self.indices.entry(new).or_default().push(index);
                     grown.insert(new);
                 }
             }

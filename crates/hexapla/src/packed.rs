@@ -13,7 +13,7 @@ use crate::weights::{Kind, Parameter, ParameterId, ParameterIndex, Weights};
 
 /// All parameters of a model, each in the form in which inference reads it. Nothing is kept twice.
 #[derive(Debug)]
-pub struct Prepared {
+pub struct PackedWeights {
     index: Arc<ParameterIndex>,
     values: Vec<Value>,
     compute_type: ComputeType,
@@ -36,7 +36,7 @@ const FEW_ROWS: usize = 8;
 /// Numbers in a matrix from which on waking a thread costs less than it saves.
 const LARGE_MATRIX: usize = 2 << 20;
 
-impl Prepared {
+impl PackedWeights {
     /// Prepares `weights`.
     pub fn new(weights: &Weights, compute_type: ComputeType) -> Self {
         let index = &weights.index;
@@ -48,7 +48,7 @@ impl Prepared {
                 Value::new(p, numbers, compute_type)
             })
             .collect();
-        Prepared::from_values(index.clone(), values, compute_type)
+        PackedWeights::from_values(index.clone(), values, compute_type)
     }
 
     /// From one value for each parameter of `index`, in order.
@@ -58,7 +58,7 @@ impl Prepared {
         compute_type: ComputeType,
     ) -> Self {
         assert_eq!(index.iter().len(), values.len());
-        Prepared {
+        PackedWeights {
             index,
             values,
             compute_type,
@@ -66,7 +66,7 @@ impl Prepared {
     }
 
     /// Whether a decoder keeps keys and values in bf16: wherever the products that they come from are less exact anyway.
-    pub(crate) fn remembers_in_bf16(&self) -> bool {
+    pub(crate) fn keeps_cache_in_bf16(&self) -> bool {
         !matches!(
             self.compute_type,
             ComputeType::Float32 | ComputeType::Default
@@ -252,7 +252,7 @@ mod tests {
         (Weights::random(Arc::new(index), 3), weight, table)
     }
 
-    fn product(p: &Prepared, id: ParameterId, rows: usize, threads: usize) -> Vec<f32> {
+    fn product(p: &PackedWeights, id: ParameterId, rows: usize, threads: usize) -> Vec<f32> {
         let mut random = SplitMix(5);
         let x: Vec<f32> = (0..rows * 520).map(|_| random.normal()).collect();
         let mut y = vec![0.0; rows * 4200];
@@ -273,7 +273,12 @@ mod tests {
     fn threads_share_a_product_without_changing_it_and_types_agree() {
         let (weights, weight, table) = weights();
         for id in [weight, table] {
-            let exact = product(&Prepared::new(&weights, ComputeType::Float32), id, 3, 1);
+            let exact = product(
+                &PackedWeights::new(&weights, ComputeType::Float32),
+                id,
+                3,
+                1,
+            );
             let largest = exact.iter().fold(0.0f32, |m, v| m.max(v.abs()));
             // 520 products whose factors are off by half a step of 1/127 (int8) or 2⁻⁹ (bf16) of the largest, at random.
             for (compute_type, tolerance) in [
@@ -281,14 +286,14 @@ mod tests {
                 (ComputeType::Bf16, 0.005),
                 (ComputeType::Int8, 0.02),
             ] {
-                let prepared = Prepared::new(&weights, compute_type);
-                let alone = product(&prepared, id, 3, 1);
+                let packed = PackedWeights::new(&weights, compute_type);
+                let alone = product(&packed, id, 3, 1);
                 for threads in [2, 3] {
-                    assert!(alone == product(&prepared, id, 3, threads));
+                    assert!(alone == product(&packed, id, 3, threads));
                 }
-                assert!(product(&prepared, id, 0, 2).is_empty());
+                assert!(product(&packed, id, 0, 2).is_empty());
                 // A row in the company of more rows than are divided.
-                let together = product(&prepared, id, 12, 2);
+                let together = product(&packed, id, 12, 2);
                 assert!(alone[..] == together[..alone.len()]);
                 for (a, b) in exact.iter().zip(&alone) {
                     assert!(
@@ -308,19 +313,19 @@ mod tests {
             (ComputeType::Bf16, 1.0 / 256.0),
             (ComputeType::Int8, 1.0 / 250.0),
         ] {
-            let prepared = Prepared::new(&weights, compute_type);
+            let packed = PackedWeights::new(&weights, compute_type);
             for r in [0, 63, 64, 4199] {
                 let mut scratch = vec![0.0; 520];
                 let expected = &weights.get(table)[r * 520..][..520];
                 let largest = expected.iter().fold(0.0f32, |m, v| m.max(v.abs()));
-                for (a, b) in prepared.row(table, r, &mut scratch).iter().zip(expected) {
+                for (a, b) in packed.row(table, r, &mut scratch).iter().zip(expected) {
                     assert!(
                         (a - b).abs() <= tolerance * largest,
                         "{compute_type:?}: {a} {b}"
                     );
                 }
             }
-            let mib = prepared.bytes() as f64 / (2 * 520 * 4200) as f64;
+            let mib = packed.bytes() as f64 / (2 * 520 * 4200) as f64;
             let expected = if compute_type == ComputeType::Int8 {
                 1.0
             } else {

@@ -9,7 +9,7 @@ use crate::generate::engine::{Engine, Request};
 use crate::generate::{EarlyStopping, SearchOptions};
 use crate::metrics::{Scores, Tokenizer as Words};
 use crate::model::transformer::Transformer;
-use crate::prepared::Prepared;
+use crate::packed::PackedWeights;
 use crate::text::tokenizer::join_pieces;
 use crate::train::data::Data;
 use crate::train::progress::Validation;
@@ -24,28 +24,28 @@ const SENTENCES: usize = 64;
 
 /// The model made ready to decode, in f32.
 pub(super) fn engine(model: &Transformer, weights: &Weights) -> Engine {
-    let parameters = Prepared::new(weights, ComputeType::Float32);
+    let parameters = PackedWeights::new(weights, ComputeType::Float32);
     Engine::new(model.clone(), parameters)
 }
 
 /// A validation, its metrics with signatures, and samples.
-pub(super) type Judged = (Validation, Vec<ManifestMetric>, Vec<Sample>);
+pub(super) type Evaluation = (Validation, Vec<ManifestMetric>, Vec<Sample>);
 
 /// Decodes and scores the validation set, and in the end the test sets.
-pub(super) struct Judge<'a> {
+pub(super) struct Evaluator<'a> {
     recipe: &'a Recipe,
     data: &'a Data,
     words: Words,
     signal: &'a AtomicUsize,
 }
 
-impl<'a> Judge<'a> {
+impl<'a> Evaluator<'a> {
     pub(super) fn new(recipe: &'a Recipe, data: &'a Data, signal: &'a AtomicUsize) -> Self {
         let words = match recipe.tokenizer.kind {
             TokenizerKind::Pieces => Words::None,
             _ => Words::fitting(&data.valid_text.target),
         };
-        Judge {
+        Evaluator {
             recipe,
             data,
             words,
@@ -54,7 +54,7 @@ impl<'a> Judge<'a> {
     }
 
     /// None if a signal came before the end.
-    pub(super) fn validate(&self, engine: &Engine) -> Result<Option<Judged>> {
+    pub(super) fn validate(&self, engine: &Engine) -> Result<Option<Evaluation>> {
         let t = &self.recipe.training;
         let c = engine.model().config();
         if self.is_stopped() {

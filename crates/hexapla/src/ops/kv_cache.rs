@@ -1,13 +1,13 @@
 //! Keys and values that outlive a step, and attention over them (decoding; nothing is recorded).
 
-use hexapla_kernels::{PagedRows, PastRows, Stored, attend_row, attend_scratch, store_row};
+use hexapla_kernels::{CachedRows, PagedRows, Stored, attend_row, attend_scratch, store_row};
 
 use crate::ops::Run;
 use crate::tensor::{Arena, Tensor};
 
-/// Keys and values of rows, in pages that are never moved. A place that nobody sees any more may be given to another row.
+/// Keys and values of rows, in pages that are never moved. A slot that nobody sees any more may be given to another row.
 #[derive(Debug)]
-pub struct KeysAndValues {
+pub struct KvCache {
     heads: usize,
     stored: Stored,
     keys: Pages,
@@ -18,23 +18,23 @@ pub struct KeysAndValues {
 struct Pages(Vec<Tensor>);
 
 /// What a step of decoding attends to.
-pub struct Past<'a> {
+pub struct Cached<'a> {
     /// Receives the new keys and values first.
-    pub rows: &'a mut KeysAndValues,
-    /// The places of the new rows.
-    pub new: &'a [u32],
-    /// The places that each query row sees, in order.
-    pub seen: &'a [&'a [u32]],
+    pub cache: &'a mut KvCache,
+    /// The slots that the new rows are stored in.
+    pub new_slots: &'a [u32],
+    /// The slots that each query row attends to, in order.
+    pub slots: &'a [&'a [u32]],
     /// Receives each query row's probabilities averaged over the heads, one after the other.
     pub weights: Option<&'a mut Vec<Vec<f32>>>,
 }
 
-impl KeysAndValues {
+impl KvCache {
     /// None yet. Rows of `d_model` numbers are shared by `heads` heads, and stored in bf16 if `bf16` says so and a head
     /// has an even width.
     pub(crate) fn new(d_model: usize, heads: usize, bf16: bool) -> Self {
         let pairs = bf16 && (d_model / heads).is_multiple_of(2);
-        KeysAndValues {
+        KvCache {
             heads,
             stored: if pairs { Stored::Bf16 } else { Stored::Float32 },
             keys: Pages::default(),
@@ -42,13 +42,13 @@ impl KeysAndValues {
         }
     }
 
-    /// Stores rows `[places, d_model]` at their places.
-    fn store(&mut self, run: &Run, keys: &Tensor, values: &Tensor, places: &[u32]) {
+    /// Stores rows `[slots, d_model]` at their slots.
+    fn store(&mut self, run: &Run, keys: &Tensor, values: &Tensor, slots: &[u32]) {
         let (heads, stored) = (self.heads, self.stored);
         let words = stored.words(keys.columns());
         for (pages, rows) in [(&mut self.keys, keys), (&mut self.values, values)] {
-            for (i, place) in places.iter().enumerate() {
-                let to = pages.row_mut(&run.arena, *place, words);
+            for (i, slot) in slots.iter().enumerate() {
+                let to = pages.row_mut(&run.arena, *slot, words);
                 store_row(run.isa, to, rows.row(i), heads, stored);
             }
         }
@@ -56,10 +56,10 @@ impl KeysAndValues {
 }
 
 impl Pages {
-    fn row_mut(&mut self, arena: &Arena, place: u32, words: usize) -> &mut [f32] {
+    fn row_mut(&mut self, arena: &Arena, slot: u32, words: usize) -> &mut [f32] {
         let (page, row) = (
-            place as usize / PagedRows::PAGE,
-            place as usize % PagedRows::PAGE,
+            slot as usize / PagedRows::PAGE,
+            slot as usize % PagedRows::PAGE,
         );
         while self.0.len() <= page {
             self.0.push(arena.tensor(PagedRows::PAGE, words));
@@ -72,47 +72,47 @@ impl Pages {
     }
 }
 
-/// `softmax(q·Kᵀ/√d_k) · V` for each head of each query row, over the places that it sees, those of `keys` and `values`
+/// `softmax(q·Kᵀ/√d_k) · V` for each head of each query row, over the slots that it sees, those of `keys` and `values`
 /// among them; the result has the queries' shape.
-pub(crate) fn attend_past(
+pub(crate) fn attend_cached(
     run: &mut Run,
     query: &Tensor,
     keys: &Tensor,
     values: &Tensor,
-    past: Past,
+    cached: Cached,
 ) -> Tensor {
-    let Past {
-        rows,
-        new,
-        seen,
+    let Cached {
+        cache,
+        new_slots,
+        slots,
         mut weights,
-    } = past;
-    rows.store(run, keys, values, new);
-    let words = rows.stored.words(query.columns());
-    let (key_pages, value_pages) = (rows.keys.all(), rows.values.all());
+    } = cached;
+    cache.store(run, keys, values, new_slots);
+    let words = cache.stored.words(query.columns());
+    let (key_pages, value_pages) = (cache.keys.all(), cache.values.all());
     let paged = |pages| PagedRows { pages, words };
-    let heads = rows.heads;
-    let past = PastRows {
+    let heads = cache.heads;
+    let rows = CachedRows {
         heads,
-        stored: rows.stored,
+        stored: cache.stored,
         keys: paged(&key_pages),
         values: paged(&value_pages),
     };
     let width = query.columns();
     let mut out = run.tensor(query.rows(), width);
-    let longest = seen.iter().map(|places| places.len()).max().unwrap_or(0);
+    let longest = slots.iter().map(|slots| slots.len()).max().unwrap_or(0);
     let mut scratch = run.arena.tensor(1, attend_scratch(heads, longest));
     let out_rows = out.data_mut().chunks_exact_mut(width);
-    for ((r, places), out) in seen.iter().enumerate().zip(out_rows) {
-        let mut mean = vec![0.0; if weights.is_some() { places.len() } else { 0 }];
+    for ((r, slots), out) in slots.iter().enumerate().zip(out_rows) {
+        let mut mean = vec![0.0; if weights.is_some() { slots.len() } else { 0 }];
         let scratch = scratch.data_mut();
         attend_row(
             run.isa,
             (out, &mut mean),
             scratch,
             query.row(r),
-            past,
-            places,
+            rows,
+            slots,
         );
         if let Some(weights) = &mut weights {
             weights.push(mean);
@@ -125,7 +125,7 @@ pub(crate) fn attend_past(
 mod tests {
     use super::*;
     use crate::batch::Span;
-    use crate::ops::attention::{Attention, Projections, View, attention};
+    use crate::ops::attention::{Attention, AttentionMask, Projections, attention};
     use crate::ops::check::Check;
 
     #[test]
@@ -138,8 +138,8 @@ mod tests {
         let arena = Arena::default();
         let mut check = Check::new();
         check.parameter(&[1]);
-        let prepared = crate::prepared::Prepared::new(&check.weights(), Default::default());
-        let mut run = Run::inference(&arena, &prepared);
+        let packed = crate::packed::PackedWeights::new(&check.weights(), Default::default());
+        let mut run = Run::inference(&arena, &packed);
         let mut random = crate::random::SplitMix(5);
         let mut tensor = || {
             let mut t = arena.tensor(45, 12);
@@ -147,7 +147,7 @@ mod tests {
             t
         };
         let (query, key, value) = (tensor(), tensor(), tensor());
-        let mut attended = |view: View| {
+        let mut attended = |mask: AttentionMask| {
             let p = Projections {
                 query: query.clone(),
                 key: key.clone(),
@@ -157,32 +157,32 @@ mod tests {
                 heads: 3,
                 dropout: 0.0,
             };
-            attention(&mut run, p, &options, view)
+            attention(&mut run, p, &options, mask)
         };
-        let whole = attended(View::Spans {
+        let whole = attended(AttentionMask::Spans {
             queries: &SPANS,
             keys: &SPANS,
             causal: true,
         });
-        // Places in any order, over more than a page.
-        let places: Vec<u32> = (0..45).map(|i| i * 7 % 45).collect();
-        let seen: Vec<&[u32]> = SPANS
+        // Slots in any order, over more than a page.
+        let slots: Vec<u32> = (0..45).map(|i| i * 7 % 45).collect();
+        let visible: Vec<&[u32]> = SPANS
             .iter()
-            .flat_map(|s| (1..=s.len).map(|n| &places[s.start..s.start + n]))
+            .flat_map(|s| (1..=s.len).map(|n| &slots[s.start..s.start + n]))
             .collect();
         for (bf16, tolerance) in [(false, 1e-6), (true, 0.02)] {
-            let (mut rows, mut averages) = (KeysAndValues::new(12, 3, bf16), Vec::new());
-            let found = attended(View::Past(Past {
-                rows: &mut rows,
-                new: &places,
-                seen: &seen,
+            let (mut cache, mut averages) = (KvCache::new(12, 3, bf16), Vec::new());
+            let found = attended(AttentionMask::Cached(Cached {
+                cache: &mut cache,
+                new_slots: &slots,
+                slots: &visible,
                 weights: Some(&mut averages),
             }));
             for (a, b) in whole.data().iter().zip(found.data()) {
                 assert!((a - b).abs() < tolerance, "{bf16}: {a} {b}");
             }
-            assert!(averages.iter().zip(&seen).all(|(w, seen)| {
-                w.len() == seen.len() && (w.iter().sum::<f32>() - 1.0).abs() < 1e-5
+            assert!(averages.iter().zip(&visible).all(|(w, slots)| {
+                w.len() == slots.len() && (w.iter().sum::<f32>() - 1.0).abs() < 1e-5
             }));
         }
     }

@@ -1,4 +1,4 @@
-//! Places that cannot be written to: files in the way, full disks, readers that have gone.
+//! Paths that cannot be written to: files in the way, full disks, readers that have gone.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
@@ -37,7 +37,7 @@ fn table() -> Table {
 }
 
 #[test]
-fn places_that_do_not_exist() {
+fn paths_that_do_not_exist() {
     let mut table = table();
     // Permissions do not bind root; a path through a file binds everybody.
     for writer in WRITERS {
@@ -72,7 +72,7 @@ fn places_that_do_not_exist() {
         "no such folder",
         "tokenizer train --input good --output none/new.json",
     );
-    table.check("places");
+    table.check("paths");
 }
 
 #[test]
