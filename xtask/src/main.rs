@@ -1,6 +1,7 @@
-//! The project's own tools: `cargo xtask test|reference|bench|race|curves`.
+//! The project's own tools: `cargo xtask test|reference|api|bench|race|curves`.
 #![forbid(unsafe_code)]
 
+mod api;
 mod bench;
 mod curves;
 mod python;
@@ -23,6 +24,8 @@ enum Command {
     Test(test::TestArgs),
     /// Compute the golden numbers of the tests anew with the programs that they come from.
     Reference(reference::ReferenceArgs),
+    /// List the library's public items.
+    Api(api::ApiArgs),
     /// Measure this machine, us and our peers, in turn.
     Bench(bench::BenchArgs),
     /// Train beside PyTorch: the same model on the same data for the same time.
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
     let result = match Command::parse() {
         Command::Test(args) => test::run(&args),
         Command::Reference(args) => reference::run(&args),
+        Command::Api(args) => api::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Race(args) => race::run(&args),
         Command::Curves(args) => curves::run(&args),

@@ -31,7 +31,7 @@ fn main() -> ExitCode {
         ["translate", job] => read(job).and_then(|job| translate::serve(&job)),
         ["begin", job] => read(job).and_then(|job| race::begin(&job)),
         ["end", job] => read(job).and_then(|job| race::end(&job)),
-        _ => Err(Error::new("unknown command")
+        _ => Err(Error::settings("unknown command")
             .expected("weights|train|translate|begin|end JOB.json")
             .found(format!("`{}`", arguments.join(" ")))),
     };
@@ -49,7 +49,7 @@ fn read<T: DeserializeOwned>(path: &str) -> Result<T> {
     let text = std::fs::read_to_string(path)
         .map_err(|e| Error::io("cannot read the job", Path::new(path), &e))?;
     serde_json::from_str(&text).map_err(|e| {
-        Error::new("the job is not understood")
+        Error::settings("the job is not understood")
             .at(path)
             .found(e.to_string())
     })

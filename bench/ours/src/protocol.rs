@@ -15,7 +15,7 @@ pub(crate) fn say(value: &Value) {
 pub(crate) fn serve(mut answer: impl FnMut(&[&str]) -> Result<Value>) -> Result<()> {
     say(&serde_json::json!({ "ready": true, "version": env!("CARGO_PKG_VERSION") }));
     for line in std::io::stdin().lock().lines() {
-        let line = line.map_err(|e| Error::new("cannot read a command").found(e.to_string()))?;
+        let line = line.map_err(|e| Error::input("cannot read a command").found(e.to_string()))?;
         let words: Vec<&str> = line.split_whitespace().collect();
         let mut value = answer(&words)?;
         if let (Some(object), Some((peak, resident))) = (value.as_object_mut(), memory()) {
@@ -29,7 +29,7 @@ pub(crate) fn serve(mut answer: impl FnMut(&[&str]) -> Result<Value>) -> Result<
 
 /// A command that nobody knows.
 pub(crate) fn unknown(words: &[&str]) -> Error {
-    Error::new("unknown command").found(format!("`{}`", words.join(" ")))
+    Error::settings("unknown command").found(format!("`{}`", words.join(" ")))
 }
 
 /// The greatest and the present resident size of this process in MiB, where the system tells (Linux).

@@ -116,12 +116,12 @@ pub(crate) fn begin(job: &Job) -> Result<()> {
     } = &opened;
     let (c, t) = (model.config(), &recipe.training);
     if let Some(reason) = cannot_race(c, t)? {
-        return Err(Error::new("a peer cannot train this recipe")
+        return Err(Error::settings("a peer cannot train this recipe")
             .at(job.recipe.display().to_string())
             .found(reason));
     }
     let [test] = &recipe.test[..] else {
-        return Err(Error::new("a race wants one test")
+        return Err(Error::settings("a race wants one test")
             .at(job.recipe.display().to_string())
             .expected("one table [[test]]")
             .found(recipe.test.len().to_string()));

@@ -65,7 +65,7 @@ impl Job {
 
     fn table(&self) -> Result<TrainingTable> {
         let precision: Precision = serde_json::from_value(json!(self.precision)).map_err(|_| {
-            Error::new("this precision is not offered").found(format!("`{}`", self.precision))
+            Error::settings("this precision is not offered").found(format!("`{}`", self.precision))
         })?;
         Ok(TrainingTable {
             precision,
@@ -113,7 +113,7 @@ pub(crate) fn serve(job: &Job) -> Result<()> {
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(job.threads)
         .build()
-        .map_err(|e| Error::new("cannot start the threads").found(e.to_string()))?;
+        .map_err(|e| Error::internal("cannot start the threads").found(e.to_string()))?;
     let mut done = 0;
     protocol::serve(|words| {
         let ["run", steps] = words else {

@@ -34,7 +34,7 @@ pub(crate) struct Job {
 /// `run` decodes all sources and tells the time it took; `outputs` tells what came out, too.
 pub(crate) fn serve(job: &Job) -> Result<()> {
     let engine = open(job)?;
-    let mut options = SearchOptions::for_model(engine.model().config());
+    let mut options = SearchOptions::for_model(engine.config());
     options.beam_size = job.beam;
     options.ignore_eos = true;
     let requests: Vec<Request> = job
@@ -50,7 +50,7 @@ pub(crate) fn serve(job: &Job) -> Result<()> {
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(job.threads)
         .build()
-        .map_err(|e| Error::new("cannot start the threads").found(e.to_string()))?;
+        .map_err(|e| Error::internal("cannot start the threads").found(e.to_string()))?;
     protocol::serve(|words| {
         let start = Instant::now();
         let outputs = pool.install(|| decode(&engine, job, &requests, &options))?;

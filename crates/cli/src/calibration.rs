@@ -9,6 +9,7 @@ use hexapla::files::write_atomically;
 use hexapla::generate::translator::{Translation, Translator};
 use hexapla::metrics::Chrf;
 use hexapla::metrics::calibration::{Calibration, separation, spearman};
+use hexapla::text::direction::Direction;
 
 /// Bins of confidences, as usual in the literature on calibration.
 const BINS: usize = 15;
@@ -39,21 +40,20 @@ impl Confidence {
     /// A reference that the model cannot take.
     pub(crate) fn measure(
         model: &Translator,
-        sources: &[String],
-        references: &[String],
+        direction: &Direction,
+        (sources, references): (&[String], &[String]),
         translations: &[Translation],
-        languages: (Option<u32>, Option<u32>),
     ) -> Result<Self> {
         let pairs = sources.iter().zip(references);
         let pairs = pairs.map(|(source, target)| (source.as_str(), target.as_str()));
-        let pairs = model.pair_ids(pairs, languages)?;
+        let pairs = model.pair_ids(pairs, Some(direction))?;
         // A reference that is longer than the model takes says nothing of its confidence.
-        let most = model.engine.max_tokens();
+        let most = model.engine().max_tokens();
         let pairs: Vec<_> = pairs
             .into_iter()
             .filter(|(source, target)| source.len().max(target.len() + 1) <= most)
             .collect();
-        let predicted = model.engine.predict(&pairs, BATCH_TOKENS)?;
+        let predicted = model.engine().predict(&pairs, BATCH_TOKENS)?;
         let predicted = predicted.iter().flatten();
         let chrf = Chrf::default();
         let chrf = translations.iter().zip(references).map(|(t, reference)| {

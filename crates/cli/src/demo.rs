@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
-use hexapla::config::{ComputeType, Metric, ModelTable, Recipe, ScheduleKind, TokenizerKind};
+use hexapla::config::{Metric, ModelTable, Recipe, ScheduleKind, TokenizerKind};
 use hexapla::error::Result;
-use hexapla::generate::SearchOptions;
-use hexapla::generate::translator::{TranslateOptions, Translator};
+use hexapla::generate::translator::Translator;
 use hexapla::text::corpus::SentencePairs;
 use hexapla::text::tokenizer::{Tokenizer, Tokenizers};
 use hexapla::train::data::Data;
@@ -108,21 +107,14 @@ fn both_ways(pairs: &[NumeralPair]) -> SentencePairs {
 /// Translates the test numbers, which no one has seen, with the finished model in `folder`, and prints how many are
 /// right and some examples.
 pub(crate) fn test(recipe: &Recipe, folder: &Path) -> Result<()> {
-    let model = Translator::open(folder, ComputeType::Float32)?;
-    let options = TranslateOptions {
-        search: SearchOptions {
-            beam_size: 1,
-            ..SearchOptions::for_model(model.engine.model().config())
-        },
-        batch_tokens: 2048,
-        max_decoding_length: None,
-        split_sentences: false,
-        first_line: 0,
-        source_language: None,
-    };
+    let model = Translator::open(folder)?;
+    let options = model
+        .options()
+        .with_beam_size(1)
+        .with_split_sentences(false);
     let made = numbers(recipe.training.seed)?;
     let text = both_ways(made.held_out.get(VALIDATION..).unwrap_or_default());
-    let found = model.translate(&text.source, &BTreeMap::new(), &options)?;
+    let found = model.translate_with(&text.source, &options)?;
     let lines: Vec<(&str, &str, &str)> = text
         .iter()
         .zip(&found)

@@ -1,6 +1,5 @@
 //! `hexapla evaluate` and `hexapla score`
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -75,32 +74,23 @@ pub(crate) fn run(args: EvaluateArgs) -> Result<()> {
     } else {
         let model = crate::model::open(args.model.as_deref(), args.search.compute_type)?;
         let direction = args.language.direction(&model)?;
-        let mut options = args
-            .search
-            .options(model.engine.model().config(), &model.generation)?;
+        let mut options = args.search.options(&model)?;
         options.split_sentences = false;
-        let languages = direction.language_tokens();
-        let (from, to) = languages;
-        options.source_language = from;
-        options.search.forced_bos_id = to.or(options.search.forced_bos_id);
-        let tagged = |lines: &[String]| -> Vec<String> {
-            lines.iter().map(|line| direction.tagged(line)).collect()
-        };
+        options.direction = Some(direction.clone());
         let translate = |lines: &[String]| -> Result<Vec<Translation>> {
-            let found = model.translate(lines, &BTreeMap::new(), &options)?;
+            let found = model.translate_with(lines, &options)?;
             Ok(found
                 .into_iter()
                 .filter_map(|t| t.into_iter().next())
                 .collect())
         };
-        let sources = tagged(&test.lines);
-        let translations = translate(&sources)?;
+        let translations = translate(&test.lines)?;
         if let Some((path, references)) = args.calibration.as_ref().zip(test.references.first()) {
             let mut measured =
-                Confidence::measure(&model, &sources, references, &translations, languages)
+                Confidence::measure(&model, &direction, (&test.lines, references), &translations)
                     .map_err(|e| e.within(&test.names))?;
             if let Some((other, lines)) = args.calibration_text.as_ref().zip(other) {
-                measured.compare(other, &translate(&tagged(&lines))?);
+                measured.compare(other, &translate(&lines)?);
             }
             measured.draw(path)?;
             confidence = Some(measured);
@@ -137,7 +127,7 @@ fn full_lines(path: &Path) -> Result<Vec<String>> {
     let mut lines = read_lines(path)?;
     lines.retain(|line| !line.trim().is_empty());
     if lines.is_empty() {
-        return Err(Error::new("the file has no text")
+        return Err(Error::input("the file has no text")
             .at(path.display().to_string())
             .expected("at least one line that is not empty")
             .found("none")
@@ -168,7 +158,7 @@ impl Sides {
                 });
             }
             (None, Some(path)) => path,
-            (None, None) => return Err(Error::new("nothing to evaluate")),
+            (None, None) => return Err(Error::settings("nothing to evaluate")),
         };
         let lines = read_lines(path)?;
         let files = args.reference.iter().chain([path]);
@@ -188,7 +178,7 @@ fn references(files: &[PathBuf], path: &Path, count: usize) -> Result<Vec<Vec<St
         if lines.len() == count && count > 0 {
             return Ok(lines);
         }
-        Err(Error::new("the references do not fit the translations")
+        Err(Error::input("the references do not fit the translations")
             .at(format!("{} and {}", file.display(), path.display()))
             .expected("as many lines in both, at least one")
             .found(format!("{} and {count}", lines.len()))
@@ -257,22 +247,14 @@ impl ScoreLines {
     /// A line for each pair: `nan` for one that is longer than the model takes.
     fn print(&mut self, pairs: &[(&str, &str)]) -> Result<()> {
         let direction = self.direction.as_ref();
-        let languages = direction.map_or((None, None), Direction::language_tokens);
-        let tagged = |source: &str| match direction {
-            Some(direction) => direction.tagged(source),
-            None => source.to_string(),
-        };
-        let sources: Vec<String> = pairs.iter().map(|(source, _)| tagged(source)).collect();
-        let targets = pairs.iter().map(|(_, target)| *target);
-        let both = sources.iter().map(String::as_str).zip(targets);
-        let ids = self.model.pair_ids(both, languages)?;
-        let (count, most) = (ids.len(), self.model.engine.max_tokens());
+        let ids = self.model.pair_ids(pairs.iter().copied(), direction)?;
+        let (count, most) = (ids.len(), self.model.engine().max_tokens());
         let (fitting, taken): (Vec<usize>, Vec<_>) = ids
             .into_iter()
             .enumerate()
             .filter(|(_, (source, target))| source.len().max(target.len() + 1) <= most)
             .unzip();
-        let scored = self.model.engine.score(&taken, 2048).map_err(|e| {
+        let scored = self.model.engine().score(&taken, 2048).map_err(|e| {
             let line = |n: usize| fitting.get(n).map_or(n, |i| *i) + self.lines + 1;
             e.item_as(|n| format!("line {}", line(n)))
                 .within(&self.files)
@@ -304,7 +286,7 @@ impl ScoreLines {
             say(format_args!(
                 "note: {} pairs are longer than the model takes, {} tokens a side, and have no score: nan",
                 self.left_out,
-                self.model.engine.max_tokens()
+                self.model.engine().max_tokens()
             ));
         }
         if self.tokens > 0 {
@@ -354,7 +336,7 @@ pub(crate) fn score(args: ScoreArgs) -> Result<()> {
             scores.print(&pairs.iter().collect::<Vec<_>>())?;
         }
         _ => {
-            return Err(Error::new("nothing to score")
+            return Err(Error::settings("nothing to score")
                 .at("--tsv, --source, --target")
                 .expected("--tsv FILE, or --source FILE and --target FILE")
                 .found("neither")

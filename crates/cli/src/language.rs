@@ -33,9 +33,7 @@ impl LanguageFlags {
     }
 
     pub(crate) fn direction(&self, model: &Translator) -> Result<Direction> {
-        let tokenizer = &model.tokenizers.source;
-        let (from, to) = (self.from.as_deref(), self.to.as_deref());
-        let direction = Direction::new(tokenizer, &model.directions, from, to)?;
+        let direction = model.direction(self.from.as_deref(), self.to.as_deref())?;
         Ok(direction.with_open_target(open_target))
     }
 }

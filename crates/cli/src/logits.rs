@@ -32,7 +32,7 @@ pub(crate) fn run(args: LogitsArgs) -> Result<()> {
     let read = input.take(MAX_BYTES + 1).read_to_end(&mut bytes);
     read.map_err(|e| Error::io("cannot read the input", Path::new(&name), &e))?;
     let refuse = |found: String| {
-        Error::new("cannot read the input")
+        Error::input("cannot read the input")
             .at(name.clone())
             .expected("{\"input_ids\": [[…]], \"decoder_input_ids\": [[…]]}")
             .found(found)
@@ -59,7 +59,7 @@ pub(crate) fn run(args: LogitsArgs) -> Result<()> {
     engine
         .each_logits(&source, &target, |logits| {
             if logits.iter().flatten().any(|x| !x.is_finite()) {
-                return Err(Error::new("the model's logits are not finite")
+                return Err(Error::model("the model's logits are not finite")
                     .expected("numbers")
                     .found("NaN or infinity")
                     .hint("its weights are broken"));

@@ -68,29 +68,31 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<ExitCode> {
     if let Some(threads) = cli.threads.filter(|n| !(1..=MAX_THREADS).contains(n)) {
-        return Err(Error::new("a flag is out of range")
+        return Err(Error::settings("a flag is out of range")
             .at("--threads")
             .expected(format!("1 to {MAX_THREADS}"))
             .found(threads.to_string())
             .hint("leave it out for one thread on each of the machine's cores"));
     }
     if let Err(names) = Isa::from_environment() {
-        return Err(Error::new("this CPU has no instruction set of this name")
-            .at("environment variable HEXAPLA_ISA")
-            .expected(format!("one of {names}"))
-            .found(format!(
-                "`{}`",
-                std::env::var_os("HEXAPLA_ISA")
-                    .unwrap_or_default()
-                    .display()
-            ))
-            .hint("unset it for the best that this CPU has"));
+        return Err(
+            Error::settings("this CPU has no instruction set of this name")
+                .at("environment variable HEXAPLA_ISA")
+                .expected(format!("one of {names}"))
+                .found(format!(
+                    "`{}`",
+                    std::env::var_os("HEXAPLA_ISA")
+                        .unwrap_or_default()
+                        .display()
+                ))
+                .hint("unset it for the best that this CPU has"),
+        );
     }
     rayon::ThreadPoolBuilder::new()
         .num_threads(cli.threads.unwrap_or(0))
         .build_global()
         .map_err(|e| {
-            Error::new("cannot start threads")
+            Error::internal("cannot start threads")
                 .at("--threads")
                 .expected("threads that the system grants")
                 .found(e.to_string())

@@ -48,7 +48,9 @@ pub(crate) fn folder(path: Option<&Path>) -> Folder {
 
 /// The model in the folder at `path`, or the one inside the program.
 pub(crate) fn open(path: Option<&Path>, compute_type: ComputeType) -> Result<Translator> {
-    Translator::open(folder(path), compute_type)
+    Translator::builder()
+        .compute_type(compute_type)
+        .open(folder(path))
 }
 
 #[derive(Debug, clap::Args)]

@@ -163,7 +163,7 @@ pub(crate) fn pairs(seed: u64, count: usize, held_out: usize) -> Result<NumeralP
         .checked_add(held_out)
         .filter(|&total| total <= MAX_PAIRS)
         .ok_or_else(|| {
-            Error::new("cannot draw so many distinct numbers")
+            Error::settings("cannot draw so many distinct numbers")
                 .expected(format!("at most {MAX_PAIRS}"))
                 .found(format!("{count} and {held_out} held out"))
         })?;

@@ -29,7 +29,7 @@ fn ends_process() -> Result<&'static Arc<AtomicBool>> {
 }
 
 fn refused(found: impl ToString) -> Error {
-    Error::new("cannot catch signals").found(found.to_string())
+    Error::internal("cannot catch signals").found(found.to_string())
 }
 
 impl Caught {

@@ -158,14 +158,14 @@ fn train(args: TrainArgs) -> Result<()> {
         .extension()
         .is_some_and(|extension| extension == "json");
     if args.separate && is_file {
-        return Err(Error::new("two tokenizers do not fit one file")
+        return Err(Error::settings("two tokenizers do not fit one file")
             .at("--output")
             .expected("a folder with --separate")
             .found(args.output.display().to_string())
             .hint("leave out the ending `.json`"));
     }
     if args.separate && args.tsv.is_none() && args.target.is_empty() {
-        return Err(Error::new("--separate needs two sides")
+        return Err(Error::settings("--separate needs two sides")
             .expected("--tsv, or --input and --target")
             .found("--input only")
             .at("--separate")
@@ -174,7 +174,7 @@ fn train(args: TrainArgs) -> Result<()> {
     if !args.replace {
         match is_file {
             true if args.output.is_file() => {
-                return Err(Error::new("the file is there already")
+                return Err(Error::conflict("the file is there already")
                     .at(args.output.display().to_string())
                     .expected("a name that is free")
                     .found("a file")
@@ -235,13 +235,13 @@ fn table(args: &TrainArgs) -> Result<TokenizerTable> {
     };
     if let Some(size) = args.vocab_size {
         if args.codes.is_some() || args.kind == Kind::Pieces {
-            return Err(
-                Error::new("the vocabulary's size is given by the text or the merges")
-                    .at("--vocab-size")
-                    .expected("no --vocab-size with --codes or --kind pieces")
-                    .found(size.to_string())
-                    .hint("leave out --vocab-size"),
-            );
+            return Err(Error::settings(
+                "the vocabulary's size is given by the text or the merges",
+            )
+            .at("--vocab-size")
+            .expected("no --vocab-size with --codes or --kind pieces")
+            .found(size.to_string())
+            .hint("leave out --vocab-size"));
         }
         table.vocab_size = size;
     }
@@ -303,7 +303,7 @@ fn decode(args: &CodecArgs) -> Result<()> {
                     } else {
                         "a piece of the vocabulary"
                     };
-                    Error::new("cannot decode")
+                    Error::input("cannot decode")
                         .at(location)
                         .expected(what)
                         .found(format!("`{token}`"))

@@ -101,14 +101,13 @@ pub(crate) fn run(args: TrainArgs) -> Result<ExitCode> {
         .join(" ");
     let demo = args.demo;
     let options = SessionOptions {
-        recipe: recipe.clone(),
-        folder: &args.output,
         command: &command,
         change: args.change,
         replace: args.replace,
+        ..SessionOptions::new(recipe.clone(), &args.output)
     };
     let prepare = if demo { demo::data } else { Data::prepare };
-    let mut session = Session::open(options, prepare)?;
+    let mut session = Session::open_with(options, prepare)?;
     say(format_args!(
         "{}\n{}",
         session.data.audit, session.data.filters

@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use hexapla::config::{ComputeType, TransformerConfig};
+use hexapla::config::ComputeType;
 use hexapla::error::{Error, Result};
 use hexapla::formats;
-use hexapla::formats::generation::GenerationDefaults;
 use hexapla::generate::engine::{Engine, Request};
-use hexapla::generate::translator::{TranslateOptions, Translation, Translator};
-use hexapla::generate::{EarlyStopping, Sampling, SearchOptions};
+use hexapla::generate::translator::{Translation, Translator};
+use hexapla::generate::{EarlyStopping, Sampling, TranslateOptions};
 use hexapla::text::corpus::{Lines, read_lines};
 
 use crate::console::{Batches, broken, say, shown};
@@ -109,24 +108,29 @@ pub(crate) struct SearchFlags {
 
 impl SearchFlags {
     /// The model's defaults with what the flags say.
-    pub(crate) fn options(
-        &self,
-        config: &TransformerConfig,
-        folder: &GenerationDefaults,
-    ) -> Result<TranslateOptions> {
+    pub(crate) fn options(&self, model: &Translator) -> Result<TranslateOptions> {
+        let vocab_size = model.engine().config().target_vocab_size;
+        self.change(model.options(), vocab_size)
+    }
+
+    /// `defaults` with what the flags say.
+    fn change(&self, defaults: TranslateOptions, vocab_size: usize) -> Result<TranslateOptions> {
         for (flag, value) in [
             ("--batch-tokens", Some(self.batch_tokens)),
             ("--max-decoding-length", self.max_decoding_length),
         ] {
             if value == Some(0) {
-                return Err(Error::new("a flag is out of range")
+                return Err(Error::settings("a flag is out of range")
                     .at(flag)
                     .expected("at least 1")
                     .found("0")
                     .hint("leave it out for the default"));
             }
         }
-        let mut search = SearchOptions::for_folder(config, folder);
+        let mut options = defaults.clone();
+        options.batch_tokens = self.batch_tokens;
+        options.max_decoding_length = self.max_decoding_length;
+        let search = &mut options.search;
         let sampled = self.sampling_temperature.is_some()
             || self.sampling_top_k.is_some()
             || self.sampling_top_p.is_some()
@@ -156,24 +160,14 @@ impl SearchFlags {
             .no_repeat_ngram_size
             .unwrap_or(search.no_repeat_ngram_size);
         search.repetition_penalty = self.repetition_penalty.unwrap_or(search.repetition_penalty);
-        search.validate(config.target_vocab_size).map_err(|error| {
+        search.validate(vocab_size).map_err(|error| {
             // Which may be what the folder says, and no flag.
-            let folder = SearchOptions::for_folder(config, folder);
-            match folder.validate(config.target_vocab_size) {
-                Err(same) if same.to_string() == error.to_string() => {
-                    error.within("generation_config.json")
-                }
+            match defaults.search.validate(vocab_size) {
+                Err(same) if same == error => error.within("generation_config.json"),
                 _ => error,
             }
         })?;
-        Ok(TranslateOptions {
-            search,
-            batch_tokens: self.batch_tokens,
-            max_decoding_length: self.max_decoding_length,
-            split_sentences: true,
-            first_line: 0,
-            source_language: None,
-        })
+        Ok(options)
     }
 }
 
@@ -183,9 +177,7 @@ pub(crate) fn run(args: TranslateArgs) -> Result<()> {
         return translate_ids(&args, path, &mut out);
     }
     let model = crate::model::open(args.model.as_deref(), args.search.compute_type)?;
-    let mut options = args
-        .search
-        .options(model.engine.model().config(), &model.generation)?;
+    let mut options = args.search.options(&model)?;
     options.search.attention = args.alignments;
     options.split_sentences = !args.no_split;
     let prefixes = args
@@ -194,27 +186,23 @@ pub(crate) fn run(args: TranslateArgs) -> Result<()> {
         .map(|path| Prefixes::read(path, &model))
         .transpose()?;
     let direction = args.language.direction(&model)?;
-    let (from, to) = direction.language_tokens();
-    options.source_language = from;
-    options.search.forced_bos_id = to.or(options.search.forced_bos_id);
+    options.direction = Some(direction.clone());
     let mut done = 0;
     let mut unfinished = 0;
     let mut untrained = 0;
     let mut first_untrained = None;
     let mut flush = |lines: &[String], last: bool| -> Result<()> {
-        let tagged: Vec<String> = lines.iter().map(|line| direction.tagged(line)).collect();
         for (number, line) in lines.iter().enumerate() {
             if let Some(language) = direction.untrained(line) {
                 untrained += 1;
                 first_untrained.get_or_insert((done + number + 1, language.to_string()));
             }
         }
-        let here = match &prefixes {
-            Some(prefixes) => prefixes.of(done, lines.len(), last)?,
-            None => BTreeMap::new(),
-        };
+        if let Some(prefixes) = &prefixes {
+            options.prefixes = prefixes.of(done, lines.len(), last)?;
+        }
         options.first_line = done as u64;
-        let translated = model.translate(&tagged, &here, &options);
+        let translated = model.translate_with(lines, &options);
         for translations in translated.map_err(|e| e.within(name(&args)))? {
             unfinished += usize::from(translations.first().is_some_and(|t| !t.finished));
             for t in &translations {
@@ -294,11 +282,11 @@ impl<'a> Prefixes<'a> {
     }
 
     /// Those of `count` lines after `done` others. With `last`, none may be left over.
-    fn of(&self, done: usize, count: usize, last: bool) -> Result<BTreeMap<usize, String>> {
+    fn of(&self, done: usize, count: usize, last: bool) -> Result<BTreeMap<u64, String>> {
         let end = done + count;
         if self.lines.len() < end || (last && self.lines.len() > end) {
             let least = if last { "" } else { "at least " };
-            return Err(Error::new("the prefixes do not fit the input")
+            return Err(Error::input("the prefixes do not fit the input")
                 .at(self.path.display().to_string())
                 .expected(format!(
                     "{least}{end} lines, one for each line of the input"
@@ -307,7 +295,7 @@ impl<'a> Prefixes<'a> {
                 .hint("an empty line stands for no prefix"));
         }
         let here = self.lines.get(done..end).unwrap_or_default();
-        Ok(here.iter().cloned().enumerate().collect())
+        Ok((done as u64..).zip(here.iter().cloned()).collect())
     }
 }
 
@@ -338,13 +326,16 @@ fn show(out: &mut dyn Write, t: &Translation, args: &TranslateArgs) -> std::io::
 /// Needs no tokenizer.
 fn translate_ids(args: &TranslateArgs, path: &Path, out: &mut dyn Write) -> Result<()> {
     let opened = formats::open(crate::model::folder(args.model.as_deref()))?;
-    let options = args.search.options(&opened.config, &opened.generation)?;
+    let defaults = TranslateOptions::for_folder(&opened.config, &opened.generation);
+    let options = args
+        .search
+        .change(defaults, opened.config.target_vocab_size)?;
     let packed = opened.pack(args.search.compute_type)?;
     let engine = Engine::new(opened.model().clone(), packed);
     let mut requests = Vec::new();
     for (number, line) in read_lines(path)?.iter().enumerate() {
         let source: Vec<u32> = serde_json::from_str(line).map_err(|e| {
-            Error::new("cannot read token ids")
+            Error::input("cannot read token ids")
                 .at(format!("{}, line {}", path.display(), number + 1))
                 .expected("a JSON array of ids, such as [5, 17, 0]")
                 .found(e.to_string().replace("line 1 column", "column"))

@@ -115,7 +115,7 @@ impl PairRows {
 pub fn check_ids(ids: &[u32], vocab_size: usize) -> Result<()> {
     match ids.iter().find(|id| **id as usize >= vocab_size) {
         None => Ok(()),
-        Some(id) => Err(Error::new("a token id is out of range")
+        Some(id) => Err(Error::input("a token id is out of range")
             .expected(format!("below {vocab_size}, the vocabulary's size"))
             .found(id.to_string())
             .hint("use the tokenizer that belongs to this model")),
@@ -130,7 +130,7 @@ pub fn check_length(tokens: usize, positions: usize) -> Result<()> {
     match (1..=positions).contains(&tokens) {
         true => Ok(()),
         false => Err(
-            Error::new("a sentence has a length that the model cannot take")
+            Error::input("a sentence has a length that the model cannot take")
                 .expected(format!("1 to {positions} tokens"))
                 .found(format!("{tokens} tokens"))
                 .hint("leave out what is empty, and cut what is longer into sentences"),

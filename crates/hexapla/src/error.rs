@@ -1,7 +1,7 @@
 //! One error type for the whole library: what failed, where, what was expected, what was found, and a hint.
 
 use std::fmt;
-use std::io::ErrorKind;
+use std::io;
 use std::path::Path;
 
 /// The library's result.
@@ -10,19 +10,39 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// Something that went wrong, told so that the reader can mend it.
 ///
 /// ```
-/// use hexapla::error::Error;
-/// let e = Error::new("cannot read parallel text")
+/// use hexapla::{Error, ErrorKind};
+/// let e = Error::input("cannot read parallel text")
 ///     .at("train.tsv, line 7")
 ///     .expected("2 tab-separated columns")
 ///     .found("1")
 ///     .hint("separate source and target with one tab");
 /// assert!(e.to_string().contains("line 7"));
+/// assert_eq!(e.kind(), ErrorKind::Input);
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error(Box<Parts>);
 
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// Who can mend an [`Error`]: what a program that calls the library decides by, as a server does on its answer's status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The text, the ids or the pairs that were handed in cannot be worked on.
+    Input,
+    /// An option, a flag or a recipe's key has a value that does not fit.
+    Settings,
+    /// A model folder, a tokenizer or a checkpoint is damaged, or is of a kind that is not known.
+    Model,
+    /// Something is there already that would be lost, or that another process uses.
+    Conflict,
+    /// The operating system refused a file or a folder.
+    Io,
+    /// None of the caller's doing.
+    Internal,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Parts {
+    kind: ErrorKind,
     what: String,
     /// Which of several inputs, from 0.
     item: Option<usize>,
@@ -34,38 +54,82 @@ struct Parts {
 
 impl Error {
     /// A new error; `what` says what could not be done.
-    pub fn new(what: impl Into<String>) -> Self {
+    pub fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
         Error(Box::new(Parts {
+            kind,
             what: what.into(),
-            ..Parts::default()
+            item: None,
+            location: None,
+            expected: None,
+            found: None,
+            hint: None,
         }))
     }
 
+    /// An error of [`ErrorKind::Input`].
+    pub fn input(what: impl Into<String>) -> Self {
+        Error::new(ErrorKind::Input, what)
+    }
+
+    /// An error of [`ErrorKind::Settings`].
+    pub fn settings(what: impl Into<String>) -> Self {
+        Error::new(ErrorKind::Settings, what)
+    }
+
+    /// An error of [`ErrorKind::Model`].
+    pub fn model(what: impl Into<String>) -> Self {
+        Error::new(ErrorKind::Model, what)
+    }
+
+    /// An error of [`ErrorKind::Conflict`].
+    pub fn conflict(what: impl Into<String>) -> Self {
+        Error::new(ErrorKind::Conflict, what)
+    }
+
+    /// An error of [`ErrorKind::Internal`].
+    pub fn internal(what: impl Into<String>) -> Self {
+        Error::new(ErrorKind::Internal, what)
+    }
+
+    /// The same of [`ErrorKind::Model`], unless the operating system refused: what is wrong in a model's files is the model's.
+    #[must_use]
+    pub(crate) fn of_model(mut self) -> Self {
+        if self.0.kind != ErrorKind::Io {
+            self.0.kind = ErrorKind::Model;
+        }
+        self
+    }
+
+    /// Who can mend it.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
     /// An error from the operating system about the file or folder `path`, with what usually helps.
-    pub fn io(what: impl Into<String>, path: &Path, error: &std::io::Error) -> Self {
+    pub fn io(what: impl Into<String>, path: &Path, error: &io::Error) -> Self {
         let (expected, hint) = match error.kind() {
-            ErrorKind::NotFound => (
+            io::ErrorKind::NotFound => (
                 "a file or folder of this name",
                 "check the spelling, and the folder that you are in",
             ),
-            ErrorKind::IsADirectory => ("a file", "name a file inside of this folder"),
-            ErrorKind::NotADirectory | ErrorKind::AlreadyExists => (
+            io::ErrorKind::IsADirectory => ("a file", "name a file inside of this folder"),
+            io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => (
                 "folders on the whole way to it",
                 "a part of this path is a file; choose another path",
             ),
-            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => (
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => (
                 "a path that this user may use",
                 "change its permissions, or choose another path",
             ),
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => (
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => (
                 "room on the disk",
                 "free some space on this disk and try again",
             ),
-            ErrorKind::InvalidData => (
+            io::ErrorKind::InvalidData => (
                 "a whole file",
                 "it is damaged, or made in a way that is not read: copy or make it again",
             ),
-            ErrorKind::UnexpectedEof => {
+            io::ErrorKind::UnexpectedEof => {
                 ("a longer file", "it ends early: copy or download it again")
             }
             _ => (
@@ -76,7 +140,7 @@ impl Error {
         // Without the name of the temporary file that stood for `path`.
         let found = error.to_string();
         let cause = found.split(" at path \"").next().unwrap_or_default();
-        Error::new(what)
+        Error::new(ErrorKind::Io, what)
             .at(path.display().to_string())
             .expected(expected)
             .found(cause)
@@ -154,6 +218,7 @@ fn numbered(item: usize) -> String {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Parts {
+            kind: _,
             what,
             item,
             location,
@@ -187,7 +252,7 @@ impl std::error::Error for Error {}
 
 /// An error about the setting `key`: `what` says whose.
 pub fn setting(what: &str, key: &str, expected: &str, found: impl ToString) -> Error {
-    Error::new(what)
+    Error::settings(what)
         .at(key)
         .expected(expected)
         .found(found.to_string())
@@ -201,7 +266,7 @@ pub fn unknown_name(what: &str, wrong: &str, known: &[&str]) -> Error {
         .map(|name| (strsim::damerau_levenshtein(wrong, name), *name))
         .min()
         .filter(|(distance, name)| *distance <= 2.max(name.len() / 3));
-    let error = Error::new(format!("unknown {what}"))
+    let error = Error::settings(format!("unknown {what}"))
         .expected(format!("one of {}", known.join(", ")))
         .found(format!("`{wrong}`"));
     match nearest {
@@ -216,7 +281,7 @@ mod tests {
 
     #[test]
     fn every_part_is_shown_in_order() {
-        let e = Error::new("no")
+        let e = Error::input("no")
             .at("here")
             .expected("a")
             .found("b")
@@ -229,14 +294,14 @@ mod tests {
 
     #[test]
     fn an_input_is_named_as_the_user_knows_it() {
-        let e = Error::new("no").at("source").in_item(6);
+        let e = Error::input("no").at("source").in_item(6);
         assert!(e.to_string().contains("where: sentence 7, source"), "{e}");
         let e = e.item_as(|n| format!("line {}", n + 1)).within("a.txt");
         assert!(
             e.to_string().contains("where: a.txt, line 7, source"),
             "{e}"
         );
-        let e = Error::new("no").in_item(0);
+        let e = Error::input("no").in_item(0);
         assert!(e.to_string().contains("where: sentence 1"), "{e}");
     }
 

@@ -1,68 +1,74 @@
 //! Hexapla trains and runs the Transformer of "Attention Is All You Need" on the CPU.
 //!
-//! A model folder is opened and translates ([`generate::translator`]):
+//! A model folder translates:
 //!
 //! ```
-//! use std::collections::BTreeMap;
+//! let model = hexapla::Translator::open("../../models/demo")?;
+//! let text = model.translate(">>de<< I am tired. Good night.")?;
+//! println!("{text}");
+//! # Ok::<(), hexapla::Error>(())
+//! ```
+//!
+//! [`Translator::builder`] chooses languages, number type and threads, [`TranslateOptions`] the search, and
+//! [`Translator::stream`] answers lines as they come. [`Engine`] is the same on token ids: it decodes, scores and gives logits.
+//! [`generate::search()`] is the search alone, over any [`generate::StepDecoder`].
+//!
+//! A [`Recipe`] is trained by a [`Session`]:
+//!
+//! ```no_run
 //! use std::path::Path;
 //!
-//! use hexapla::config::ComputeType;
-//! use hexapla::generate::SearchOptions;
-//! use hexapla::generate::translator::{TranslateOptions, Translator};
+//! use hexapla::{Recipe, Session, SessionOptions};
 //!
-//! let model = Translator::open(Path::new("../../models/demo"), ComputeType::Int8)?;
-//! let options = TranslateOptions {
-//!     search: SearchOptions::for_folder(model.engine.model().config(), &model.generation),
-//!     batch_tokens: 1024,
-//!     max_decoding_length: None,
-//!     split_sentences: true,
-//!     first_line: 0,
-//!     source_language: None,
-//! };
-//! let lines = [">>de<< I am tired. Good night.", ">>zh<< Thank you."];
-//! let translations = model.translate(&lines, &BTreeMap::new(), &options)?;
-//! assert_eq!(translations.len(), 2);
-//! println!("{}", translations[0][0].text);
-//! # Ok::<(), hexapla::error::Error>(())
+//! let recipe = Recipe::open(Path::new("recipe.toml"))?;
+//! let mut session = Session::open(SessionOptions::new(recipe, Path::new("model")))?;
+//! let outcome = session.run(&mut ())?; // nobody watches
+//! println!("{:?}", outcome.metrics);
+//! # Ok::<(), hexapla::Error>(())
 //! ```
 //!
-//! A model of any shape is laid out from a [`config`], and its forward pass runs on ids ([`generate::engine`]):
+//! The folder `examples` has a program for each of these. An [`Error`] says what failed, where, what was expected and what was
+//! found; its [`ErrorKind`] says who can mend it.
 //!
-//! ```
-//! use hexapla::config::{ComputeType, TransformerConfig};
-//! use hexapla::generate::engine::Engine;
-//! use hexapla::model::transformer::Transformer;
-//! use hexapla::packed::PackedWeights;
-//! use hexapla::weights::Weights;
-//!
-//! let mut config = TransformerConfig::preset("tiny")?;
-//! (config.source_vocab_size, config.target_vocab_size) = (100, 100);
-//! let model = Transformer::new(config)?;
-//! let weights = Weights::random(model.index().clone(), 1); // seed 1
-//! let engine = Engine::new(model, PackedWeights::new(&weights, ComputeType::Float32));
-//! let logits = engine.logits(&[vec![5, 6, 7]], &[vec![1, 8]])?; // one sentence: source, target
-//! assert_eq!((logits[0].len(), logits[0][1].len()), (2, 100)); // a row for each target token
-//! # Ok::<(), hexapla::error::Error>(())
-//! ```
-//!
-//! Training is [`train::session`], from a [`config::Recipe`]. `docs/architecture.md` in the repository is the map.
+//! Modules that are not listed here are inner ones: they may change in any version. `docs/architecture.md` in the repository is
+//! their map.
 #![forbid(unsafe_code)]
 
+#[doc(hidden)]
 pub mod batch;
+#[doc(hidden)]
 pub mod chart;
 pub mod config;
 pub mod error;
+#[doc(hidden)]
 pub mod files;
 pub mod formats;
 pub mod generate;
 pub mod metrics;
+#[doc(hidden)]
 pub mod model;
+#[doc(hidden)]
 pub mod ops;
+#[doc(hidden)]
 pub mod packed;
+#[doc(hidden)]
 pub mod product;
+#[doc(hidden)]
 pub mod random;
+#[doc(hidden)]
 pub mod tape;
+#[doc(hidden)]
 pub mod tensor;
 pub mod text;
 pub mod train;
+#[doc(hidden)]
 pub mod weights;
+
+pub use config::{ComputeType, Recipe, TransformerConfig};
+pub use error::{Error, ErrorKind, Result};
+pub use files::Folder;
+pub use generate::engine::{Engine, Request};
+pub use generate::translator::{Translation, Translator, TranslatorBuilder};
+pub use generate::{Hypothesis, Sampling, SearchOptions, TranslateOptions};
+pub use train::session::{Outcome, Session, SessionOptions};
+pub use train::trainer::Watcher;

@@ -59,14 +59,14 @@ impl Recipe {
         let read = input.take(MAX_RECIPE_BYTES + 1).read_to_end(&mut bytes);
         read.map_err(|e| Error::io("cannot read the recipe", path, &e))?;
         if bytes.len() as u64 > MAX_RECIPE_BYTES {
-            return Err(Error::new("the file is too large")
+            return Err(Error::settings("the file is too large")
                 .at(&location)
                 .expected(format!("at most {MAX_RECIPE_BYTES} bytes"))
                 .found("more")
                 .hint("is this the recipe?"));
         }
         let text = String::from_utf8(bytes).map_err(|e| {
-            Error::new("the recipe cannot be read")
+            Error::settings("the recipe cannot be read")
                 .at(&location)
                 .expected("a text in UTF-8")
                 .found(e.to_string())
@@ -218,7 +218,7 @@ fn refuse_newer(text: &str, location: &str) -> Result<()> {
         .and_then(toml::Value::as_integer);
     match found.filter(|version| *version > i64::from(FORMAT_VERSION)) {
         None => Ok(()),
-        Some(version) => Err(Error::new("the recipe is of a later version")
+        Some(version) => Err(Error::settings("the recipe is of a later version")
             .at(format!("{location}: format_version"))
             .expected(format!("at most {FORMAT_VERSION}"))
             .found(version.to_string())
@@ -271,7 +271,7 @@ fn toml_error(error: &toml::de::Error, text: &str, location: &str) -> Error {
         Some((wrong, known)) if message.starts_with("unknown variant") => {
             unknown_name("value", wrong, known).at(location)
         }
-        _ => Error::new("the recipe cannot be read")
+        _ => Error::settings("the recipe cannot be read")
             .at(location)
             .expected("TOML, each value of its setting's type")
             .found(message.to_string())

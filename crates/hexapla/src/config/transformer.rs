@@ -156,7 +156,7 @@ impl TransformerConfig {
     pub fn validate(&self) -> Result<()> {
         let refuse = |key: &str, expected: String, found: String| {
             Err(
-                Error::new("the model's configuration does not fit together")
+                Error::settings("the model's configuration does not fit together")
                     .at(key)
                     .expected(expected)
                     .found(found)

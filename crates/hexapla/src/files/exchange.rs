@@ -26,7 +26,7 @@ pub fn write_folder_atomically(
 ) -> Result<()> {
     let failed = |e: io::Error| write_error("cannot write the folder", path, &e);
     if path.exists() && !path.is_dir() {
-        return Err(Error::new("cannot write the folder")
+        return Err(Error::conflict("cannot write the folder")
             .at(path.display().to_string())
             .expected("a folder, or nothing")
             .found("a file")
@@ -94,7 +94,7 @@ pub fn write_folder_atomically(
 /// It is a mount point or the folder in which the process runs, or its parent cannot be written to.
 pub fn check_replaceable(path: &Path) -> Result<()> {
     let refused = |found: &str| {
-        Error::new("the folder cannot be replaced by the finished one")
+        Error::conflict("the folder cannot be replaced by the finished one")
             .at(path.display().to_string())
             .expected("a folder that is put in its place in one step")
             .found(found)
@@ -204,10 +204,10 @@ mod tests {
             |_| true,
             |f| {
                 put("weights", "3")(f)?;
-                Err(Error::new("stop"))
+                Err(Error::input("stop"))
             },
         );
-        assert_eq!(e.unwrap_err(), Error::new("stop"));
+        assert_eq!(e.unwrap_err(), Error::input("stop"));
         assert_eq!(fs::read(path.join("weights")).unwrap(), b"2");
         assert_eq!(entries(folder.path()), ["model"]);
     }

@@ -249,7 +249,7 @@ impl Folder {
     }
 
     fn missing(&self, name: &str) -> Error {
-        Error::new("cannot read the file")
+        Error::input("cannot read the file")
             .at(self.path_of(name).display().to_string())
             .found("no such file")
     }
@@ -268,7 +268,7 @@ pub fn read_limited(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
 
 fn read_all(file: &mut dyn Read, length: u64, path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
     let too_large = |found: String| {
-        Error::new("the file is too large")
+        Error::input("the file is too large")
             .at(path.display().to_string())
             .expected(format!("at most {max_bytes} bytes"))
             .found(found)

@@ -149,7 +149,7 @@ fn open(path: &Path, fingerprint: Option<&Fingerprint>) -> Result<(Input, String
     let fail = |e: io::Error| Error::io("cannot read the text", path, &e);
     let file = File::open(path).map_err(fail)?;
     if file.metadata().map_err(fail)?.is_dir() {
-        return Err(Error::new("cannot read the text")
+        return Err(Error::input("cannot read the text")
             .at(name)
             .expected("a file")
             .found("a folder")
@@ -177,7 +177,7 @@ fn sniffed(mut reader: Input, name: &str) -> Result<Input> {
     }
     let is = |magic: &[u8]| first.starts_with(magic);
     if let Some((_, format, hint)) = OTHERS.iter().find(|other| is(other.0)) {
-        return Err(Error::new("the file is in a format that is not read")
+        return Err(Error::input("the file is in a format that is not read")
             .at(name)
             .expected("text in UTF-8, as it is or compressed by gzip or zstd")
             .found(*format)

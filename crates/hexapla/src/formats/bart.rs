@@ -305,7 +305,7 @@ pub(super) fn names(
 /// A parameter of a layer, or a final norm: `encoder.layers.0.feed_forward.inner.weight` is
 /// `model.encoder.layers.0.fc1.weight`.
 fn layer_names(name: &str, parameter: &Parameter) -> Result<TensorNames> {
-    let unknown = || Error::new("a parameter has no name in this family of models").at(name);
+    let unknown = || Error::model("a parameter has no name in this family of models").at(name);
     let parts: Vec<&str> = name.split('.').collect();
     let theirs = match parts.as_slice() {
         [side @ ("encoder" | "decoder"), "norm", kind] => format!("model.{side}.layer_norm.{kind}"),

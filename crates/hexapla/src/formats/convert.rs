@@ -45,7 +45,7 @@ pub fn convert(job: &ConvertModel<'_>, to: &Path) -> Result<Saved> {
         && from.path().canonicalize().is_ok_and(|from| from == whole)
     {
         return Err(
-            Error::new("a model cannot be converted into its own folder")
+            Error::conflict("a model cannot be converted into its own folder")
                 .at(to.display().to_string())
                 .expected("another folder")
                 .found("the folder that the model is read from")
@@ -91,11 +91,13 @@ pub fn convert(job: &ConvertModel<'_>, to: &Path) -> Result<Saved> {
             })?;
             Ok(Saved { family, note })
         }
-        other => Err(Error::new("weights are not stored in this number type")
-            .at("compute type")
-            .expected("int8 or float32")
-            .found(format!("{other:?}").to_lowercase())
-            .hint("`translate --compute-type bf16` rounds while it opens a model")),
+        other => Err(
+            Error::settings("weights are not stored in this number type")
+                .at("compute type")
+                .expected("int8 or float32")
+                .found(format!("{other:?}").to_lowercase())
+                .hint("`translate --compute-type bf16` rounds while it opens a model"),
+        ),
     }
 }
 

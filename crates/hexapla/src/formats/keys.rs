@@ -42,12 +42,12 @@ impl Keys {
                 taken: Vec::new(),
                 refused: Vec::new(),
             }),
-            Ok(other) => Err(Error::new("the settings cannot be read")
+            Ok(other) => Err(Error::model("the settings cannot be read")
                 .at(location)
                 .expected("a JSON object")
                 .found(shortened(&other))
                 .hint("copy or download the file again")),
-            Err(e) => Err(Error::new("the settings cannot be read")
+            Err(e) => Err(Error::model("the settings cannot be read")
                 .at(location)
                 .expected("a JSON object")
                 .found(e.to_string())
@@ -193,7 +193,7 @@ impl Keys {
 
     /// An error about one setting.
     pub(crate) fn error(&self, key: &str) -> Error {
-        Error::new("the model cannot be used with this setting")
+        Error::model("the model cannot be used with this setting")
             .at(format!("{}, `{key}`", self.location))
             .hint("only a model that is computed exactly as its maker meant is run")
     }
@@ -224,7 +224,7 @@ impl Keys {
             return Ok(());
         };
         let error = |what: &str| {
-            Error::new(what)
+            Error::model(what)
                 .at(&first.location)
                 .expected(&first.expected)
                 .found(&first.found)

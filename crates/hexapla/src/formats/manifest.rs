@@ -123,7 +123,7 @@ impl Manifest {
         let bytes = folder.map(WEIGHTS_FILE)?;
         let found = crc32(&bytes);
         if !found.eq_ignore_ascii_case(expected) {
-            return Err(Error::new("a file of the model is not what was written")
+            return Err(Error::model("a file of the model is not what was written")
                 .at(folder.path_of(WEIGHTS_FILE).display().to_string())
                 .expected(format!("CRC-32:{expected}"))
                 .found(format!("CRC-32:{found}"))
@@ -141,7 +141,7 @@ impl Manifest {
             return Ok(None);
         }
         let damaged = |found: String| {
-            Error::new("the manifest cannot be used")
+            Error::model("the manifest cannot be used")
                 .at(folder.path_of(MANIFEST_FILE).display().to_string())
                 .expected("the manifest that hexapla wrote")
                 .found(found)
@@ -177,7 +177,7 @@ impl Manifest {
         for (name, expected) in &self.files {
             if !is_plain_name(name) {
                 return Err(
-                    Error::new("the manifest names a file outside of its folder")
+                    Error::model("the manifest names a file outside of its folder")
                         .at(location(MANIFEST_FILE))
                         .expected("names of files beside it")
                         .found(name)
@@ -185,7 +185,7 @@ impl Manifest {
                 );
             }
             if !folder.contains(name) {
-                return Err(Error::new("a file of the model is missing")
+                return Err(Error::model("a file of the model is missing")
                     .at(location(name))
                     .expected("a file, as manifest.json says")
                     .found("none")
@@ -196,7 +196,7 @@ impl Manifest {
             }
             let found = folder.sha256(name)?;
             if !found.eq_ignore_ascii_case(expected) {
-                return Err(Error::new("a file of the model is not what was written")
+                return Err(Error::model("a file of the model is not what was written")
                     .at(location(name))
                     .expected(format!("SHA-256 {expected}"))
                     .found(found)
@@ -211,7 +211,7 @@ impl Manifest {
         let model = ["config.json", GENERATION_FILE, WEIGHTS_FILE, INDEX_FILE];
         for name in model.iter().chain(tokenizers).copied() {
             if folder.contains(name) && !self.files.contains_key(name) {
-                return Err(Error::new("a file of the model has no checksum")
+                return Err(Error::model("a file of the model has no checksum")
                     .at(location(name))
                     .expected("a line for it in manifest.json")
                     .found("none")

@@ -1,19 +1,25 @@
 //! Model folders in the Hugging Face layout: `config.json`, `generation_config.json`, `model.safetensors`, whatever the
 //! tokenizer needs, and our `manifest.json`.
 //!
-//! Three families are read and written: [`marian`], [`m2m_100`], and our own [`native`] for what neither can say. A
+//! Three families are read and written: `marian`, `m2m_100`, and our own `hexapla` for what neither can say. A
 //! setting that would change what is computed and is not known here is refused, never passed over.
 
 mod bart;
 mod convert;
 mod family;
+#[doc(hidden)]
 pub mod generation;
 mod keys;
+#[doc(hidden)]
 pub mod m2m_100;
+#[doc(hidden)]
 pub mod manifest;
+#[doc(hidden)]
 pub mod marian;
+#[doc(hidden)]
 pub mod native;
 mod open;
+#[doc(hidden)]
 pub mod safetensors;
 mod save;
 mod stored;
@@ -22,6 +28,9 @@ mod tests;
 
 pub use convert::{ConvertModel, convert};
 pub use family::Family;
+pub use manifest::ManifestMetric;
 pub use open::{ModelFolder, open};
-pub use save::{SaveModel, Saved, recover, refuse_model, replace, save};
+pub use save::Saved;
+#[doc(hidden)]
+pub use save::{SaveModel, recover, refuse_model, replace, save};
 pub use stored::Storage;

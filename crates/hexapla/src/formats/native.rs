@@ -64,7 +64,7 @@ pub(super) fn read(mut keys: Keys, ids: SpecialIds) -> Result<TransformerConfig>
 /// `config.json`.
 pub(super) fn write(config: &TransformerConfig) -> Result<Map<String, Value>> {
     let failed = |e: serde_json::Error| {
-        Error::new("the configuration cannot be written").found(e.to_string())
+        Error::internal("the configuration cannot be written").found(e.to_string())
     };
     // Through a text: f32 numbers stay as short as people wrote them.
     let text = serde_json::to_string(config).map_err(failed)?;

@@ -33,8 +33,10 @@ pub struct ModelFolder {
     /// The model's shape and mathematics.
     pub config: TransformerConfig,
     /// How it generates by default.
+    #[doc(hidden)]
     pub generation: GenerationDefaults,
     /// Where it comes from, if it says so.
+    #[doc(hidden)]
     pub manifest: Option<Manifest>,
     /// How its numbers are stored.
     pub storage: Storage,
@@ -62,6 +64,7 @@ impl ModelFolder {
     }
 
     /// The model's shape.
+    #[doc(hidden)]
     pub fn model(&self) -> &Transformer {
         &self.model
     }
@@ -70,6 +73,7 @@ impl ModelFolder {
     ///
     /// # Errors
     /// A file cannot be read, or copies of one table differ.
+    #[doc(hidden)]
     pub fn weights(&self) -> Result<Weights> {
         let index = self.model.index();
         let mut weights = Weights::zeros(index.clone());
@@ -118,6 +122,7 @@ impl ModelFolder {
     ///
     /// # Errors
     /// As [`ModelFolder::weights`].
+    #[doc(hidden)]
     pub fn pack(&self, compute_type: ComputeType) -> Result<PackedWeights> {
         let compute_type = match (compute_type, self.storage) {
             (ComputeType::Default, Storage::Int8) => ComputeType::Int8,
@@ -192,9 +197,12 @@ fn prepare_stored(matrix: PackedInt8, compute_type: ComputeType) -> Result<Packe
 /// Names the file and the setting or tensor that is missing, damaged, of the wrong shape or not known, what was
 /// expected and what was found. No memory is asked for before the shapes of all tensors are known to fit.
 pub fn open(folder: impl Into<Folder>) -> Result<ModelFolder> {
-    let folder = &folder.into();
+    open_folder(&folder.into()).map_err(Error::of_model)
+}
+
+fn open_folder(folder: &Folder) -> Result<ModelFolder> {
     if !folder.exists() {
-        return Err(Error::new("there is no model folder")
+        return Err(Error::model("there is no model folder")
             .at(folder.path().display().to_string())
             .expected("a folder")
             .found(if folder.path().exists() {
@@ -246,7 +254,7 @@ struct Settings {
 
 fn read_settings(folder: &Folder, mapped: Option<SharedBytes>) -> Result<Settings> {
     if !folder.contains(CONFIG_FILE) {
-        return Err(Error::new("the folder holds no model")
+        return Err(Error::model("the folder holds no model")
             .at(folder.path().display().to_string())
             .expected(format!("{CONFIG_FILE} and {WEIGHTS_FILE}"))
             .found(format!("no {CONFIG_FILE}"))
@@ -319,7 +327,7 @@ fn find_names(
         .find(|name| !known.contains(*name) && !family.without_use(name))
     {
         return Err(
-            Error::new("the weights hold a tensor that the configuration does not know")
+            Error::model("the weights hold a tensor that the configuration does not know")
                 .at(format!("{}, tensor `{name}`", tensors.path().display()))
                 .expected("only the tensors of the configured layers")
                 .found(format!("{:?}", tensors.shape(name).unwrap_or_default()))
@@ -391,7 +399,7 @@ impl<'a> Pieces<'a> {
             reader.read(count, &mut self.other)?;
             if !same_bits(&self.first, &self.other) {
                 let first = self.names.read.first().map_or("", String::as_str);
-                return Err(Error::new("two tensors that should be one and the same differ")
+                return Err(Error::model("two tensors that should be one and the same differ")
                     .at(format!("{}, tensor `{name}`", self.weights.display()))
                     .expected(format!("the values of `{first}`"))
                     .found("other values")

@@ -64,7 +64,7 @@ impl TensorStore {
         if folder.contains(INDEX_FILE) {
             return TensorStore::open_index(folder);
         }
-        let error = Error::new("the model folder has no weights")
+        let error = Error::model("the model folder has no weights")
             .at(folder.path().display().to_string())
             .expected(format!("{WEIGHTS_FILE} or {INDEX_FILE}"));
         let pickled = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
@@ -83,7 +83,7 @@ impl TensorStore {
     pub fn open_file(path: &Path) -> Result<Self> {
         let name = path.file_name().and_then(|name| name.to_str());
         let name = name.ok_or_else(|| {
-            Error::new("the weights cannot be read")
+            Error::model("the weights cannot be read")
                 .at(path.display().to_string())
                 .expected("a file with a name in UTF-8")
         })?;
@@ -106,7 +106,7 @@ impl TensorStore {
     fn open_index(folder: Folder) -> Result<Self> {
         let path = folder.path_of(INDEX_FILE);
         let damaged = |found: String| {
-            Error::new("the index of the weights cannot be used")
+            Error::model("the index of the weights cannot be used")
                 .at(path.display().to_string())
                 .expected("`weight_map`: a file of this folder for each tensor")
                 .found(found)
@@ -153,7 +153,7 @@ impl TensorStore {
                 shape: info.shape.clone(),
             };
             if self.tensors.insert(name.clone(), entry).is_some() {
-                return Err(Error::new("a tensor is in two files")
+                return Err(Error::model("a tensor is in two files")
                     .at(path.display().to_string())
                     .expected("each tensor in one file")
                     .found(name)
@@ -257,7 +257,7 @@ impl TensorStore {
     /// They lie in several files, or the file cannot be mapped.
     pub(crate) fn map(&mut self) -> Result<()> {
         let [file] = self.files.as_slice() else {
-            return Err(Error::new("weights in int8 must be in one file")
+            return Err(Error::model("weights in int8 must be in one file")
                 .at(self.path.display().to_string())
                 .expected(WEIGHTS_FILE)
                 .found(format!("{} files", self.files.len()))
@@ -295,7 +295,7 @@ impl TensorStore {
     }
 
     fn error(&self, what: &str, name: &str) -> Error {
-        Error::new(what)
+        Error::model(what)
             .at(format!("{}, tensor `{name}`", self.path.display()))
             .hint("does config.json belong to these weights?")
     }
@@ -343,7 +343,7 @@ fn either(names: &[String]) -> String {
 /// The start of the first tensor's bytes, and the checked header.
 fn read_header(path: &Path, (mut file, length): (Box<dyn Opened>, u64)) -> Result<(u64, Metadata)> {
     let damaged = |expected: String, found: String| {
-        Error::new("the weights are damaged")
+        Error::model("the weights are damaged")
             .at(path.display().to_string())
             .expected(expected)
             .found(found)
@@ -425,7 +425,7 @@ pub fn write_tensors(path: &Path, mut tensors: Vec<NamedTensor<'_>>) -> Result<(
     tensors.sort_by(|a, b| a.name.cmp(&b.name));
     let misfit = |t: &&NamedTensor<'_>| t.shape.iter().product::<usize>() != t.data.len();
     if let Some(tensor) = tensors.iter().find(misfit) {
-        return Err(Error::new("the tensors cannot be written")
+        return Err(Error::internal("the tensors cannot be written")
             .at(format!("{}, tensor `{}`", path.display(), tensor.name))
             .expected(format!("{:?} numbers", tensor.shape))
             .found(tensor.data.len().to_string()));
@@ -458,7 +458,7 @@ pub(crate) struct Part<'a> {
 /// As [`write_tensors`].
 pub(crate) fn write_parts(path: &Path, format: &str, parts: Vec<Part<'_>>) -> Result<()> {
     let refused = |found: String| {
-        Error::new("the tensors cannot be written")
+        Error::internal("the tensors cannot be written")
             .at(path.display().to_string())
             .found(found)
     };

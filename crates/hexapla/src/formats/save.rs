@@ -103,7 +103,7 @@ fn save_beside(
         .find(|name| !is_plain_name(name) || RESERVED.contains(&name.as_str()))
     {
         return Err(
-            Error::new("a further file of the model cannot have this name").at(name.clone()),
+            Error::settings("a further file of the model cannot have this name").at(name.clone()),
         );
     }
     let (family, note) = Family::for_config(model.config);
@@ -119,7 +119,7 @@ pub fn refuse_model(folder: &Path) -> Result<()> {
     let known = RESERVED.iter().chain(&COMPANIONS).chain(&FOREIGN_WEIGHTS);
     match known.into_iter().find(|name| folder.join(name).exists()) {
         None => Ok(()),
-        Some(name) => Err(Error::new("the folder holds a model")
+        Some(name) => Err(Error::conflict("the folder holds a model")
             .at(folder.join(name).display().to_string())
             .expected("a folder without a model, or one that this very training made")
             .found(*name)

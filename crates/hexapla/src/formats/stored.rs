@@ -138,7 +138,7 @@ impl<'a> StoredMatrix<'a> {
         let scales = self.words(&scales_name)?.map(f32::from_le_bytes);
         let scales: Vec<f32> = scales.collect();
         if let Some(bad) = scales.iter().find(|s| !s.is_finite() || **s < 0.0) {
-            return Err(Error::new("the weights are damaged")
+            return Err(Error::model("the weights are damaged")
                 .at(self.location(&scales_name))
                 .expected("scales that are finite and not negative")
                 .found(bad.to_string())
@@ -153,7 +153,7 @@ impl<'a> StoredMatrix<'a> {
             starts: &starts,
         };
         PackedInt8::from_stored(Isa::best(), stored).ok_or_else(|| {
-            Error::new("the weights cannot be used")
+            Error::model("the weights cannot be used")
                 .at(self.location(&bytes))
                 .expected("a matrix of at most 131072 rows")
                 .found(format!("{} × {}", self.rows, self.columns))
@@ -219,7 +219,7 @@ pub(super) fn write(
                 });
             }
             PackedValue::Float(_) => {
-                return Err(Error::new("the weights are not in int8").at(name.clone()));
+                return Err(Error::model("the weights are not in int8").at(name.clone()));
             }
         }
     }
@@ -241,7 +241,7 @@ fn write_all<const N: usize>(
 pub(super) fn refuse_infinite(name: &str, numbers: &[f32]) -> Result<()> {
     match numbers.iter().position(|x| !x.is_finite()) {
         None => Ok(()),
-        Some(number) => Err(Error::new("the model is not worth storing")
+        Some(number) => Err(Error::model("the model is not worth storing")
             .at(format!("tensor `{name}`, number {number}"))
             .expected("finite weights")
             .found("an infinity or NaN")

@@ -1,13 +1,17 @@
 //! A model made ready to run: ids in, ids out, on all threads.
 
 use hexapla_kernels::{Buffer, Matrix, RowLoss};
+use rayon::ThreadPool;
 use rayon::prelude::*;
 use std::ops::Range;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use super::{Hypothesis, SearchInput, SearchOptions, StepDecoder, search};
 use crate::batch::{Pair, PairRows, Rows, check_ids, check_length};
+use crate::config::{ComputeType, TransformerConfig};
 use crate::error::{Error, Result};
+use crate::files::Folder;
+use crate::formats;
 use crate::model::state::DecoderState;
 use crate::model::transformer::Transformer;
 use crate::ops::Run;
@@ -31,6 +35,8 @@ pub struct Engine {
     parameters: PackedWeights,
     /// Buffers of batches that are done, for those to come.
     arenas: Mutex<Vec<Arena>>,
+    /// Whose threads do the work; rayon's own where absent.
+    threads: Option<Arc<ThreadPool>>,
 }
 
 /// One sentence to decode.
@@ -77,6 +83,7 @@ impl Engine {
     ///
     /// # Panics
     /// The parameters are those of another model.
+    #[doc(hidden)]
     pub fn new(model: Transformer, parameters: PackedWeights) -> Self {
         assert!(
             model.index() == parameters.index(),
@@ -86,6 +93,44 @@ impl Engine {
             model,
             parameters,
             arenas: Mutex::default(),
+            threads: None,
+        }
+    }
+
+    /// The model in `folder`, with its matrices in `compute_type`.
+    ///
+    /// # Errors
+    /// As [`formats::open`].
+    pub fn open(folder: impl Into<Folder>, compute_type: ComputeType) -> Result<Self> {
+        let opened = formats::open(folder)?;
+        Ok(Engine::new(
+            opened.model().clone(),
+            opened.pack(compute_type)?,
+        ))
+    }
+
+    /// The same on the threads of `pool` instead of rayon's own. The results are the same.
+    #[must_use]
+    pub fn with_thread_pool(self, pool: Arc<ThreadPool>) -> Self {
+        Engine {
+            threads: Some(pool),
+            ..self
+        }
+    }
+
+    /// Frees the memory that calls before this one left behind for those to come.
+    pub fn trim(&self) {
+        self.arenas
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clear();
+    }
+
+    /// Does `work` on the engine's threads.
+    pub(super) fn on_threads<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        match &self.threads {
+            Some(pool) => pool.install(work),
+            None => work(),
         }
     }
 
@@ -103,19 +148,26 @@ impl Engine {
         result
     }
 
-    /// The model's shape.
+    /// The model's shape and mathematics.
+    pub fn config(&self) -> &TransformerConfig {
+        self.model.config()
+    }
+
+    /// The model.
+    #[doc(hidden)]
     pub fn model(&self) -> &Transformer {
         &self.model
     }
 
     /// The model's numbers.
+    #[doc(hidden)]
     pub fn parameters(&self) -> &PackedWeights {
         &self.parameters
     }
 
     /// Longest sentence in tokens, on either side.
     pub fn max_tokens(&self) -> usize {
-        self.model.config().max_position_embeddings
+        self.config().max_position_embeddings
     }
 
     /// Decodes all requests, in batches of about `batch_tokens` source tokens, on rayon's threads. The results stand in
@@ -131,11 +183,20 @@ impl Engine {
         batch_tokens: usize,
     ) -> Result<Vec<Vec<Hypothesis>>> {
         for (i, r) in requests.iter().enumerate() {
-            let c = self.model.config();
+            let c = self.config();
             self.check(i, "source", &r.source, c.source_vocab_size)?;
             self.check_length(i, "source", r.source.len())?;
             self.check(i, "prefix", &r.prefix, c.target_vocab_size)?;
         }
+        self.on_threads(|| self.generate_on_threads(requests, options, batch_tokens))
+    }
+
+    fn generate_on_threads(
+        &self,
+        requests: &[Request],
+        options: &SearchOptions,
+        batch_tokens: usize,
+    ) -> Result<Vec<Vec<Hypothesis>>> {
         // Every thread gets something to do.
         let tokens: usize = requests.iter().map(|r| r.source.len()).sum();
         let share = tokens.div_ceil(rayon::current_num_threads());
@@ -180,16 +241,10 @@ impl Engine {
         self.with_arena(|arena| {
             let mut run = Run::inference(arena, &self.parameters);
             let memory = self.encode(&mut run, &source);
-            let state = DecoderState::new(
-                self.model.config(),
-                &run,
-                &source,
-                memory,
-                options.attention,
-            );
+            let state = DecoderState::new(self.config(), &run, &source, memory, options.attention);
             let mut decoder = Decoder {
                 model: &self.model,
-                newest: run.tensor(0, self.model.config().d_model),
+                newest: run.tensor(0, self.config().d_model),
                 run,
                 state,
             };
@@ -202,7 +257,7 @@ impl Engine {
         if source.len() <= ENCODED_AT_ONCE {
             return self.model.encode(run, source);
         }
-        let mut memory = run.tensor(source.len(), self.model.config().d_model);
+        let mut memory = run.tensor(source.len(), self.config().d_model);
         let mut rest = memory.data_mut();
         for group in source.groups(ENCODED_AT_ONCE) {
             let encoded = self.model.encode(run, &group);
@@ -219,7 +274,7 @@ impl Engine {
     /// # Errors
     /// An id out of range.
     pub fn loss(&self, pairs: &[Pair], label_smoothing: f32) -> Result<(f64, f64, usize)> {
-        let c = self.model.config();
+        let c = self.config();
         for (i, pair) in pairs.iter().enumerate() {
             self.check(i, "source", &pair.source, c.source_vocab_size)?;
             self.check(i, "target", &pair.target, c.target_vocab_size)?;
@@ -234,13 +289,13 @@ impl Engine {
             .filter(|p| p.tokens() <= c.max_position_embeddings)
             .collect();
         // Of a size that does not depend on the threads, and so neither do the sums.
-        let sums: Vec<(f64, f64, usize)> = batches(usable.iter().map(|p| p.tokens()), LOSS_TOKENS)
-            .par_iter()
-            .map(|batch| {
-                let pairs: Vec<&Pair> = batch.iter().map(|i| usable[*i]).collect();
-                self.with_arena(|arena| self.loss_of(arena, &pairs, options))
-            })
-            .collect();
+        let batches = batches(usable.iter().map(|p| p.tokens()), LOSS_TOKENS);
+        let of_batch = |batch: &Vec<usize>| {
+            let pairs: Vec<&Pair> = batch.iter().map(|i| usable[*i]).collect();
+            self.with_arena(|arena| self.loss_of(arena, &pairs, options))
+        };
+        let sums: Vec<(f64, f64, usize)> =
+            self.on_threads(|| batches.par_iter().map(of_batch).collect());
         let sum = sums.iter().fold((0.0, 0.0, 0), |a: (f64, f64, usize), b| {
             (a.0 + b.0, a.1 + b.1, a.2 + b.2)
         });
@@ -248,7 +303,7 @@ impl Engine {
     }
 
     fn loss_of(&self, arena: &Arena, pairs: &[&Pair], options: LossOptions) -> (f64, f64, usize) {
-        let c = self.model.config();
+        let c = self.config();
         let mut rows = PairRows::default();
         for p in pairs {
             rows.push(
@@ -292,9 +347,9 @@ impl Engine {
         target: &[Vec<u32>],
         mut each: impl FnMut(Vec<Vec<f32>>) -> Result<()>,
     ) -> Result<()> {
-        let c = self.model.config();
+        let c = self.config();
         if source.len() != target.len() {
-            return Err(Error::new("source and target do not pair up")
+            return Err(Error::input("source and target do not pair up")
                 .at("decoder_input_ids")
                 .expected(format!("{}, one for each of input_ids", source.len()))
                 .found(target.len().to_string())
@@ -314,13 +369,14 @@ impl Engine {
                 [source].into_iter().collect(),
                 [target].into_iter().collect(),
             );
-            each(self.with_arena(|arena| {
+            let logits = |arena: &Arena| {
                 let mut run = Run::inference(arena, &self.parameters);
                 let memory = self.model.encode(&mut run, &source);
                 let x = self.model.decode(&mut run, &target, &memory, &source);
                 let logits = self.model.logits(&mut run, &x);
                 (0..target.len()).map(|r| logits.row(r).to_vec()).collect()
-            }))?;
+            };
+            each(self.on_threads(|| self.with_arena(logits)))?;
         }
         Ok(())
     }

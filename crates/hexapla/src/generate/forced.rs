@@ -122,7 +122,7 @@ impl Engine {
         &self,
         pairs: &[IdPair],
         batch_tokens: usize,
-        work: impl Fn(&Arena, &PairRows) -> Vec<T> + Sync,
+        work: impl Fn(&Arena, &PairRows) -> Vec<T> + Send + Sync,
     ) -> Result<Vec<T>> {
         let c = self.model().config();
         for (i, (source, target)) in pairs.iter().enumerate() {
@@ -134,21 +134,19 @@ impl Engine {
         }
         let lengths = pairs.iter().map(|(s, t)| s.len().max(t.len() + 1));
         let batches = batches(lengths, batch_tokens);
-        let done: Vec<Vec<T>> = batches
-            .par_iter()
-            .map(|batch| {
-                let mut rows = PairRows::default();
-                for i in batch {
-                    let (source, target) = &pairs[*i];
-                    let target = || target.iter().copied();
-                    rows.source.push(source.iter().copied());
-                    rows.target
-                        .push([c.decoder_start_token_id].into_iter().chain(target()));
-                    rows.labels.extend(target().chain([c.eos_token_id]));
-                }
-                self.with_arena(|arena| work(arena, &rows))
-            })
-            .collect();
+        let of_batch = |batch: &Vec<usize>| {
+            let mut rows = PairRows::default();
+            for i in batch {
+                let (source, target) = &pairs[*i];
+                let target = || target.iter().copied();
+                rows.source.push(source.iter().copied());
+                rows.target
+                    .push([c.decoder_start_token_id].into_iter().chain(target()));
+                rows.labels.extend(target().chain([c.eos_token_id]));
+            }
+            self.with_arena(|arena| work(arena, &rows))
+        };
+        let done: Vec<Vec<T>> = self.on_threads(|| batches.par_iter().map(of_batch).collect());
         Ok(in_order(pairs.len(), &batches, done))
     }
 }
@@ -168,7 +166,7 @@ mod tests {
         let model = Transformer::new(config).unwrap();
         let weights = Weights::random(model.index().clone(), 3);
         let engine = Engine::new(model, PackedWeights::new(&weights, ComputeType::Float32));
-        let c = engine.model().config().clone();
+        let c = engine.config().clone();
         // More rows than have their logits together.
         let long: Vec<u32> = (5..85).collect();
         let pairs = [

@@ -87,6 +87,7 @@ impl SearchOptions {
     }
 
     /// The search that a model folder asks for: its special tokens and its `generation_config.json`.
+    #[doc(hidden)]
     pub fn for_folder(config: &TransformerConfig, defaults: &GenerationDefaults) -> Self {
         SearchOptions {
             beam_size: if defaults.do_sample {

@@ -107,12 +107,12 @@ fn step_attention(
         return Ok(Vec::new());
     }
     let attention = decoder.attention().ok_or_else(|| {
-        Error::new("the model has no attention to the source")
+        Error::model("the model has no attention to the source")
             .hint("search without `attention` and alignments")
     })?;
     if attention.len() != rows {
         return Err(
-            Error::new("the model returned attention of the wrong shape")
+            Error::model("the model returned attention of the wrong shape")
                 .expected(format!("{rows} rows"))
                 .found(format!("{} rows", attention.len())),
         );
@@ -142,7 +142,7 @@ fn advance(
     attention: Vec<Vec<f32>>,
 ) -> Result<()> {
     if logits.len() != rows * vocab_size {
-        return Err(Error::new("the model returned logits of the wrong shape")
+        return Err(Error::model("the model returned logits of the wrong shape")
             .expected(format!("{rows} rows of {vocab_size} numbers"))
             .found(format!("{} numbers", logits.len())));
     }

@@ -25,7 +25,7 @@ pub(super) trait Sentence: Send {
 
 /// The error for logits that cannot be turned into probabilities.
 pub(super) fn not_a_number() -> Error {
-    Error::new("the model's output is not a number")
+    Error::model("the model's output is not a number")
         .expected("finite logits")
         .found("NaN or infinity")
         .hint("the weights may be damaged, or training has diverged")

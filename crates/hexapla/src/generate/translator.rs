@@ -1,83 +1,127 @@
 //! Text in, text out: sentences, ids, search, and back.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
-use super::engine::{Engine, Request};
-use super::{Alignment, Hypothesis, SearchOptions};
+use rayon::ThreadPool;
+
+use super::TranslateOptions;
+use super::engine::Engine;
+use super::line::LineCutter;
+pub use super::line::Translation;
 use crate::config::{ComputeType, LanguagePair};
 use crate::error::{Error, Result};
 use crate::files::Folder;
 use crate::formats::{self, Family, generation::GenerationDefaults};
-use crate::text::clean::clean;
-use crate::text::direction::leading_tag;
-use crate::text::segment::{Segment, join_translated, segment, split_long};
+use crate::text::direction::Direction;
 use crate::text::tokenizer::Tokenizers;
 
+/// Most lines that are translated together.
+const MOST_LINES: usize = 256;
+
 /// A model folder made ready to translate.
+///
+/// ```
+/// use hexapla::Translator;
+///
+/// let model = Translator::builder().to("de").open("../../models/demo")?;
+/// println!("{}", model.translate("I am tired. Good night.")?);
+/// # Ok::<(), hexapla::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Translator {
-    /// The model.
-    pub engine: Engine,
-    /// Its tokenizers.
-    pub tokenizers: Tokenizers,
-    /// What the folder says about generation.
-    pub generation: GenerationDefaults,
-    /// Whose layout the folder has.
-    pub family: Family,
-    /// Source and target language of each direction that it was trained on; nothing where the folder does not say.
-    pub directions: BTreeSet<LanguagePair>,
+    engine: Engine,
+    tokenizers: Tokenizers,
+    generation: GenerationDefaults,
+    family: Family,
+    directions: BTreeSet<LanguagePair>,
+    /// That of texts for which no other is asked.
+    direction: Option<Direction>,
 }
 
-/// How to translate.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TranslateOptions {
-    /// How to search.
-    pub search: SearchOptions,
-    /// Source tokens of a batch.
-    pub batch_tokens: usize,
-    /// Longest output of a sentence in tokens; where absent, three times its source plus ten.
-    pub max_decoding_length: Option<usize>,
-    /// Cut lines into sentences. What the model cannot take whole is cut in any case.
-    pub split_sentences: bool,
-    /// Number of the first line in the whole text, from 0: sampling draws differently for each line, and errors name it.
-    pub first_line: u64,
-    /// The token of the source's language, where the model has such tokens; what its tokenizer says where absent.
-    pub source_language: Option<u32>,
+/// How a [`Translator`] is opened.
+#[derive(Debug, Clone, Default)]
+pub struct TranslatorBuilder {
+    compute_type: ComputeType,
+    from: Option<String>,
+    to: Option<String>,
+    threads: Option<Arc<ThreadPool>>,
 }
 
-/// One translation of one line.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Translation {
-    /// The text.
-    pub text: String,
-    /// Mean of the sentences' scores.
-    pub score: f32,
-    /// Sum of the tokens' log-probabilities.
-    pub log_prob: f32,
-    /// Each piece with its log-probability, end tokens included.
-    pub tokens: Vec<(String, f32)>,
-    /// Source and target token numbers, where attention was asked for. Counted through the whole line.
-    pub alignment: Option<Alignment>,
-    /// Whether every sentence came to its end.
-    pub finished: bool,
-}
+impl TranslatorBuilder {
+    /// The number type of the matrices; by default that in which the folder stores them.
+    #[must_use]
+    pub fn compute_type(self, compute_type: ComputeType) -> Self {
+        TranslatorBuilder {
+            compute_type,
+            ..self
+        }
+    }
 
-/// A line's sentences and the requests made of them.
-struct Line<'a> {
-    /// Text and separator.
-    parts: Vec<Segment<'a>>,
-    /// For each part the number of its request; `None` where there is nothing that the model could translate.
-    requests: Vec<Option<usize>>,
+    /// The language of the texts, for a model that has several. Where absent it is recognised if that matters.
+    #[must_use]
+    pub fn from(self, language: impl Into<String>) -> Self {
+        TranslatorBuilder {
+            from: Some(language.into()),
+            ..self
+        }
+    }
+
+    /// The language to translate into, for a model that has several.
+    #[must_use]
+    pub fn to(self, language: impl Into<String>) -> Self {
+        TranslatorBuilder {
+            to: Some(language.into()),
+            ..self
+        }
+    }
+
+    /// Whose threads do the work; rayon's own where absent. The results are the same.
+    #[must_use]
+    pub fn thread_pool(self, pool: Arc<ThreadPool>) -> Self {
+        TranslatorBuilder {
+            threads: Some(pool),
+            ..self
+        }
+    }
+
+    /// Opens a model folder.
+    ///
+    /// # Errors
+    /// As [`formats::open`], [`Tokenizers::open_folder`] and [`Direction::new`].
+    pub fn open(self, folder: impl Into<Folder>) -> Result<Translator> {
+        let folder = folder.into();
+        let mut translator = match &self.threads {
+            Some(pool) => pool.install(|| Translator::open_with(folder, self.compute_type))?,
+            None => Translator::open_with(folder, self.compute_type)?,
+        };
+        if let Some(pool) = self.threads {
+            translator.engine = translator.engine.with_thread_pool(pool);
+        }
+        if self.from.is_some() || self.to.is_some() {
+            let direction = translator.direction(self.from.as_deref(), self.to.as_deref())?;
+            translator.direction = Some(direction);
+        }
+        Ok(translator)
+    }
 }
 
 impl Translator {
-    /// Opens a model folder, with its matrices in `compute_type`.
+    /// Opens a model folder with all defaults.
     ///
     /// # Errors
-    /// As [`formats::open`] and [`Tokenizers::open_folder`].
-    pub fn open(folder: impl Into<Folder>, compute_type: ComputeType) -> Result<Self> {
-        let folder = folder.into();
+    /// As [`TranslatorBuilder::open`].
+    pub fn open(folder: impl Into<Folder>) -> Result<Self> {
+        Translator::builder().open(folder)
+    }
+
+    /// Opens a model folder in another way.
+    pub fn builder() -> TranslatorBuilder {
+        TranslatorBuilder::default()
+    }
+
+    fn open_with(folder: Folder, compute_type: ComputeType) -> Result<Self> {
         // Either may take most of the time from the start to the first word.
         let model = || {
             let opened = formats::open(folder.clone())?;
@@ -101,7 +145,93 @@ impl Translator {
                 .manifest
                 .map(|manifest| manifest.fields.directions)
                 .unwrap_or_default(),
+            direction: None,
         })
+    }
+
+    /// The model.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Its tokenizers.
+    pub fn tokenizers(&self) -> &Tokenizers {
+        &self.tokenizers
+    }
+
+    /// Whose layout its folder has.
+    pub fn family(&self) -> Family {
+        self.family
+    }
+
+    /// Source and target language of each direction that it was trained on; nothing where the folder does not say.
+    pub fn directions(&self) -> &BTreeSet<LanguagePair> {
+        &self.directions
+    }
+
+    /// The direction between two of its languages, either of which may be left open.
+    ///
+    /// # Errors
+    /// As [`Direction::new`].
+    pub fn direction(&self, from: Option<&str>, to: Option<&str>) -> Result<Direction> {
+        Direction::new(&self.tokenizers.source, &self.directions, from, to)
+    }
+
+    fn cutter(&self) -> LineCutter<'_> {
+        LineCutter {
+            tokenizers: &self.tokenizers,
+            eos_token_id: self.engine.config().eos_token_id,
+            max_tokens: self.engine.max_tokens(),
+        }
+    }
+
+    /// How it translates where nothing else is said: as its folder asks for.
+    pub fn options(&self) -> TranslateOptions {
+        let config = self.engine.config();
+        let options = TranslateOptions::for_folder(config, &self.generation);
+        TranslateOptions {
+            direction: self.direction.clone(),
+            ..options
+        }
+    }
+
+    /// Translates a text, line by line: the result has its lines.
+    ///
+    /// # Errors
+    /// As [`Translator::translate_with`].
+    pub fn translate(&self, text: &str) -> Result<String> {
+        let lines: Vec<&str> = text.split('\n').collect();
+        Ok(self.translate_lines(&lines)?.join("\n"))
+    }
+
+    /// Translates each of `lines`.
+    ///
+    /// # Errors
+    /// As [`Translator::translate_with`].
+    pub fn translate_lines<S: AsRef<str>>(&self, lines: &[S]) -> Result<Vec<String>> {
+        let found = self.translate_with(lines, &self.options())?;
+        let best = |translations: Vec<Translation>| translations.into_iter().next();
+        let text = |line| best(line).map_or_else(String::new, |t| t.text);
+        Ok(found.into_iter().map(text).collect())
+    }
+
+    /// Translates lines as they come: an iterator with the translations of each, the best first.
+    ///
+    /// ```
+    /// # use hexapla::Translator;
+    /// # let model = Translator::builder().to("de").open("../../models/demo")?;
+    /// let lines = ["Good morning.", "Thank you."];
+    /// for translations in model.stream(lines, model.options().with_n_best(2)) {
+    ///     println!("{}", translations?[0].text);
+    /// }
+    /// # Ok::<(), hexapla::Error>(())
+    /// ```
+    pub fn stream<I: IntoIterator<Item: AsRef<str>>>(
+        &self,
+        lines: I,
+        options: TranslateOptions,
+    ) -> Stream<'_, I::IntoIter> {
+        Stream::new(self, lines.into_iter(), options)
     }
 
     /// The ids of a source sentence, with its end token and whatever else the tokenizer puts around a text. A leading tag such
@@ -111,30 +241,26 @@ impl Translator {
     /// The tokenizer cannot take the text.
     pub fn source_ids(&self, text: &str) -> Result<Vec<u32>> {
         let ids = self.tokenizers.source.encode(text)?;
-        Ok(self.with_template(ids, None))
+        Ok(self.cutter().with_template(ids, None))
     }
 
-    fn with_template(&self, ids: Vec<u32>, language: Option<u32>) -> Vec<u32> {
-        let eos = self.engine.model().config().eos_token_id;
-        self.tokenizers.source.with_template(ids, eos, language)
-    }
-
-    /// The ids of pairs as [`Engine::score`] takes them; `languages` are the tokens of the source's and the target's language,
-    /// for models that have such.
+    /// The ids of pairs as [`Engine::score`] takes them, in the direction that is named.
     ///
     /// # Errors
     /// The tokenizer cannot take a text.
     pub fn pair_ids<'a>(
         &self,
         pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
-        languages: (Option<u32>, Option<u32>),
+        direction: Option<&Direction>,
     ) -> Result<Vec<(Vec<u32>, Vec<u32>)>> {
-        let (from, to) = languages;
-        let ids = |(source, target): (&str, &str)| {
+        let cutter = self.cutter();
+        let (from, to) = direction.map_or((None, None), Direction::language_tokens);
+        let ids = |(source, target): (&'a str, &str)| {
+            let source = direction.map_or(Cow::Borrowed(source), |d| d.tagged(source));
             let source = self.tokenizers.source.encode(source.trim())?;
             let target = self.tokenizers.target.encode(target.trim())?;
             let target = to.into_iter().chain(target).collect();
-            Ok((self.with_template(source, from), target))
+            Ok((cutter.with_template(source, from), target))
         };
         pairs.into_iter().map(ids).collect()
     }
@@ -146,7 +272,7 @@ impl Translator {
     pub fn prefix_ids(&self, text: &str) -> Result<Vec<u32>> {
         let ids = self.tokenizers.target.encode(text)?;
         if ids.len() >= self.engine.max_tokens() {
-            return Err(Error::new("a target prefix is too long")
+            return Err(Error::input("a target prefix is too long")
                 .at("prefix")
                 .expected(format!("fewer than {} tokens", self.engine.max_tokens()))
                 .found(format!("{} tokens", ids.len()))
@@ -155,45 +281,48 @@ impl Translator {
         Ok(ids)
     }
 
-    /// Translates each of `lines`: for each the `n_best` translations, best first. `prefixes` gives target text that a
-    /// line's first sentence starts with, by line number.
+    /// Translates each of `lines`: for each the `n_best` translations, best first.
     ///
     /// # Errors
     /// Settings that do not fit, or a text that the tokenizer refuses.
-    pub fn translate<S: AsRef<str>>(
+    pub fn translate_with<S: AsRef<str>>(
         &self,
         lines: &[S],
-        prefixes: &BTreeMap<usize, String>,
         options: &TranslateOptions,
     ) -> Result<Vec<Vec<Translation>>> {
+        let cutter = self.cutter();
+        let direction = options.direction.as_ref();
+        let (from, to) = direction.map_or((None, None), Direction::language_tokens);
+        let mut search = options.search.clone();
+        search.forced_bos_id = to.or(search.forced_bos_id);
+        let tagged = |line| direction.map_or(Cow::Borrowed(line), |d| d.tagged(line));
         let lines: Vec<Cow<str>> = lines
             .iter()
-            .map(|line| self.visible(line.as_ref()))
+            .map(|line| cutter.visible(tagged(line.as_ref())))
             .collect();
         let mut requests = Vec::new();
         let mut cut = Vec::with_capacity(lines.len());
-        for (number, line) in lines.iter().enumerate() {
-            let line_number = options.first_line + number as u64;
-            let name = || format!("line {}", line_number + 1);
-            let prefix = match prefixes.get(&number) {
+        for (number, line) in (options.first_line..).zip(&lines) {
+            let name = || format!("line {}", number + 1);
+            let prefix = match options.prefixes.get(&number) {
                 Some(text) => self
                     .prefix_ids(text)
                     .map_err(|e| e.at(format!("prefix of {}", name())))?,
                 None => Vec::new(),
             };
             // The language comes first, then what was given.
-            let prefix = match options.search.forced_bos_id {
+            let prefix = match search.forced_bos_id {
                 Some(bos) if !prefix.is_empty() && prefix[0] != bos => {
                     [bos].into_iter().chain(prefix).collect()
                 }
                 _ => prefix,
             };
-            let line = self.cut((line_number, line), prefix, options, &mut requests);
+            let line = cutter.cut((number, line, from), prefix, options, &mut requests);
             cut.push(line.map_err(|e| e.within(name()))?);
         }
         let found = self
             .engine
-            .generate(&requests, &options.search, options.batch_tokens)
+            .generate(&requests, &search, options.batch_tokens)
             .map_err(|e| {
                 e.item_as(|request| match requests.get(request) {
                     Some(request) => format!("line {}", request.line() + 1),
@@ -201,172 +330,59 @@ impl Translator {
                 })
             })?;
         cut.iter()
-            .map(|line| self.join(line, &requests, &found, options))
+            .map(|line| cutter.join(line, &requests, &found, options))
             .collect()
     }
+}
 
-    /// A line without what no model should see, before it is cut at what stands around that; one with nothing else stays as it
-    /// is.
-    fn visible<'a>(&self, line: &'a str) -> Cow<'a, str> {
-        let source = &self.tokenizers.source;
-        let clean = clean(line);
-        let (_, text) = leading_tag(&clean, |tag| source.token_to_id(tag).is_some());
-        match text.trim().is_empty() {
-            true => Cow::Borrowed(line),
-            false => clean,
+/// The translations of lines, one result for each line, in their order; made by
+/// [`Translator::stream`].
+///
+/// The first line is answered before the second is asked for. Then more and more lines are taken together, which is faster.
+#[derive(Debug)]
+pub struct Stream<'a, I: Iterator> {
+    translator: &'a Translator,
+    lines: I,
+    options: TranslateOptions,
+    /// Lines to take next.
+    count: usize,
+    ready: VecDeque<Result<Vec<Translation>>>,
+}
+
+impl<'a, I: Iterator> Stream<'a, I> {
+    fn new(translator: &'a Translator, lines: I, options: TranslateOptions) -> Self {
+        Stream {
+            translator,
+            lines,
+            options,
+            count: 1,
+            ready: VecDeque::new(),
         }
     }
+}
 
-    fn cut<'a>(
-        &self,
-        (line_number, line): (u64, &'a str),
-        mut prefix: Vec<u32>,
-        options: &TranslateOptions,
-        requests: &mut Vec<Request>,
-    ) -> Result<Line<'a>> {
-        let source = &self.tokenizers.source;
-        let (tag, text) = leading_tag(line, |tag| source.token_to_id(tag).is_some());
-        let tagged = |text: &str| match tag {
-            "" => text.to_string(),
-            tag => format!("{tag} {text}"),
-        };
-        let whole = |text| {
-            vec![Segment {
-                text,
-                separator: "",
-            }]
-        };
-        let sentences = if options.split_sentences {
-            segment(text)
-        } else {
-            Segment::whole(text)
-        };
-        // Some positions are the end token's and what else stands around a text.
-        let room = self
-            .engine
-            .max_tokens()
-            .saturating_sub(source.template_len());
-        let room = room.max(1);
-        let of_tag = source.encode(tag)?.len();
-        let mut result = Line {
-            parts: Vec::new(),
-            requests: Vec::new(),
-        };
-        let before = &line[..line.len() - line.trim_start().len()];
-        if !tag.is_empty() && !before.is_empty() {
-            result.parts.push(Segment {
-                text: "",
-                separator: before,
-            });
-            result.requests.push(None);
-        }
-        for sentence in sentences {
-            let ids = source.encode(&tagged(sentence.text))?;
-            let mut ids = Some(ids).filter(|ids| ids.len() <= room);
-            let parts = match ids {
-                Some(_) => whole(sentence.text),
-                None => split_long(sentence.text, room, |text| {
-                    let ids = source.encode(&tagged(text));
-                    ids.map_or(usize::MAX, |ids| ids.len())
-                }),
-            };
-            let last = parts.len().saturating_sub(1);
-            for (i, mut part) in parts.into_iter().enumerate() {
-                if i == last {
-                    part.separator = sentence.separator;
+impl<I: Iterator<Item: AsRef<str>>> Iterator for Stream<'_, I> {
+    type Item = Result<Vec<Translation>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ready.is_empty() {
+            let lines: Vec<I::Item> = self.lines.by_ref().take(self.count).collect();
+            match self.translator.translate_with(&lines, &self.options) {
+                Ok(translations) => self.ready.extend(translations.into_iter().map(Ok)),
+                // One line cannot be translated: the others can.
+                Err(_) => {
+                    for (number, line) in lines.iter().enumerate() {
+                        let mut options = self.options.clone();
+                        options.first_line += number as u64;
+                        let found = self.translator.translate_with(&[line.as_ref()], &options);
+                        let found = found.map(|lines| lines.into_iter().flatten().collect());
+                        self.ready.push_back(found);
+                    }
                 }
-                let ids = match ids.take() {
-                    Some(ids) => ids,
-                    None => source.encode(&tagged(part.text))?,
-                };
-                result.requests.push(if ids.len() <= of_tag {
-                    // White space, or nothing that the model could see: it comes out as it went in.
-                    None
-                } else {
-                    let ids = self.with_template(ids, options.source_language);
-                    let mut request =
-                        Request::new(ids).at_line(line_number, result.parts.len() as u64);
-                    request.prefix = std::mem::take(&mut prefix);
-                    let max_length = options.max_decoding_length.unwrap_or(request.max_length);
-                    request.max_length = max_length.max(request.prefix.len() + 1);
-                    requests.push(request);
-                    Some(requests.len() - 1)
-                });
-                result.parts.push(part);
             }
+            self.options.first_line += lines.len() as u64;
+            self.count = (self.count * 2).min(MOST_LINES);
         }
-        Ok(result)
-    }
-
-    fn join(
-        &self,
-        line: &Line,
-        requests: &[Request],
-        found: &[Vec<Hypothesis>],
-        options: &TranslateOptions,
-    ) -> Result<Vec<Translation>> {
-        let wanted = options.search.n_best;
-        let available = line
-            .requests
-            .iter()
-            .flatten()
-            .map(|r| found[*r].len())
-            .max()
-            .unwrap_or(wanted);
-        (0..wanted.min(available.max(1)))
-            .map(|n| self.join_nth(line, requests, found, options, n))
-            .collect()
-    }
-
-    fn join_nth(
-        &self,
-        line: &Line,
-        requests: &[Request],
-        found: &[Vec<Hypothesis>],
-        options: &TranslateOptions,
-        n: usize,
-    ) -> Result<Translation> {
-        let mut texts = Vec::new();
-        let mut t = Translation {
-            text: String::new(),
-            score: 0.0,
-            log_prob: 0.0,
-            tokens: Vec::new(),
-            alignment: options.search.attention.then(Alignment::default),
-            finished: true,
-        };
-        let (mut sources, mut targets, mut sentences) = (0, 0, 0.0f32);
-        for (request, part) in line.requests.iter().zip(&line.parts) {
-            let hypotheses = request.map(|r| &found[r]).filter(|h| !h.is_empty());
-            let (Some(request), Some(hypotheses)) = (request, hypotheses) else {
-                let untouched = if request.is_none() { part.text } else { "" };
-                texts.push(untouched.to_string());
-                continue;
-            };
-            let h = hypotheses
-                .get(n)
-                .unwrap_or(&hypotheses[hypotheses.len() - 1]);
-            texts.push(self.tokenizers.target.decode(h.tokens())?);
-            t.score += h.score;
-            t.log_prob += h.log_prob;
-            t.finished &= h.finished;
-            sentences += 1.0;
-            for (id, log_prob) in h.ids.iter().zip(&h.token_log_probs) {
-                t.tokens.push((
-                    self.tokenizers.target.id_to_token(*id).unwrap_or_default(),
-                    *log_prob,
-                ));
-            }
-            let length = requests[*request].source.len();
-            if let (Some(all), Some(these)) = (&mut t.alignment, h.alignment(length)) {
-                all.pairs
-                    .extend(these.pairs.iter().map(|(s, t)| (s + sources, t + targets)));
-            }
-            sources += length;
-            targets += h.tokens().len();
-        }
-        t.score /= sentences.max(1.0);
-        t.text = join_translated(&line.parts, &texts).replace('\n', " ");
-        Ok(t)
+        self.ready.pop_front()
     }
 }

@@ -36,7 +36,7 @@ impl Smoothing {
     pub fn from_name(name: &str, value: Option<f64>) -> Result<Self> {
         let refuse = |expected: &str, value: f64| {
             Err(
-                Error::new(format!("BLEU smoothing `{name}` cannot use this value"))
+                Error::settings(format!("BLEU smoothing `{name}` cannot use this value"))
                     .expected(expected)
                     .found(value.to_string()),
             )

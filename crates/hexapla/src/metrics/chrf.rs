@@ -141,7 +141,7 @@ impl Chrf {
     fn check_orders(&self) -> Result<()> {
         let (characters, words) = (self.char_order, self.word_order);
         if characters.max(words) > Self::MAX_ORDER || characters.max(words) == 0 {
-            return Err(Error::new("cannot compute chrF")
+            return Err(Error::settings("cannot compute chrF")
                 .expected(format!("orders up to {}, not both 0", Self::MAX_ORDER))
                 .found(format!("character order {characters}, word order {words}")));
         }

@@ -44,7 +44,7 @@ fn fold_case(text: &str, lowercase: bool) -> String {
 /// Checks that there is something to score, and that every stream of references is as long as the hypotheses.
 fn check_streams<S>(metric: &str, hypotheses: usize, references: &[&[S]]) -> Result<()> {
     let refuse = |expected: String, found: String| {
-        Err(Error::new(format!("cannot compute {metric}"))
+        Err(Error::settings(format!("cannot compute {metric}"))
             .expected(expected)
             .found(found))
     };

@@ -3,6 +3,7 @@
 //! Such a model is told its target by a tag before the source, `>>de<<`. Which languages it has is read from the tags among
 //! its tokens; which of their pairs it was trained on, its manifest may say.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use super::clean::clean;
@@ -60,7 +61,7 @@ impl Direction {
         }
         if let Some(both) = from.filter(|from| to == Some(*from)) {
             return Err(
-                Error::new("a text cannot be translated into its own language")
+                Error::settings("a text cannot be translated into its own language")
                     .at("--from and --to")
                     .expected("two languages")
                     .found(format!("`{both}` twice"))
@@ -112,14 +113,14 @@ impl Direction {
 
     /// `line` with the tag of its target language before it. A line that is empty or has a tag, and any line whose target is
     /// open or no matter of a tag, stays as it is.
-    pub fn tagged(&self, line: &str) -> String {
+    pub fn tagged<'a>(&self, line: &'a str) -> Cow<'a, str> {
         let clean = clean(line);
         let text = clean.trim_start();
         match self.target(text) {
             Some(to) if self.codes.is_empty() && !text.is_empty() && !self.has_tag(text) => {
-                format!(">>{to}<< {line}")
+                Cow::Owned(format!(">>{to}<< {line}"))
             }
-            _ => line.to_string(),
+            _ => Cow::Borrowed(line),
         }
     }
 
@@ -171,7 +172,7 @@ pub fn leading_tag(line: &str, known: impl Fn(&str) -> bool) -> (&str, &str) {
 }
 
 fn unknown(flag: &str, name: &str, languages: &[String]) -> Error {
-    let error = Error::new("the model has no tag for this language")
+    let error = Error::settings("the model has no tag for this language")
         .at(flag)
         .found(format!("`{name}`"));
     match languages.is_empty() {
@@ -186,7 +187,7 @@ fn unknown(flag: &str, name: &str, languages: &[String]) -> Error {
 
 fn untrained(found: &str, trained: &BTreeSet<LanguagePair>) -> Error {
     let pairs: Vec<String> = trained.iter().map(ToString::to_string).collect();
-    Error::new("the model was not trained to translate in this direction")
+    Error::settings("the model was not trained to translate in this direction")
         .at("--from and --to")
         .expected(format!("one of {}", pairs.join(", ")))
         .found(found)

@@ -2,8 +2,11 @@
 //!
 //! Lines end at LF and nowhere else (a CR before it goes with it); U+2028 and its like are ordinary characters.
 
+#[doc(hidden)]
 pub mod clean;
+#[doc(hidden)]
 pub mod corpus;
+#[doc(hidden)]
 pub mod detokenize;
 pub mod direction;
 pub mod language;

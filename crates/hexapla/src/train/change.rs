@@ -154,7 +154,7 @@ pub fn read(folder: &Path) -> Result<Vec<Change>> {
     let bytes = read_limited(&path, MAX_BYTES)?;
     let parse = |(number, line): (usize, &[u8])| {
         serde_json::from_slice(line).map_err(|e| {
-            Error::new("the training's changes cannot be read")
+            Error::model("the training's changes cannot be read")
                 .at(format!("{}, line {}", path.display(), number + 1))
                 .expected("a JSON object with step, key, from and to")
                 .found(e.to_string())

@@ -34,7 +34,7 @@ pub fn save<P: Serialize>(path: &Path, progress: &P, buffers: &[&Buffer]) -> Res
         progress,
     };
     let header = serde_json::to_vec(&header).map_err(|e| {
-        Error::new("cannot write the checkpoint")
+        Error::internal("cannot write the checkpoint")
             .at(path.display().to_string())
             .found(e.to_string())
     })?;
@@ -65,7 +65,7 @@ pub fn load<P: DeserializeOwned>(path: &Path, lengths: &[usize]) -> Result<(P, V
     let numbers: usize = lengths.iter().sum();
     let bytes = read_limited(path, numbers as u64 * 4 + MAX_HEADER)?;
     let damaged = |found: &str| {
-        Error::new("the checkpoint cannot be used")
+        Error::model("the checkpoint cannot be used")
             .at(path.display().to_string())
             .found(found.to_string())
             .hint("remove the file to start training anew, or put back a copy of it")

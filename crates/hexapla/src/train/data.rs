@@ -89,7 +89,7 @@ impl Data {
         };
         let (kept, filters) = select(&train, Some(lengths), &recipe.data);
         if kept.is_empty() {
-            return Err(Error::new("no sentence pair is left to train on")
+            return Err(Error::input("no sentence pair is left to train on")
                 .at("data")
                 .expected("at least one pair that passes the filters")
                 .found(filters.to_string())
@@ -101,7 +101,7 @@ impl Data {
         };
         let visits: usize = kept.iter().map(|i| train.copies(*i)).sum();
         if visits > MAX_VISITS {
-            return Err(Error::new("an epoch has too many pairs")
+            return Err(Error::settings("an epoch has too many pairs")
                 .at("data.corpora: repeat")
                 .expected(format!(
                     "at most {MAX_VISITS} pairs, repeated ones included"
@@ -200,7 +200,7 @@ impl Data {
         }
         let eos = target.eos_id().filter(|id| source.eos_id() == Some(*id));
         c.eos_token_id = eos.ok_or_else(|| {
-            Error::new("the tokenizer has no end token")
+            Error::model("the tokenizer has no end token")
                 .at("tokenizer")
                 .expected("`</s>`, with one id on both sides")
                 .found("none")

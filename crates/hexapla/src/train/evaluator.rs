@@ -56,7 +56,7 @@ impl<'a> Evaluator<'a> {
     /// None if a signal came before the end.
     pub(super) fn validate(&self, engine: &Engine) -> Result<Option<Evaluation>> {
         let t = &self.recipe.training;
-        let c = engine.model().config();
+        let c = engine.config();
         if self.is_stopped() {
             return Ok(None);
         }
@@ -140,7 +140,7 @@ impl<'a> Evaluator<'a> {
     /// # Errors
     /// The tokenizer refuses a text, or as the search.
     pub(super) fn test(&self, engine: &Engine, test: &TestSentences) -> Result<Option<TestResult>> {
-        let c = engine.model().config();
+        let c = engine.config();
         let tokenizer = &self.data.tokenizers.source;
         let sources = test.sources(tokenizer, c.max_position_embeddings)?;
         let options = SearchOptions {
@@ -167,7 +167,7 @@ impl<'a> Evaluator<'a> {
         sources: impl Iterator<Item = &'s [u32]>,
         options: &SearchOptions,
     ) -> Result<Option<Vec<String>>> {
-        let eos = engine.model().config().eos_token_id;
+        let eos = engine.config().eos_token_id;
         let requests: Vec<Request> = sources
             .map(|source| Request::new(source.iter().copied().chain([eos]).collect()))
             .collect();

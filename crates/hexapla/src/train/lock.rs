@@ -22,7 +22,7 @@ impl Lock {
             .map_err(|e| write_error("cannot make the training's lock", &path, &e))?;
         match file.try_lock() {
             Err(TryLockError::WouldBlock) => {
-                Err(Error::new("another process trains in this folder")
+                Err(Error::conflict("another process trains in this folder")
                     .at(folder.display().to_string())
                     .hint("wait for its end, or name another folder with --output"))
             }

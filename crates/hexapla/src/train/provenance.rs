@@ -39,7 +39,7 @@ pub fn keep_recipe(folder: &Path, recipe: &Recipe) -> Result<()> {
         ..recipe.clone()
     };
     let text = toml::to_string(&recipe)
-        .map_err(|e| Error::new("the recipe cannot be written").found(e.to_string()))?;
+        .map_err(|e| Error::internal("the recipe cannot be written").found(e.to_string()))?;
     write_atomically(&folder.join(RECIPE), |w| w.write_all(text.as_bytes()))
 }
 
@@ -74,15 +74,17 @@ pub fn check_differences(folder: &Path, differences: &[Difference], change: bool
         }
     };
     let all: Vec<String> = named.iter().map(ToString::to_string).collect();
-    Err(Error::new("the folder holds a training of another recipe")
-        .at(format!(
-            "{}, key `{}`",
-            folder.join(RECIPE).display(),
-            first.key
-        ))
-        .expected("the recipe and the flags that it was started with")
-        .found(all.join("; "))
-        .hint(hint))
+    Err(
+        Error::conflict("the folder holds a training of another recipe")
+            .at(format!(
+                "{}, key `{}`",
+                folder.join(RECIPE).display(),
+                first.key
+            ))
+            .expected("the recipe and the flags that it was started with")
+            .found(all.join("; "))
+            .hint(hint),
+    )
 }
 
 /// Keeps the SHA-256 of each file of the data, or compares them with those that `folder` was started with.
@@ -108,7 +110,7 @@ pub fn keep_data(folder: &Path, hashes: &BTreeMap<String, String>) -> Result<()>
                 .filter_map(|line| line.split_once("  "))
                 .find_map(|(hash, name)| (name == file).then_some(hash));
             Err(
-                Error::new("the data is not what the training was started with")
+                Error::conflict("the data is not what the training was started with")
                     .at(file)
                     .expected(
                         before.map_or("no such file".into(), |hash| format!("SHA-256 {hash}")),

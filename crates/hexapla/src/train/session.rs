@@ -54,6 +54,19 @@ pub struct SessionOptions<'a> {
     pub replace: bool,
 }
 
+impl<'a> SessionOptions<'a> {
+    /// The training of `recipe` in `folder`, which loses nothing.
+    pub fn new(recipe: Recipe, folder: &'a Path) -> Self {
+        SessionOptions {
+            recipe,
+            folder,
+            command: "a call of the library",
+            change: false,
+            replace: false,
+        }
+    }
+}
+
 /// A training in a folder.
 #[derive(Debug)]
 pub struct Session {
@@ -61,8 +74,10 @@ pub struct Session {
     folder: PathBuf,
     command: String,
     /// What is learned from.
+    #[doc(hidden)]
     pub data: Data,
     /// The loop.
+    #[doc(hidden)]
     pub trainer: Trainer,
     tests: Vec<TestSentences>,
     _lock: Lock,
@@ -78,17 +93,26 @@ pub struct Outcome {
     /// Quality of what was written, and the metrics' signatures.
     pub metrics: Vec<ManifestMetric>,
     /// What the recipe's `[[test]]` sets gave.
+    #[doc(hidden)]
     pub tests: Vec<TestResult>,
 }
 
 impl Session {
-    /// Prepares a training, or goes on with the one that is in the folder. `data` reads what the recipe names, and keeps its
-    /// tokenizer in the folder that it is given. Where that fails, what was made for it is gone again.
+    /// Prepares a training, or goes on with the one that is in the folder. Where that fails, what was made for it is gone again.
     ///
     /// # Errors
     /// The data, the recipe or the folder cannot be used; the folder holds a training of another recipe or of other data, or a
     /// model of other origin.
-    pub fn open(
+    pub fn open(options: SessionOptions<'_>) -> Result<Self> {
+        Session::open_with(options, Data::prepare)
+    }
+
+    /// As [`Session::open`], with data that `data` reads or makes; it keeps its tokenizer in the folder that it is given.
+    ///
+    /// # Errors
+    /// As [`Session::open`], or those of `data`.
+    #[doc(hidden)]
+    pub fn open_with(
         options: SessionOptions<'_>,
         data: impl FnOnce(&Recipe, &Path) -> Result<Data>,
     ) -> Result<Self> {
@@ -166,7 +190,7 @@ impl Session {
         let model = Transformer::new(config)?;
         // Checked before the memory is asked for.
         if model.index().len() > MAX_PARAMETERS {
-            return Err(Error::new("the model is too large to train")
+            return Err(Error::settings("the model is too large to train")
                 .at("model: d_model, layers, feed_forward; tokenizer.vocab_size")
                 .expected(format!("at most {MAX_PARAMETERS} parameters"))
                 .found(model.index().len().to_string())
@@ -234,7 +258,7 @@ impl Session {
             }
         }
         let Some(((validation, metrics, samples), weights)) = best else {
-            return Err(Error::new("there is no model to save"));
+            return Err(Error::internal("there is no model to save"));
         };
         if let Some(note) = validation.worse_than_guessing(model.config().target_vocab_size) {
             watcher.note(&note);

@@ -42,7 +42,7 @@ impl TestSentences {
         match sources.iter().position(|ids| ids.len() >= most) {
             None => Ok(sources),
             Some(number) => Err(within(
-                Error::new("a test sentence is longer than the model takes")
+                Error::input("a test sentence is longer than the model takes")
                     .at(format!("pair {}", number + 1))
                     .expected(format!("fewer than {most} tokens"))
                     .found(format!("{} tokens", sources[number].len()))

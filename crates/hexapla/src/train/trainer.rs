@@ -41,6 +41,9 @@ pub trait Watcher {
     fn note(&mut self, _line: &str) {}
 }
 
+/// Nobody watches.
+impl Watcher for () {}
+
 /// One pass over the data: its pairs, and their numbers batch by batch.
 struct Epoch<'a> {
     pairs: Cow<'a, [Pair]>,
@@ -62,6 +65,7 @@ pub enum Ended {
 }
 
 /// A training run in a folder.
+#[doc(hidden)]
 #[derive(Debug)]
 pub struct Trainer {
     folder: PathBuf,
@@ -215,13 +219,13 @@ impl Trainer {
         let mut log = self.open_log()?;
         let mut epoch = self.epoch(pairs);
         if epoch.batches.is_empty() {
-            return Err(Error::new("there is nothing to train on")
+            return Err(Error::input("there is nothing to train on")
                 .expected("at least one pair")
                 .found("none"));
         }
         if self.progress.batch >= epoch.batches.len() {
             return Err(
-                Error::new("the data is not what the training was started with")
+                Error::conflict("the data is not what the training was started with")
                     .at("pairs")
                     .expected(format!(
                         "more than {} batches an epoch",
@@ -457,7 +461,7 @@ impl Trainer {
             std::fs::rename(&state, &aside)
                 .map_err(|e| write_error("cannot put the checkpoint aside", &state, &e))?;
         }
-        Err(Error::new("training does not go on: the gradient was not finite too often in a row")
+        Err(Error::model("training does not go on: the gradient was not finite too often in a row")
             .at(format!("step {}", self.progress.step))
             .expected(format!("fewer than {limit} such steps in a row"))
             .found(self.progress.skipped_in_a_row.to_string())

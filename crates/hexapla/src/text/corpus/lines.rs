@@ -86,7 +86,7 @@ impl<R: BufRead> Lines<R> {
             }
         }
         if self.number == 1 && !ended && only_carriage_returns(&line) {
-            return Err(Error::new("the lines end with CR alone")
+            return Err(Error::input("the lines end with CR alone")
                 .at(&self.name)
                 .expected("lines that end with LF")
                 .found("a CR between lines, and no LF")
@@ -101,7 +101,7 @@ impl<R: BufRead> Lines<R> {
             return Err(self.refuse("a line is too long", found));
         }
         if let Some(at) = line.iter().position(|byte| *byte == 0) {
-            return Err(Error::new("the text holds a NUL byte")
+            return Err(Error::input("the text holds a NUL byte")
                 .at(format!("{}, byte {}", self.location(), at + 1))
                 .expected("text")
                 .found("0x00")
@@ -112,7 +112,7 @@ impl<R: BufRead> Lines<R> {
             Err(error) => {
                 let at = error.utf8_error().valid_up_to();
                 let byte = error.as_bytes().get(at).copied().unwrap_or_default();
-                Err(Error::new("the text is not UTF-8")
+                Err(Error::input("the text is not UTF-8")
                     .at(format!(
                         "{}, byte {} (byte {} of the file)",
                         self.location(),
@@ -127,7 +127,7 @@ impl<R: BufRead> Lines<R> {
     }
 
     fn refuse(&self, what: &str, found: String) -> Error {
-        Error::new(what)
+        Error::input(what)
             .at(self.location())
             .expected(format!("at most {MAX_LINE_BYTES} bytes"))
             .found(found)

@@ -41,11 +41,13 @@ impl SentencePairs {
     pub fn from_files(source: &Path, target: &Path) -> Result<Self> {
         let mut pairs = SentencePairs::default();
         if source == target && source == Path::new("-") {
-            return Err(Error::new("both sides are to be read from standard input")
-                .at("source and target")
-                .expected("`-` for one of them at most")
-                .found("`-` twice")
-                .hint("write one of them to a file, or join them with a tab and name --tsv -"));
+            return Err(
+                Error::settings("both sides are to be read from standard input")
+                    .at("source and target")
+                    .expected("`-` for one of them at most")
+                    .found("`-` twice")
+                    .hint("write one of them to a file, or join them with a tab and name --tsv -"),
+            );
         }
         for (path, target_side) in [(source, false), (target, true)] {
             let (mut lines, fingerprint) = open_fingerprinted_lines(path)?;
@@ -64,7 +66,7 @@ impl SentencePairs {
         }
         if pairs.source.len() != pairs.target.len() {
             let files = format!("{} and {}", source.display(), target.display());
-            return Err(Error::new("the two sides have different numbers of lines")
+            return Err(Error::input("the two sides have different numbers of lines")
                 .at(files)
                 .expected("as many target lines as source lines")
                 .found(format!("{} and {}", pairs.source.len(), pairs.target.len()))
@@ -156,7 +158,7 @@ impl SentencePairs {
             return Ok(pairs);
         }
         if pairs.is_some() {
-            return Err(Error::new("the data is named twice")
+            return Err(Error::settings("the data is named twice")
                 .at(format!("data.{key}"))
                 .expected(format!("`[[data.{key}]]` alone, or single files alone"))
                 .found("both")
@@ -191,7 +193,7 @@ impl SentencePairs {
             ((None, None), None) => Ok(None),
             ((None, None), Some(path)) => Self::from_tsv(path, reverse).map(Some),
             ((Some(source), Some(target)), None) => Self::from_files(source, target).map(Some),
-            (_, Some(_)) => Err(Error::new("the data is named twice")
+            (_, Some(_)) => Err(Error::settings("the data is named twice")
                 .at(format!("data.{both}"))
                 .expected(format!("`{both}`, or `{source}` and `{target}`"))
                 .found("both")
@@ -202,7 +204,7 @@ impl SentencePairs {
                 } else {
                     (target, source)
                 };
-                Err(Error::new("one side of the data is not named")
+                Err(Error::settings("one side of the data is not named")
                     .at(format!("data.{missing}"))
                     .expected(format!("`{source}` and `{target}`"))
                     .found(format!("only `{found}`"))
@@ -305,7 +307,7 @@ pub fn columns(line: &str) -> Option<(&str, &str, bool)> {
 
 /// The error for a line without a tab.
 pub fn one_column(location: &str) -> Error {
-    Error::new("a line is not a sentence pair")
+    Error::input("a line is not a sentence pair")
         .at(location)
         .expected("2 columns with a tab between them")
         .found("1 column")
@@ -313,7 +315,7 @@ pub fn one_column(location: &str) -> Error {
 }
 
 fn not_named(forms: &str) -> Error {
-    Error::new("no sentence pairs are named")
+    Error::settings("no sentence pairs are named")
         .expected(forms)
         .found("none of them")
         .hint("name the data in the recipe, or with --tsv, or with --source and --target")
@@ -321,7 +323,7 @@ fn not_named(forms: &str) -> Error {
 
 /// The error for a file without a line.
 pub fn no_text(path: &Path) -> Error {
-    Error::new("the file is empty")
+    Error::input("the file is empty")
         .at(path.display().to_string())
         .expected("at least one line")
         .found("0 bytes of text")

@@ -23,7 +23,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<(String, String)>> {
     let mut seen = HashSet::new();
     for (number, line) in read_lines(path)?.into_iter().enumerate() {
         let refuse = |expected: &str| {
-            Err(Error::new("cannot read subword-nmt merges")
+            Err(Error::input("cannot read subword-nmt merges")
                 .at(format!("{}, line {}", path.display(), number + 1))
                 .expected(expected)
                 .found(format!("`{}`", line.chars().take(60).collect::<String>()))

@@ -25,7 +25,7 @@ impl Tokenizer {
     /// It is of another kind.
     pub fn bpe_dropout(&self) -> Result<BpeDropout> {
         let broken = |found: &str| {
-            Error::new("this tokenizer has no merges to leave out")
+            Error::settings("this tokenizer has no merges to leave out")
                 .at("training.bpe_dropout")
                 .expected("byte-pair encoding")
                 .found(found)

@@ -120,7 +120,7 @@ fn largest_id(vocab: &Value) -> Option<u32> {
 }
 
 fn broken() -> Error {
-    Error::new("the tokenizer cannot be used")
+    Error::model("the tokenizer cannot be used")
         .hint("copy or download it again, or train one with `hexapla tokenizer train`")
 }
 

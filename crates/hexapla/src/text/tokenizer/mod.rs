@@ -200,7 +200,7 @@ impl Tokenizer {
     /// An id beyond the vocabulary.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
         if let Some(id) = ids.iter().find(|id| **id as usize >= self.vocab_size) {
-            return Err(Error::new("cannot decode token ids")
+            return Err(Error::input("cannot decode token ids")
                 .at("token ids")
                 .expected(format!("ids below {}", self.vocab_size))
                 .found(id.to_string())
@@ -384,11 +384,11 @@ fn language_code(token: &str) -> Option<&str> {
 fn guarded<T>(what: &str, run: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(Error::new(what)
+        Ok(Err(error)) => Err(Error::model(what)
             .expected("a tokenizer.json of the `tokenizers` library")
             .found(error.to_string())
             .hint("check where this tokenizer.json comes from")),
-        Err(_) => Err(Error::new(what)
+        Err(_) => Err(Error::model(what)
             .expected("a tokenizer.json of the `tokenizers` library")
             .found("a tokenizer whose parts contradict each other")
             .hint("check where this tokenizer.json comes from, or train one with `hexapla tokenizer train`")),

@@ -71,13 +71,14 @@ impl Tokenizers {
         table: &'a TokenizerTable,
         tags: impl Iterator<Item = &'a str>,
     ) -> Result<()> {
-        let refuse = |key: &str, expected: String, found: &str| {
-            Err(Error::new("the tokenizer is another than the recipe says")
+        let refuse =
+            |key: &str, expected: String, found: &str| {
+                Err(Error::settings("the tokenizer is another than the recipe says")
                 .at(key)
                 .expected(expected)
                 .found(found)
                 .hint("leave the key out, or train a tokenizer by leaving `tokenizer.file` out"))
-        };
+            };
         for (key, tokens) in [
             ("data.corpora: tag", tags.collect::<Vec<_>>()),
             (
@@ -89,7 +90,7 @@ impl Tokenizers {
                 .iter()
                 .find(|token| self.source.token_to_id(token).is_none())
             {
-                return Err(Error::new("the tokenizer has no such token")
+                return Err(Error::settings("the tokenizer has no such token")
                     .at(key)
                     .expected("pieces that the tokenizer never cuts")
                     .found(format!("`{token}`"))
@@ -130,14 +131,15 @@ impl Tokenizers {
         let folder = &folder.into();
         if folder.contains(SOURCE) && folder.contains(TARGET) {
             return Ok(Self::separate(
-                Tokenizer::open_in(folder, SOURCE)?,
-                Tokenizer::open_in(folder, TARGET)?,
+                Tokenizer::open_in(folder, SOURCE).map_err(Error::of_model)?,
+                Tokenizer::open_in(folder, TARGET).map_err(Error::of_model)?,
             ));
         }
         if folder.contains(JOINT) {
-            return Ok(Self::joint(Tokenizer::open_in(folder, JOINT)?));
+            let tokenizer = Tokenizer::open_in(folder, JOINT).map_err(Error::of_model)?;
+            return Ok(Self::joint(tokenizer));
         }
-        Err(Error::new("the folder has no tokenizer")
+        Err(Error::model("the folder has no tokenizer")
             .at(folder.path().display().to_string())
             .expected(format!("`{JOINT}`, or `{SOURCE}` and `{TARGET}`"))
             .found(if folder.exists() {

@@ -73,7 +73,7 @@ fn as_id(value: &Value) -> Option<u32> {
 }
 
 fn refused(processor: &Value, key: &str) -> Error {
-    Error::new("the tokenizer has a post-processor that is not known")
+    Error::model("the tokenizer has a post-processor that is not known")
         .at(format!("post_processor.{key}"))
         .expected("TemplateProcessing with one `A` and known tokens, BertProcessing, RobertaProcessing, ByteLevel, or a Sequence of them")
         .found(processor[key].to_string().chars().take(80).collect::<String>())

@@ -50,7 +50,7 @@ impl Tokenizer {
             ));
         }
         if words.is_empty() {
-            return Err(Error::new("cannot train the tokenizer")
+            return Err(Error::input("cannot train the tokenizer")
                 .at("tokenizer")
                 .expected("text to learn from")
                 .found("no word at all")
@@ -141,7 +141,7 @@ impl<'a> Draft<'a> {
     fn room(&self, fixed: usize) -> Result<usize> {
         let least = self.special.len() + fixed + 16;
         if self.table.vocab_size < least {
-            return Err(Error::new("the vocabulary is too small")
+            return Err(Error::settings("the vocabulary is too small")
                 .at("tokenizer.vocab_size")
                 .expected(format!(
                     "at least {least}: {} special tokens, {fixed} bytes and some pieces",

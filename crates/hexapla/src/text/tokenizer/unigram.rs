@@ -23,7 +23,7 @@ pub(super) fn learn(
 ) -> Result<Vec<(String, f64)>> {
     let chars: HashSet<char> = words.iter().flat_map(|(word, _)| word.chars()).collect();
     let sentinel = unused_char(&chars).ok_or_else(|| {
-        Error::new("cannot train the tokenizer").found("text that uses every private character")
+        Error::input("cannot train the tokenizer").found("text that uses every private character")
     })?;
     // Pieces that hold the sentinel are thrown away afterwards: room for them.
     let trainer = UnigramTrainer::builder()
@@ -31,12 +31,12 @@ pub(super) fn learn(
         .vocab_size(u32::try_from(room + room / 16 + 2).unwrap_or(u32::MAX))
         .max_piece_length(max_chars)
         .build()
-        .map_err(|e| Error::new("cannot train the tokenizer").found(e.to_string()))?;
+        .map_err(|e| Error::input("cannot train the tokenizer").found(e.to_string()))?;
     let mut model = Unigram::default();
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(1)
         .build()
-        .map_err(|e| Error::new("cannot train the tokenizer").found(e.to_string()))?;
+        .map_err(|e| Error::input("cannot train the tokenizer").found(e.to_string()))?;
     let entries = entries(words, sentinel);
     pool.install(|| {
         guarded("cannot train the tokenizer", || {

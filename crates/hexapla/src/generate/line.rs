@@ -1,0 +1,217 @@
+//! A line on its way through the model: cut into sentences, and joined again from their translations.
+
+use std::borrow::Cow;
+
+use super::engine::Request;
+use super::{Alignment, Hypothesis, TranslateOptions};
+use crate::error::Result;
+use crate::text::clean::clean;
+use crate::text::direction::leading_tag;
+use crate::text::segment::{Segment, join_translated, segment, split_long};
+use crate::text::tokenizer::Tokenizers;
+
+/// One translation of one line.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Translation {
+    /// The text.
+    pub text: String,
+    /// Mean of the sentences' scores.
+    pub score: f32,
+    /// Sum of the tokens' log-probabilities.
+    pub log_prob: f32,
+    /// Each piece with its log-probability, end tokens included.
+    pub tokens: Vec<(String, f32)>,
+    /// Source and target token numbers, where attention was asked for. Counted through the whole line.
+    pub alignment: Option<Alignment>,
+    /// Whether every sentence came to its end.
+    pub finished: bool,
+}
+
+/// A line's sentences and the requests made of them.
+pub(super) struct Line<'a> {
+    /// Text and separator.
+    parts: Vec<Segment<'a>>,
+    /// For each part the number of its request; `None` where there is nothing that the model could translate.
+    requests: Vec<Option<usize>>,
+}
+
+/// What cuts and joins lines.
+pub(super) struct LineCutter<'a> {
+    pub(super) tokenizers: &'a Tokenizers,
+    pub(super) eos_token_id: u32,
+    /// Longest sentence that the model takes.
+    pub(super) max_tokens: usize,
+}
+
+impl LineCutter<'_> {
+    /// `ids` of a source with what stands around them.
+    pub(super) fn with_template(&self, ids: Vec<u32>, language: Option<u32>) -> Vec<u32> {
+        self.tokenizers
+            .source
+            .with_template(ids, self.eos_token_id, language)
+    }
+
+    /// A line without what no model should see, before it is cut at what stands around that; one with nothing else stays as it
+    /// is.
+    pub(super) fn visible<'a>(&self, line: Cow<'a, str>) -> Cow<'a, str> {
+        let source = &self.tokenizers.source;
+        let clean = clean(&line);
+        let (_, text) = leading_tag(&clean, |tag| source.token_to_id(tag).is_some());
+        match (text.trim().is_empty(), clean) {
+            (false, Cow::Owned(clean)) => Cow::Owned(clean),
+            _ => line,
+        }
+    }
+
+    /// The sentences of a line, whose requests are added to `requests`. `language` is the token of the source's language, where the
+    /// model has such tokens.
+    pub(super) fn cut<'a>(
+        &self,
+        (number, line, language): (u64, &'a str, Option<u32>),
+        mut prefix: Vec<u32>,
+        options: &TranslateOptions,
+        requests: &mut Vec<Request>,
+    ) -> Result<Line<'a>> {
+        let source = &self.tokenizers.source;
+        let (tag, text) = leading_tag(line, |tag| source.token_to_id(tag).is_some());
+        let tagged = |text: &str| match tag {
+            "" => text.to_string(),
+            tag => format!("{tag} {text}"),
+        };
+        let whole = |text| {
+            vec![Segment {
+                text,
+                separator: "",
+            }]
+        };
+        let sentences = if options.split_sentences {
+            segment(text)
+        } else {
+            Segment::whole(text)
+        };
+        // Some positions are the end token's and what else stands around a text.
+        let room = self.max_tokens.saturating_sub(source.template_len());
+        let room = room.max(1);
+        let of_tag = source.encode(tag)?.len();
+        let mut result = Line {
+            parts: Vec::new(),
+            requests: Vec::new(),
+        };
+        let before = &line[..line.len() - line.trim_start().len()];
+        if !tag.is_empty() && !before.is_empty() {
+            result.parts.push(Segment {
+                text: "",
+                separator: before,
+            });
+            result.requests.push(None);
+        }
+        for sentence in sentences {
+            let ids = source.encode(&tagged(sentence.text))?;
+            let mut ids = Some(ids).filter(|ids| ids.len() <= room);
+            let parts = match ids {
+                Some(_) => whole(sentence.text),
+                None => split_long(sentence.text, room, |text| {
+                    let ids = source.encode(&tagged(text));
+                    ids.map_or(usize::MAX, |ids| ids.len())
+                }),
+            };
+            let last = parts.len().saturating_sub(1);
+            for (i, mut part) in parts.into_iter().enumerate() {
+                if i == last {
+                    part.separator = sentence.separator;
+                }
+                let ids = match ids.take() {
+                    Some(ids) => ids,
+                    None => source.encode(&tagged(part.text))?,
+                };
+                result.requests.push(if ids.len() <= of_tag {
+                    // White space, or nothing that the model could see: it comes out as it went in.
+                    None
+                } else {
+                    let ids = self.with_template(ids, language);
+                    let mut request = Request::new(ids).at_line(number, result.parts.len() as u64);
+                    request.prefix = std::mem::take(&mut prefix);
+                    let max_length = options.max_decoding_length.unwrap_or(request.max_length);
+                    request.max_length = max_length.max(request.prefix.len() + 1);
+                    requests.push(request);
+                    Some(requests.len() - 1)
+                });
+                result.parts.push(part);
+            }
+        }
+        Ok(result)
+    }
+
+    /// The translations of a line, the best first.
+    pub(super) fn join(
+        &self,
+        line: &Line,
+        requests: &[Request],
+        found: &[Vec<Hypothesis>],
+        options: &TranslateOptions,
+    ) -> Result<Vec<Translation>> {
+        let wanted = options.search.n_best;
+        let available = line
+            .requests
+            .iter()
+            .flatten()
+            .map(|r| found[*r].len())
+            .max()
+            .unwrap_or(wanted);
+        (0..wanted.min(available.max(1)))
+            .map(|n| self.join_nth(line, requests, found, options, n))
+            .collect()
+    }
+
+    fn join_nth(
+        &self,
+        line: &Line,
+        requests: &[Request],
+        found: &[Vec<Hypothesis>],
+        options: &TranslateOptions,
+        n: usize,
+    ) -> Result<Translation> {
+        let mut texts = Vec::new();
+        let mut t = Translation {
+            text: String::new(),
+            score: 0.0,
+            log_prob: 0.0,
+            tokens: Vec::new(),
+            alignment: options.search.attention.then(Alignment::default),
+            finished: true,
+        };
+        let (mut sources, mut targets, mut sentences) = (0, 0, 0.0f32);
+        for (request, part) in line.requests.iter().zip(&line.parts) {
+            let hypotheses = request.map(|r| &found[r]).filter(|h| !h.is_empty());
+            let (Some(request), Some(hypotheses)) = (request, hypotheses) else {
+                let untouched = if request.is_none() { part.text } else { "" };
+                texts.push(untouched.to_string());
+                continue;
+            };
+            let h = hypotheses
+                .get(n)
+                .unwrap_or(&hypotheses[hypotheses.len() - 1]);
+            texts.push(self.tokenizers.target.decode(h.tokens())?);
+            t.score += h.score;
+            t.log_prob += h.log_prob;
+            t.finished &= h.finished;
+            sentences += 1.0;
+            for (id, log_prob) in h.ids.iter().zip(&h.token_log_probs) {
+                t.tokens.push((
+                    self.tokenizers.target.id_to_token(*id).unwrap_or_default(),
+                    *log_prob,
+                ));
+            }
+            let length = requests[*request].source.len();
+            if let (Some(all), Some(these)) = (&mut t.alignment, h.alignment(length)) {
+                all.pairs
+                    .extend(these.pairs.iter().map(|(s, t)| (s + sources, t + targets)));
+            }
+            sources += length;
+            targets += h.tokens().len();
+        }
+        t.score /= sentences.max(1.0);
+        t.text = join_translated(&line.parts, &texts).replace('\n', " ");
+        Ok(t)
+    }
+}
