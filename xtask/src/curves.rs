@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::Result;
-use crate::bench::plot::{Lines, Scale};
+use crate::bench::plot::plot;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct CurvesArgs {
@@ -38,14 +38,15 @@ pub(crate) fn run(args: &CurvesArgs) -> Result<()> {
         .trainings
         .iter()
         .map(|(name, folder)| Ok((name.clone(), points(folder, &args.metric, args.from_step)?)));
-    let lines = Lines {
-        title: args.title.clone(),
-        x: "million target tokens".into(),
-        y: format!("validation {}", args.metric.replace('_', " ")),
-        scale: Scale::Linear,
-        lines: lines.collect::<Result<_>>()?,
-    };
-    lines.draw(&args.output)
+    let y = format!("validation {}", args.metric.replace('_', " "));
+    let lines = lines.collect::<Result<_>>()?;
+    plot(
+        &args.output,
+        &args.title,
+        ["million target tokens", &y],
+        false,
+        lines,
+    )
 }
 
 /// Million target tokens, and the metric after them.

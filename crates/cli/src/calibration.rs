@@ -83,6 +83,7 @@ impl Confidence {
         let chrf = self.chrf.iter().map(|score| score / 100.0);
         let sentences = self.sentences.iter().copied().zip(chrf);
         let right = Curve {
+            logarithmic: false,
             title: "Tokens".into(),
             x_label: "confidence: probability of the likeliest token".into(),
             y_label: "share that is the reference's".into(),
@@ -99,6 +100,7 @@ impl Confidence {
         };
         let x_label = "confidence: geometric mean of the tokens' probabilities";
         let quality = Curve {
+            logarithmic: false,
             title: "Translations".into(),
             x_label: x_label.into(),
             y_label: "mean chrF".into(),
@@ -111,6 +113,7 @@ impl Confidence {
         let others = others.map(|(path, confidences)| (path.display().to_string(), confidences));
         let all = [("the test set".to_string(), &self.sentences)];
         let spread = Curve {
+            logarithmic: false,
             title: "How confident".into(),
             x_label: x_label.into(),
             y_label: "% of translations".into(),

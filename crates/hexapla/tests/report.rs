@@ -10,6 +10,7 @@ fn curve(title: &str, y_label: &str, series: &[(&str, Vec<(f64, f64)>)]) -> Curv
         points: points.clone(),
     });
     Curve {
+        logarithmic: false,
         title: title.to_owned(),
         x_label: "updates".to_owned(),
         y_label: y_label.to_owned(),

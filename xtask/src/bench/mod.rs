@@ -1,12 +1,13 @@
 //! `cargo xtask bench`: this machine, us and our peers, in turn.
 
 mod check;
+mod definition;
 mod gemm;
 pub(crate) mod machine;
 mod pairs;
 pub(crate) mod peers;
 pub(crate) mod plot;
-mod products;
+mod race;
 pub(crate) mod report;
 mod results;
 mod scaling;
@@ -20,8 +21,6 @@ use std::process::Command;
 
 use crate::{Result, python};
 use machine::Machine;
-use pairs::Pairs;
-use peers::Side;
 use report::{Refused, Row};
 use results::{Entry, Plot, Section};
 
@@ -40,35 +39,18 @@ enum What {
     Scaling,
     /// All of them.
     All,
-    /// Nothing: draws docs/benchmarks.md from what was measured.
+    /// Nothing: draws the tables of docs/benchmarks.md and its curves from what was measured.
     Draw,
 }
 
-impl What {
-    /// The section's name.
-    fn name(self) -> &'static str {
-        match self {
-            What::Gemm => "gemm",
-            What::Train => "train",
-            What::Translate => "translate",
-            What::Startup => "startup",
-            What::Scaling => "scaling",
-            What::All => "all",
-            What::Draw => "draw",
-        }
-    }
-
-    fn measure(self, bench: &mut Bench) -> Result<()> {
-        match self {
-            What::Gemm => gemm::measure(bench),
-            What::Train => train::measure(bench),
-            What::Translate => translate::measure(bench),
-            What::Startup => startup::measure(bench),
-            What::Scaling => scaling::measure(bench),
-            What::All | What::Draw => Ok(()),
-        }
-    }
-}
+/// The sections in their order, with how they are measured.
+const SECTIONS: [(What, &str, fn(&mut Bench) -> Result<()>); 5] = [
+    (What::Gemm, "gemm", gemm::measure),
+    (What::Train, "train", train::measure),
+    (What::Translate, "translate", translate::measure),
+    (What::Startup, "startup", startup::measure),
+    (What::Scaling, "scaling", scaling::measure),
+];
 
 /// Which peers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -126,17 +108,10 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
         peers::build(&["hexapla-bench", "hexapla-cli"], false)?;
         peers::build(&["hexapla-kernels"], true)?;
     }
-    for what in [
-        What::Gemm,
-        What::Train,
-        What::Translate,
-        What::Startup,
-        What::Scaling,
-    ] {
+    for (what, name, measure) in SECTIONS {
         if args.what != What::All && args.what != what {
             continue;
         }
-        let name = what.name();
         println!("{name}");
         if !args.busy {
             machine::check_idle()?;
@@ -149,7 +124,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
             versions: BTreeMap::new(),
             rows: Vec::new(),
         };
-        what.measure(&mut bench)?;
+        measure(&mut bench)?;
         bench.finish()?;
     }
     Ok(())
@@ -162,11 +137,6 @@ impl Bench<'_> {
             .only
             .as_ref()
             .is_none_or(|only| name.contains(only))
-    }
-
-    /// Whether a row of this name against this peer was asked for.
-    fn wants_race(&self, name: &str, peer: &str) -> bool {
-        self.wants(&format!("{name}, {peer}"))
     }
 
     /// Whether all rows were asked for.
@@ -227,20 +197,6 @@ impl Bench<'_> {
             results::change(self.section, |s| s.take(run, self.whole()))?;
         }
         Ok(())
-    }
-
-    /// Remembers what versions are measured.
-    fn met(&mut self, name: &str, side: &Side) {
-        self.versions.insert(name.into(), side.version.clone());
-    }
-
-    /// As many runs of both sides in turn as were asked for.
-    fn in_turn(&self, ours: &mut Side, peer: &mut Side, command: &str) -> Result<Pairs> {
-        Pairs::in_turn(
-            self.args.pairs,
-            || ours.rate(command),
-            || peer.rate(command),
-        )
     }
 
     fn finish(self) -> Result<()> {

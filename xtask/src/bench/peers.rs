@@ -1,5 +1,6 @@
 //! Ours and our peers as long-lived programs (protocol: `xtask/bench/README.md`).
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -10,84 +11,64 @@ use serde_json::Value;
 
 use crate::{Result, root, succeed};
 
-/// glibc gives memory back to the system and asks for it again at every step of a framework that allocates much.
-/// These settings keep it; they help PyTorch, burn and candle.
+/// Settings of glibc under which it keeps its memory.
 const KEEP_MEMORY: [(&str, &str); 2] = [
     ("MALLOC_MMAP_THRESHOLD_", "4000000000"),
     ("MALLOC_TRIM_THRESHOLD_", "16000000000"),
 ];
 
 /// A program and how it is started.
-#[derive(Debug, Clone)]
-pub(crate) struct Program {
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Way {
     /// Whose it is.
     pub(crate) name: String,
     /// What sets it apart from the same program started otherwise; empty for the plain one.
     pub(crate) setting: String,
-    command: Vec<OsString>,
-    environment: Vec<(&'static str, String)>,
+    /// The program and its arguments, which a job's path follows.
+    pub(crate) command: Vec<OsString>,
+    /// What follows the job.
+    pub(crate) options: Vec<String>,
+    pub(crate) environment: Vec<(String, String)>,
 }
 
-impl Program {
-    /// A program with its arguments, which a job's path follows.
-    pub(crate) fn new(name: &str, command: impl IntoIterator<Item = OsString>) -> Self {
-        Program {
-            name: name.into(),
-            setting: String::new(),
-            command: command.into_iter().collect(),
-            environment: Vec::new(),
-        }
-    }
+/// A script of `xtask/bench`.
+pub(crate) fn script(python: &Path, script: &str) -> Vec<OsString> {
+    let script = root().join("xtask/bench").join(script);
+    vec![python.into(), script.into()]
+}
 
+/// Variables of a program: its own, those that keep its memory, and rayon's threads for programs that are not told by their job.
+pub(crate) fn environment(
+    own: &BTreeMap<String, String>,
+    keep_memory: bool,
+    threads: usize,
+) -> Vec<(String, String)> {
+    let keep = KEEP_MEMORY.iter().filter(|_| keep_memory);
+    let keep = keep.map(|(key, value)| (key.to_string(), value.to_string()));
+    let own = own.iter().map(|(key, value)| (key.clone(), value.clone()));
+    let threads = ("RAYON_NUM_THREADS".to_string(), threads.to_string());
+    own.chain(keep).chain([threads]).collect()
+}
+
+impl Way {
     /// One of our commands (`train` or `translate`).
     pub(crate) fn ours(command: &str) -> Self {
         let program = root().join("target/release/hexapla-bench");
-        Program::new("hexapla", [program.into(), command.into()])
-    }
-
-    /// A script of `xtask/bench`.
-    pub(crate) fn script(name: &str, python: &Path, script: &str) -> Self {
-        let script = root().join("xtask/bench").join(script);
-        Program::new(name, [python.into(), script.into()])
-    }
-
-    /// The same with `words` added to the name of the setting.
-    pub(crate) fn called(mut self, words: &str) -> Self {
-        if !self.setting.is_empty() {
-            self.setting.push_str(", ");
+        Way {
+            name: "hexapla".into(),
+            command: vec![program.into(), command.into()],
+            ..Way::default()
         }
-        self.setting.push_str(words);
-        self
     }
 
-    /// The same under an allocator that keeps its memory.
-    pub(crate) fn keeping_memory(mut self) -> Self {
-        let settings = KEEP_MEMORY.map(|(key, value)| (key, value.to_string()));
-        self.environment.extend(settings);
-        self.called("malloc tuned")
-    }
-
-    /// The same with an environment variable, under a name of its own.
-    pub(crate) fn with(mut self, key: &'static str, value: &str, words: &str) -> Self {
-        self.environment.push((key, value.into()));
-        self.called(words)
-    }
-
-    /// The same with so many of rayon's threads, for programs that are not told by their job.
-    pub(crate) fn on_threads(mut self, threads: usize) -> Self {
-        self.environment
-            .push(("RAYON_NUM_THREADS", threads.to_string()));
-        self
-    }
-
-    /// Starts it on a job, with `options` after the job, and waits until it is ready.
-    pub(crate) fn start(&self, job: &Path, options: &[&str]) -> Result<Side> {
+    /// Starts it on a job and waits until it is ready.
+    pub(crate) fn start(&self, job: &Path) -> Result<Side> {
         let fail = |e: std::io::Error| format!("cannot start {}: {e}", self.name);
         let (program, arguments) = self.command.split_first().ok_or("no program")?;
         let mut child = Command::new(program)
             .args(arguments)
             .arg(job)
-            .args(options)
+            .args(&self.options)
             .envs(self.environment.iter().map(|(key, value)| (key, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -167,36 +148,39 @@ pub(crate) fn part<T: serde::de::DeserializeOwned>(answer: &Value, key: &str) ->
     serde_json::from_value(answer[key].clone()).map_err(|e| format!("`{key}` of an answer: {e}"))
 }
 
-/// The fastest of several ways to start a peer, by one short run of each: `warm` first, then `run`.
-/// A way that fails is left out; an error if all do.
-pub(crate) fn best<'a>(ways: &'a [Way], job: &Path, warm: &str, run: &str) -> Result<&'a Way> {
-    if let [only] = ways {
-        return Ok(only);
-    }
-    let mut best: Option<(&Way, f64)> = None;
+/// The way for which `measure` of a started side is greatest, and that value. A way that fails is left out; an error if all do.
+fn greatest<'a>(
+    ways: &'a [Way],
+    job: &Path,
+    measure: impl Fn(&mut Side) -> Result<f64>,
+) -> Result<(&'a Way, f64)> {
     let mut failure = "no way to start the peer".to_string();
+    let mut best: Option<(&Way, f64)> = None;
     for way in ways {
-        let rate = way.start(job).and_then(|mut side| {
-            side.ask(warm)?;
-            side.rate(run)
-        });
-        match rate {
-            Ok(rate) => {
-                println!(
-                    "  {} {}: {rate:.0}/s",
-                    way.program.name, way.program.setting
-                );
-                if best.is_none_or(|(_, other)| rate > other) {
-                    best = Some((way, rate));
-                }
-            }
+        match way.start(job).and_then(|mut side| measure(&mut side)) {
+            Ok(value) if best.is_none_or(|(_, other)| value > other) => best = Some((way, value)),
+            Ok(_) => (),
             Err(e) => {
-                println!("  {} {}: {e}", way.program.name, way.program.setting);
+                println!("  {} {}: {e}", way.name, way.setting);
                 failure = e;
             }
         }
     }
-    best.map(|(way, _)| way).ok_or(failure)
+    best.ok_or(failure)
+}
+
+/// The fastest of several ways to start a peer, by one short run of each: `warm` first, then `run`.
+pub(crate) fn best<'a>(ways: &'a [Way], job: &Path, warm: &str, run: &str) -> Result<&'a Way> {
+    if let [only] = ways {
+        return Ok(only);
+    }
+    let rate = |side: &mut Side| {
+        side.ask(warm)?;
+        side.rate(run)
+    };
+    let (way, rate) = greatest(ways, job, rate)?;
+    println!("  {} {}: {rate:.0}/s", way.name, way.setting);
+    Ok(way)
 }
 
 /// The way of starting a peer that takes the least memory, as the answer's `key` says after the command `run`, and how much
@@ -207,19 +191,8 @@ pub(crate) fn least<'a>(
     run: &str,
     key: &str,
 ) -> Result<(&'a Way, f64)> {
-    let mut failure = "no way to start the peer".to_string();
-    let mut least: Option<(&Way, f64)> = None;
-    for way in ways {
-        match way
-            .start(job)
-            .and_then(|mut side| number(&side.ask(run)?, key))
-        {
-            Ok(mib) if least.is_none_or(|(_, other)| mib < other) => least = Some((way, mib)),
-            Ok(_) => (),
-            Err(e) => failure = e,
-        }
-    }
-    least.ok_or(failure)
+    let (way, mib) = greatest(ways, job, |side| Ok(-number(&side.ask(run)?, key)?))?;
+    Ok((way, -mib))
 }
 
 /// Random words, the same each time: Knuth's generator, whose high bits are the good ones.
@@ -234,27 +207,6 @@ impl Words {
             .wrapping_mul(6364136223846793005)
             .wrapping_add(1442695040888963407);
         first + (self.0 >> 33) as u32 % count
-    }
-}
-
-/// A program with the options that follow its job.
-#[derive(Debug, Clone)]
-pub(crate) struct Way {
-    pub(crate) program: Program,
-    options: Vec<&'static str>,
-}
-
-impl Way {
-    pub(crate) fn new(program: Program, options: &[&'static str]) -> Self {
-        Way {
-            program,
-            options: options.to_vec(),
-        }
-    }
-
-    /// As [`Program::start`].
-    pub(crate) fn start(&self, job: &Path) -> Result<Side> {
-        self.program.start(job, &self.options)
     }
 }
 

@@ -82,6 +82,16 @@ pub(crate) struct Work {
     pub(crate) bar: Option<Bar>,
 }
 
+impl Work {
+    pub(crate) fn new(name: &str, unit: &str, bar: Option<Bar>) -> Self {
+        Work {
+            name: name.into(),
+            unit: unit.into(),
+            bar,
+        }
+    }
+}
+
 impl Measured {
     /// Its runs are filled in from the pairs.
     pub(crate) fn by(program: &str, setting: &str) -> Self {
@@ -271,11 +281,11 @@ pub(crate) mod tests {
     use crate::bench::check;
 
     pub(crate) fn compared() -> Compared {
-        let work = Work {
-            name: "step".into(),
-            unit: "tokens/s".into(),
-            bar: Some(Bar::AtLeast(2.2)),
-        };
+        compared_as("step")
+    }
+
+    pub(crate) fn compared_as(name: &str) -> Compared {
+        let work = Work::new(name, "tokens/s", Some(Bar::AtLeast(2.2)));
         let pairs = Pairs(vec![(300.0, 100.0), (250.0, 100.0), (200.0, 100.0)]);
         let agreed = check::losses(&[1.0], &[1.0], 1e-3).unwrap();
         let sides = [

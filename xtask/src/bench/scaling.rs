@@ -1,272 +1,163 @@
 //! How rates change as work grows.
 
-use std::path::Path;
-
-use super::pairs::Pairs;
-use super::peers;
-use super::plot::{Lines, Scale};
-use super::report::{Compared, Measured, Row, Work};
+use super::Bench;
+use super::definition::{self, Change, Curve, Scaling, Train, Translate, Wanted, ways};
+use super::peers::Way;
+use super::plot::plot;
+use super::race::Race;
+use super::report::Row;
 use super::results::Plot;
-use super::train::{self, Jobs, Shape};
-use super::translate::{self, Job, Peer};
-use super::{Bench, Side};
+use super::train::Steps;
+use super::translate::{self, Decoding, Job};
 use crate::{Result, root};
 
-const LENGTHS: [usize; 4] = [8, 32, 128, 512];
-const TRAINED_BATCHES: [usize; 5] = [1, 4, 16, 64, 256];
-const DECODED_BATCHES: [usize; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
-const VOCABULARIES: [usize; 4] = [8_000, 16_000, 32_000, 64_000];
-
-/// Pairs at each point at most: a curve needs fewer than a verdict.
-const PAIRS: usize = 3;
-
-/// The two lines of a plot; its rows are named `axis` and a number.
-struct Curve {
-    axis: &'static str,
-    title: &'static str,
-    x: &'static str,
-    file: &'static str,
-    peer: &'static str,
-}
-
-const CURVES: [Curve; 5] = [
-    Curve {
-        axis: "training, tokens of a sentence:",
-        title: "Training: sentence length (4,096 tokens a batch)",
-        x: "tokens of a sentence",
-        file: "train-length",
-        peer: "PyTorch",
-    },
-    Curve {
-        axis: "training, sentences of a batch:",
-        title: "Training: batch (sentences of 16 tokens)",
-        x: "sentences of a batch",
-        file: "train-batch",
-        peer: "PyTorch",
-    },
-    Curve {
-        axis: "training, vocabulary:",
-        title: "Training: vocabulary (128 sentences of 16 tokens)",
-        x: "words of the vocabulary",
-        file: "train-vocabulary",
-        peer: "PyTorch",
-    },
-    Curve {
-        axis: "decoding, tokens of a sentence:",
-        title: "Decoding: sentence length (batches of 8)",
-        x: "tokens of a sentence",
-        file: "decode-length",
-        peer: "CTranslate2",
-    },
-    Curve {
-        axis: "decoding, sentences of a batch:",
-        title: "Decoding: batch (sentences of 24 tokens)",
-        x: "sentences of a batch",
-        file: "decode-batch",
-        peer: "CTranslate2",
-    },
-];
-
 pub(super) fn measure(bench: &mut Bench) -> Result<()> {
-    let [
-        lengths,
-        batches,
-        vocabularies,
-        decoded_lengths,
-        decoded_batches,
-    ] = &CURVES;
-    let tiny = || Shape::preset("tiny");
-    for length in LENGTHS {
-        let shape = Shape {
-            length,
-            sentences: 4096 / length,
-            ..tiny()
-        };
-        train_point(bench, lengths, length, shape)?;
+    let scaling: Scaling = definition::read("scaling")?;
+    let (train, translate): (Train, Translate) =
+        (definition::read("train")?, definition::read("translate")?);
+    let (python, threads) = (bench.python.clone(), bench.args.threads);
+    for curve in &scaling.curve {
+        for &at in &curve.points {
+            let (name, peer) = (&curve.row(at), curve.peer.as_str());
+            if !bench.wants(&format!("{name}, {peer}")) {
+                continue;
+            }
+            let race = Race {
+                name,
+                peer,
+                pairs: Some(scaling.pairs),
+                ..Race::default()
+            };
+            let layouts = ["2x1", "1x2"].map(String::from);
+            if let Some(shape) = &curve.shape {
+                let mut shape = train.shapes[shape].clone();
+                match curve.change {
+                    Change::Length => shape.length = at,
+                    Change::Sentences => shape.sentences = at,
+                    Change::Vocabulary => shape.vocabulary = at,
+                }
+                if let Some(tokens) = curve.tokens {
+                    shape.sentences = tokens / shape.length;
+                }
+                let file = format!("{}-{at}", curve.file);
+                let steps = Steps::write(&file, &shape, &[shape.batch()], "float32", threads);
+                let wanted = Wanted {
+                    work: "train",
+                    peer,
+                    curves: true,
+                    ..Wanted::default()
+                };
+                race.run(
+                    bench,
+                    &Way::ours("train"),
+                    ways(&wanted, &python, threads),
+                    steps,
+                )?;
+            } else {
+                let (words, batch) = match curve.change {
+                    Change::Length => (at, 8),
+                    _ => (translate.words, at),
+                };
+                let job = Job {
+                    model: translate::model(&python)?,
+                    compute_type: "float32".into(),
+                    threads,
+                    streams: 2,
+                    batch,
+                    beam: 1,
+                    tokens: words,
+                    sources: translate.sources((2 * batch).max(8), words),
+                };
+                let wanted = Wanted {
+                    work: "translate",
+                    peer,
+                    number_type: "float32",
+                    layouts: &layouts[..if batch == 1 { 1 } else { 2 }],
+                    ..Wanted::default()
+                };
+                let ways = ways(&wanted, &python, threads);
+                race.run(
+                    bench,
+                    &Way::ours("translate"),
+                    ways,
+                    Decoding::write(job, Vec::new()),
+                )?;
+            }
+        }
     }
-    for sentences in TRAINED_BATCHES {
-        let shape = Shape {
-            sentences,
-            ..tiny()
-        };
-        train_point(bench, batches, sentences, shape)?;
-    }
-    for vocabulary in VOCABULARIES {
-        let shape = Shape {
-            vocabulary,
-            ..tiny()
-        };
-        train_point(bench, vocabularies, vocabulary, shape)?;
-    }
-    let (model, threads) = (translate::model(&bench.python)?, bench.args.threads);
-    for length in LENGTHS {
-        let job = job(&model, threads, 8, length, 16);
-        translate_point(bench, decoded_lengths, length, &job)?;
-    }
-    for batch in DECODED_BATCHES {
-        let job = job(&model, threads, batch, 24, (2 * batch).max(8));
-        translate_point(bench, decoded_batches, batch, &job)?;
-    }
-    draw(bench)
-}
-
-fn job(model: &Path, threads: usize, batch: usize, words: usize, sentences: usize) -> Job {
-    Job {
-        model: model.to_path_buf(),
-        compute_type: "float32",
-        threads,
-        streams: 2,
-        batch,
-        beam: 1,
-        tokens: words,
-        sources: translate::sources(sentences, words),
-    }
-}
-
-/// Measures a point of a curve. One that cannot be measured is a row that says why, and leaves a gap.
-fn train_point(bench: &mut Bench, curve: &Curve, at: usize, shape: Shape) -> Result<()> {
-    let name = format!("{} {at}", curve.axis);
-    if !bench.wants_race(&name, curve.peer) {
-        return Ok(());
-    }
-    let shape = Shape {
-        name: format!("{}-{at}", curve.file),
-        ..shape
-    };
-    let row = (|| {
-        let jobs = Jobs::write(&shape, &[shape.batch()], "float32", bench.args.threads)?;
-        let (ours, way) = (train::ours(), train::torch_eager(&bench.python));
-        let agreed = jobs.check(&ours, &way)?;
-        let (mut a, mut b, command) = jobs.start(&ours, &way)?;
-        let pairs = in_turn(bench, &mut a, &mut b, &command)?;
-        bench.met("hexapla", &a);
-        bench.met(curve.peer, &b);
-        let sides = [
-            Measured::by("hexapla", ""),
-            Measured::by(curve.peer, &way.program.setting),
-        ];
-        let row = Compared::new(rate(&name), sides, &pairs, &agreed);
-        Ok(Row::Compared(row))
-    })();
-    bench.add(&name, curve.peer, row)
-}
-
-fn translate_point(bench: &mut Bench, curve: &Curve, at: usize, job: &Job) -> Result<()> {
-    let name = format!("{} {at}", curve.axis);
-    if !bench.wants_race(&name, curve.peer) {
-        return Ok(());
-    }
-    let row = (|| {
-        let path = peers::write("scaling.json", job)?;
-        let ways = Peer::CTranslate2.ways(&bench.python, job);
-        let way = peers::best(&ways, &path, "run", "run")?;
-        let (mut a, mut b) = (translate::ours_way().start(&path)?, way.start(&path)?);
-        let agreed = translate::agree(&mut a, &mut b)?;
-        let pairs = in_turn(bench, &mut a, &mut b, "run")?;
-        bench.met("hexapla", &a);
-        bench.met(curve.peer, &b);
-        let sides = [
-            Measured::by("hexapla", ""),
-            Measured::by(curve.peer, &way.program.setting),
-        ];
-        let row = Compared::new(rate(&name), sides, &pairs, &agreed);
-        Ok(Row::Compared(row))
-    })();
-    bench.add(&name, curve.peer, row)
-}
-
-fn in_turn(bench: &Bench, a: &mut Side, b: &mut Side, command: &str) -> Result<Pairs> {
-    let pairs = bench.args.pairs.min(PAIRS);
-    Pairs::in_turn(pairs, || a.rate(command), || b.rate(command))
-}
-
-fn rate(name: &str) -> Work {
-    Work {
-        name: name.into(),
-        unit: "tokens/s".into(),
-        bar: None,
-    }
-}
-
-/// Draws the curves from all rows that are known. A dry run draws into the cache.
-fn draw(bench: &mut Bench) -> Result<()> {
-    let folder = if bench.args.dry {
-        peers::cache()?
-    } else {
-        root().join("docs")
-    };
     let rows = bench.known()?;
+    bench.plot(draw(&rows, bench.args.dry)?)
+}
+
+/// Draws the curves from `rows`; a dry run into the cache.
+pub(super) fn draw(rows: &[Row], dry: bool) -> Result<Vec<Plot>> {
+    let scaling: Scaling = definition::read("scaling")?;
+    let folder = root().join(if dry { "target/bench" } else { "docs" });
     let mut plots = Vec::new();
-    for curve in &CURVES {
-        let points = curve.points(&rows);
+    for curve in &scaling.curve {
+        let points = curve.points_of(rows);
         if points.is_empty() {
             continue;
         }
         let file = format!("benchmarks/{}.svg", curve.file);
-        let path = folder.join(&file);
-        if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).map_err(|e| format!("{}: {e}", parent.display()))?;
-        }
-        curve.lines(&points).draw(&path)?;
-        println!("  drew {}", path.display());
+        let lines = vec![
+            (
+                "hexapla".to_string(),
+                points.iter().map(|p| (p.0, p.1)).collect(),
+            ),
+            (
+                curve.peer.clone(),
+                points.iter().map(|p| (p.0, p.2)).collect(),
+            ),
+        ];
+        let axes = [curve.x.as_str(), "target tokens/s"];
+        plot(&folder.join(&file), &curve.title, axes, true, lines)?;
         plots.push(Plot {
-            title: curve.title.into(),
+            title: curve.title.clone(),
             file,
         });
     }
-    bench.plot(plots)
+    Ok(plots)
 }
 
 impl Curve {
-    /// Amount of work, our rate, the peer's; in the order of the amount.
-    fn points(&self, rows: &[Row]) -> Vec<(f64, f64, f64)> {
-        let point = |row: &Row| {
-            let at = row.key().0.strip_prefix(self.axis)?.trim().parse().ok()?;
-            let (ours, peer) = row.medians()?;
-            Some((at, ours, peer))
-        };
-        let mut points: Vec<(f64, f64, f64)> = rows.iter().filter_map(point).collect();
-        points.sort_by(|a, b| a.0.total_cmp(&b.0));
-        points
+    /// The name of a point's row.
+    fn row(&self, at: usize) -> String {
+        format!("{} {at}", self.axis)
     }
 
-    fn lines(&self, points: &[(f64, f64, f64)]) -> Lines {
-        Lines {
-            title: self.title.into(),
-            x: self.x.into(),
-            y: "target tokens/s".into(),
-            scale: Scale::Logarithmic,
-            lines: vec![
-                (
-                    "hexapla".into(),
-                    points.iter().map(|p| (p.0, p.1)).collect(),
-                ),
-                (
-                    self.peer.into(),
-                    points.iter().map(|p| (p.0, p.2)).collect(),
-                ),
-            ],
-        }
+    /// Amount of work, our rate, the peer's; in the order of the amount.
+    fn points_of(&self, rows: &[Row]) -> Vec<(f64, f64, f64)> {
+        let point = |at: &usize| {
+            let row = rows.iter().find(|row| row.key().0 == self.row(*at))?;
+            let (ours, peer) = row.medians()?;
+            Some((*at as f64, ours, peer))
+        };
+        self.points.iter().filter_map(point).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::check;
+    use crate::bench::report::tests::compared_as;
 
     #[test]
     fn points_are_read_from_the_rows_of_their_axis() {
-        let row = |name: &str| {
-            let pairs = Pairs(vec![(4.0, 2.0)]);
-            let agreed = check::losses(&[1.0], &[1.0], 1e-3).unwrap();
-            let sides = [Measured::by("hexapla", ""), Measured::by("PyTorch", "")];
-            Row::Compared(Compared::new(rate(name), sides, &pairs, &agreed))
+        let scaling: Scaling = definition::read("scaling").unwrap();
+        let [lengths, batches, ..] = &scaling.curve[..] else {
+            panic!("{scaling:?}");
         };
-        let [lengths, batches, ..] = &CURVES;
-        let name = |curve: &Curve, at| row(&format!("{} {at}", curve.axis));
-        let rows = [name(lengths, 32), name(lengths, 8), name(batches, 1)];
-        assert_eq!(lengths.points(&rows), [(8.0, 4.0, 2.0), (32.0, 4.0, 2.0)]);
-        assert_eq!(batches.points(&rows), [(1.0, 4.0, 2.0)]);
+        let row = |name: String| Row::Compared(compared_as(&name));
+        let rows = [
+            row(lengths.row(32)),
+            row(lengths.row(8)),
+            row(batches.row(1)),
+        ];
+        assert_eq!(
+            lengths.points_of(&rows),
+            [(8.0, 250.0, 100.0), (32.0, 250.0, 100.0)]
+        );
+        assert_eq!(batches.points_of(&rows), [(1.0, 250.0, 100.0)]);
     }
 }

@@ -6,42 +6,49 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use super::check::{self, Agreed};
+use super::definition::{self, Startup, StartupRace, Translate};
 use super::pairs::Pairs;
 use super::report::{Bar, Compared, Measured, Row, Work};
-use super::{Bench, translate};
+use super::{Bench, peers, translate};
 use crate::{Result, root};
 
-const PEER: &str = "CTranslate2 from Python";
-
 pub(super) fn measure(bench: &mut Bench) -> Result<()> {
+    let startup: Startup = definition::read("startup")?;
     let model = translate::model(&bench.python)?;
-    for compute_type in ["int8", "float32"] {
-        let name = format!("base {compute_type}");
+    for race in &startup.race {
+        let name = format!("base {}", race.compute_type);
         if bench.wants(&name) {
-            let row = race(bench, &model, compute_type, &name);
-            bench.add(&name, PEER, row)?;
+            let row = run(bench, &startup, race, &model, &name);
+            bench.add(&name, &startup.peer, row)?;
         }
     }
     Ok(())
 }
 
-fn race(bench: &mut Bench, model: &Path, compute_type: &str, name: &str) -> Result<Row> {
-    // A handful of words: what counts is the way to them, not the reading of them.
-    let words: Vec<String> = translate::sources(1, 6)[0][..6]
+fn run(
+    bench: &mut Bench,
+    startup: &Startup,
+    race: &StartupRace,
+    model: &Path,
+    name: &str,
+) -> Result<Row> {
+    let translate: Translate = definition::read("translate")?;
+    let words: Vec<String> = translate.sources(1, startup.words)[0][..startup.words]
         .iter()
         .map(|id| format!("w{id}"))
         .collect();
     let mut ours = Command::new(root().join("target/release/hexapla"));
     ours.args(["translate", "--no-split", "--beam-size", "1"])
         .args(["--min-decoding-length", "1", "--max-decoding-length", "1"])
-        .args(["--compute-type", compute_type])
+        .args(["--compute-type", &race.compute_type])
         .arg("--model")
-        .arg(translate::ours(model, compute_type)?);
+        .arg(translate::our_model(model, &race.compute_type)?);
     ours.arg(words.join(" "));
-    let mut peer = Command::new(&bench.python);
-    peer.arg(root().join("xtask/bench/startup_ct2.py"))
+    let script = peers::script(&bench.python, &startup.script);
+    let mut peer = Command::new(&script[0]);
+    peer.args(&script[1..])
         .arg(model)
-        .arg(compute_type)
+        .arg(&race.compute_type)
         .args(&words);
     // The first run of each warms the file cache.
     let agreed = agree(&first_line(&mut ours)?.1, &first_line(&mut peer)?.1)?;
@@ -53,12 +60,8 @@ fn race(bench: &mut Bench, model: &Path, compute_type: &str, name: &str) -> Resu
     bench
         .versions
         .insert("hexapla".into(), env!("CARGO_PKG_VERSION").into());
-    let work = Work {
-        name: name.into(),
-        unit: "s".into(),
-        bar: (compute_type == "int8").then_some(Bar::AtMost(0.3)),
-    };
-    let sides = [Measured::by("hexapla", ""), Measured::by(PEER, "")];
+    let work = Work::new(name, "s", race.at_most.map(Bar::AtMost));
+    let sides = [Measured::by("hexapla", ""), Measured::by(&startup.peer, "")];
     Ok(Row::Compared(Compared::new(work, sides, &pairs, &agreed)))
 }
 

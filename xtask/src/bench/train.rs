@@ -6,41 +6,25 @@ use std::process::Command;
 use serde::Serialize;
 
 use super::check::{self, Agreed};
-use super::pairs::Pairs;
-use super::peers::{self, Program, Side, Way, Words};
-use super::report::{Bar, Compared, Measured, Row, Work};
+use super::definition::{self, Epoch, Shape, Train, Wanted, at_least, ways};
+use super::peers::{self, Side, Way, Words};
+use super::race::{Contest, Race};
+use super::report::Bar;
 use super::{Bench, Peers};
 use crate::{Result, root, succeed};
 
-/// A model and its batch, as in `docs/benchmarks.md`.
-#[derive(Debug, Clone)]
-pub(super) struct Shape {
-    pub(super) name: String,
-    pub(super) d_model: usize,
-    pub(super) heads: usize,
-    pub(super) feed_forward: usize,
-    pub(super) layers: usize,
-    pub(super) vocabulary: usize,
-    pub(super) sentences: usize,
-    /// Tokens of each sentence, end token included.
-    pub(super) length: usize,
-}
-
 /// What a program is told to train; `bench/ours/src/train.rs` says what the fields are.
 #[derive(Debug, Serialize)]
-struct Job {
-    d_model: usize,
-    heads: usize,
-    feed_forward: usize,
-    layers: usize,
-    vocabulary: usize,
+struct Job<'a> {
+    #[serde(flatten)]
+    shape: &'a Shape,
     dropout: f32,
     label_smoothing: f32,
     learning_rate: f32,
-    precision: &'static str,
+    precision: &'a str,
     threads: usize,
-    weights: PathBuf,
-    batches: PathBuf,
+    weights: &'a Path,
+    batches: &'a Path,
 }
 
 /// A batch without padding.
@@ -59,27 +43,9 @@ const SHORT_RUN_SECONDS: f64 = 0.5;
 const CHECKED_STEPS: usize = 3;
 
 impl Shape {
-    pub(super) fn preset(name: &str) -> Shape {
-        let (layers, d_model, feed_forward, heads, vocabulary, sentences, length) = match name {
-            "tiny" => (4, 128, 256, 4, 10_000, 128, 16),
-            "small" => (3, 256, 1024, 4, 8_000, 128, 16),
-            _ => (6, 512, 2048, 8, 32_000, 64, 24),
-        };
-        Shape {
-            name: name.into(),
-            d_model,
-            heads,
-            feed_forward,
-            layers,
-            vocabulary,
-            sentences,
-            length,
-        }
-    }
-
     /// Operations of a step's matrix products for each target token: forward once, backward twice, two for each
     /// multiplication. Attention is counted in full, although the causal half could be left out.
-    pub(super) fn operations(&self) -> f64 {
+    fn operations(&self) -> f64 {
         let (d, f, t) = (self.d_model, self.feed_forward, self.length);
         let encoder = 4 * d * d + 2 * d * f + 2 * t * d;
         let decoder = 8 * d * d + 2 * d * f + 4 * t * d;
@@ -88,7 +54,7 @@ impl Shape {
 
     /// Random sentences of one length.
     pub(super) fn batch(&self) -> Sentences {
-        let mut random = Words(1);
+        let mut random = Words(7);
         let mut word = |_| random.next(1, self.vocabulary as u32 - 1);
         let mut batch = Sentences::default();
         for _ in 0..self.sentences {
@@ -112,82 +78,93 @@ impl Sentences {
 
 /// The files of one piece of work: a job that is timed, and one without dropout that is checked.
 #[derive(Debug)]
-pub(super) struct Jobs {
+pub(super) struct Steps {
     timed: PathBuf,
     checked: PathBuf,
-    precision: &'static str,
+    tolerance: f64,
+    /// Of an epoch: the commands that warm and that are a run.
+    epoch: Option<[String; 2]>,
 }
 
-impl Jobs {
+impl Steps {
     /// Writes them, and the initial weights.
     pub(super) fn write(
+        name: &str,
         shape: &Shape,
         batches: &[Sentences],
-        precision: &'static str,
+        precision: &str,
         threads: usize,
-    ) -> Result<Jobs> {
-        let name = &shape.name;
-        let weights = peers::cache()?.join(format!("train-{name}.safetensors"));
-        let batches = peers::write(&format!("train-{name}-batches.json"), &batches)?;
+    ) -> Result<Steps> {
+        let weights = &peers::cache()?.join(format!("train-{name}.safetensors"));
+        let batches = &peers::write(&format!("train-{name}-batches.json"), &batches)?;
         let job = |dropout, file: &str| {
             let job = Job {
-                d_model: shape.d_model,
-                heads: shape.heads,
-                feed_forward: shape.feed_forward,
-                layers: shape.layers,
-                vocabulary: shape.vocabulary,
+                shape,
                 dropout,
                 label_smoothing: 0.1,
                 learning_rate: 1e-4,
                 precision,
                 threads,
-                weights: weights.clone(),
-                batches: batches.clone(),
+                weights,
+                batches,
             };
             peers::write(&format!("train-{name}-{precision}-{file}.json"), &job)
         };
-        let jobs = Jobs {
+        let steps = Steps {
             timed: job(0.1, "timed")?,
             checked: job(0.0, "checked")?,
-            precision,
+            tolerance: if precision == "bf16" { 1e-3 } else { 1e-4 },
+            epoch: None,
         };
         let program = root().join("target/release/hexapla-bench");
-        succeed(Command::new(program).arg("weights").arg(&jobs.checked))?;
-        Ok(jobs)
+        succeed(Command::new(program).arg("weights").arg(&steps.checked))?;
+        Ok(steps)
+    }
+}
+
+impl Contest for Steps {
+    fn trial(&self) -> (PathBuf, [&str; 2]) {
+        let short = if self.epoch.is_some() {
+            ["run 5", "run 10"]
+        } else {
+            ["run 2", "run 3"]
+        };
+        (self.timed.clone(), short)
+    }
+
+    fn start(&self, ours: &Way, peer: &Way) -> Result<(Side, Side)> {
+        Ok((ours.start(&self.timed)?, peer.start(&self.timed)?))
     }
 
     /// Do both sides lose the same?
-    pub(super) fn check(&self, ours: &Way, peer: &Way) -> Result<Agreed> {
+    fn check(&self, ours: &Way, peer: &Way) -> Result<Agreed> {
         let losses = |way: &Way| -> Result<Vec<f64>> {
-            let mut side = way.start(&self.checked)?;
-            let answer = side.ask(&format!("run {CHECKED_STEPS}"))?;
+            let answer = way
+                .start(&self.checked)?
+                .ask(&format!("run {CHECKED_STEPS}"))?;
             let [gradients, parameters] = ["gradients", "parameters"].map(|k| answer[k].as_u64());
             if gradients != parameters {
+                let name = &way.name;
                 return Err(format!(
-                    "{}: {gradients:?} of {parameters:?} parameters receive a gradient",
-                    way.program.name
+                    "{name}: {gradients:?} of {parameters:?} parameters receive a gradient"
                 ));
             }
             peers::part(&answer, "losses")
         };
-        let tolerance = if self.precision == "bf16" { 1e-3 } else { 1e-4 };
-        check::losses(&losses(ours)?, &losses(peer)?, tolerance)
+        check::losses(&losses(ours)?, &losses(peer)?, self.tolerance)
     }
 
-    /// Both sides, warm, and the command of a run.
-    pub(super) fn start(&self, ours: &Way, peer: &Way) -> Result<(Side, Side, String)> {
-        let (mut ours, mut peer) = (ours.start(&self.timed)?, peer.start(&self.timed)?);
+    fn command(&self, ours: &mut Side, peer: &mut Side) -> Result<String> {
+        if let Some([warm, run]) = &self.epoch {
+            ours.ask(warm)?;
+            peer.ask(warm)?;
+            return Ok(run.clone());
+        }
         let step = |side: &mut Side| -> Result<f64> {
             side.ask("run 2")?;
             Ok(peers::number(&side.ask("run 2")?, "seconds")? / 2.0)
         };
-        let steps = steps(step(&mut ours)?, step(&mut peer)?);
-        Ok((ours, peer, format!("run {steps}")))
-    }
-
-    /// The peer's fastest way.
-    pub(super) fn best<'a>(&self, ways: &'a [Way]) -> Result<&'a Way> {
-        peers::best(ways, &self.timed, "run 2", "run 3")
+        Ok(format!("run {}", steps(step(ours)?, step(peer)?)))
     }
 }
 
@@ -198,204 +175,86 @@ fn steps(ours: f64, peer: f64) -> usize {
     long.max(SHORT_RUN_SECONDS / fast).ceil().max(1.0) as usize
 }
 
-pub(super) fn ours() -> Way {
-    Way::new(Program::ours("train"), &[])
-}
-
-/// The ways to train with PyTorch.
-fn torch(python: &Path, compile: bool) -> Vec<Way> {
-    let torch = Program::script("PyTorch", python, "train_torch.py");
-    let mut ways = vec![
-        Way::new(torch.clone().called("eager"), &[]),
-        Way::new(torch.clone().called("eager").keeping_memory(), &[]),
-        torch_eager(python),
-    ];
-    if compile {
-        let compiled = torch.called("compiled, fused Adam").keeping_memory();
-        ways.push(Way::new(compiled, &["compile", "fused"]));
-    }
-    ways
-}
-
-/// The way of the points of curves: none was faster by more than a few per cent for any shape without compiling.
-pub(super) fn torch_eager(python: &Path) -> Way {
-    let torch = Program::script("PyTorch", python, "train_torch.py");
-    Way::new(
-        torch.called("eager, fused Adam").keeping_memory(),
-        &["fused"],
-    )
-}
-
-/// A framework in Rust, built on the spot.
-fn rust_peer(name: &str, threads: usize) -> Result<Vec<Way>> {
-    let binary = peers::build_peer(name)?;
-    let program = Program::new(name, [binary.into()]).on_threads(threads);
-    Ok(vec![
-        Way::new(program.clone(), &[]),
-        Way::new(program.keeping_memory(), &[]),
-    ])
-}
-
-/// Against whom, in what arithmetic, and what is aimed at.
-struct Race {
-    peer: &'static str,
-    shape: &'static str,
-    precision: &'static str,
-    rate: f64,
-    memory: Option<f64>,
-}
-
-const fn race(
-    peer: &'static str,
-    shape: &'static str,
-    precision: &'static str,
-    rate: f64,
-    memory: Option<f64>,
-) -> Race {
-    Race {
-        peer,
-        shape,
-        precision,
-        rate,
-        memory,
-    }
-}
-
-/// No base of burn and candle: a step takes them most of a minute.
-const RACES: [Race; 10] = [
-    race("PyTorch", "tiny", "float32", 2.2, Some(0.5)),
-    race("PyTorch", "small", "float32", 1.7, None),
-    race("PyTorch", "base", "float32", 1.7, Some(0.4)),
-    race("PyTorch", "tiny", "bf16", 2.5, None),
-    race("PyTorch", "small", "bf16", 1.6, None),
-    race("PyTorch", "base", "bf16", 1.5, None),
-    race("burn", "tiny", "float32", 3.5, None),
-    race("burn", "small", "float32", 3.5, None),
-    race("candle", "tiny", "float32", 3.5, None),
-    race("candle", "small", "float32", 3.5, None),
-];
-
 pub(super) fn measure(bench: &mut Bench) -> Result<()> {
-    for race in RACES {
-        let name = format!("{} {}", race.shape, race.precision);
-        let asked = race.peer == "PyTorch" || bench.args.peers == Peers::All;
-        if !asked || !bench.wants_race(&name, race.peer) {
+    let definition: Train = definition::read("train")?;
+    let (python, threads) = (bench.python.clone(), bench.args.threads);
+    for race in &definition.race {
+        let (precision, peer) = (race.precision.as_str(), race.peer.as_str());
+        let name = &format!("{} {precision}", race.shape);
+        let asked = peer == "PyTorch" || bench.args.peers == Peers::All;
+        if !asked || !bench.wants(&format!("{name}, {peer}")) {
             continue;
         }
-        if let Err(reason) = run(bench, &race, &name) {
-            bench.add(&name, race.peer, Err(reason))?;
-        }
-    }
-    if bench.wants_race(EPOCH, "PyTorch") {
-        let row = epoch(bench);
-        bench.add(EPOCH, "PyTorch", row)?;
-    }
-    Ok(())
-}
-
-/// One race: a row of rates and one of memory.
-fn run(bench: &mut Bench, race: &Race, name: &str) -> Result<()> {
-    let shape = Shape::preset(race.shape);
-    let jobs = Jobs::write(&shape, &[shape.batch()], race.precision, bench.args.threads)?;
-    let ways = match race.peer {
-        "PyTorch" => torch(&bench.python, true),
-        name => rust_peer(name, bench.args.threads)?,
-    };
-    let ours = ours();
-    let way = jobs.best(&ways)?;
-    let agreed = jobs.check(&ours, way)?;
-    let (mut a, mut b, command) = jobs.start(&ours, way)?;
-    let pairs = bench.in_turn(&mut a, &mut b, &command)?;
-    bench.met("hexapla", &a);
-    bench.met(race.peer, &b);
-    let sides = [
-        Measured::by("hexapla", ""),
-        Measured::by(race.peer, &way.program.setting),
-    ];
-    let kind = if race.precision == "bf16" {
-        "bf16"
-    } else {
-        "f32"
-    };
-    let limit = bench.machine.limit(kind, bench.args.threads);
-    let rates = Compared::new(
-        Work {
-            name: name.into(),
-            unit: "tokens/s".into(),
-            bar: Some(Bar::AtLeast(race.rate)),
-        },
-        sides,
-        &pairs,
-        &agreed,
-    )
-    .of_limit(kind, limit, shape.operations() / 1e9);
-    bench.add(name, race.peer, Ok(Row::Compared(rates)))?;
-    drop(b);
-    let row = (|| {
-        let peak = peers::number(&a.ask("run 1")?, "peak_mib")?;
-        let (way, theirs) = peers::least(&ways, &jobs.timed, "run 3", "peak_mib")?;
-        let work = Work {
-            name: format!("{name}, peak memory"),
-            unit: "MiB".into(),
-            bar: race.memory.map(Bar::AtMost),
+        let shape = &definition.shapes[&race.shape];
+        let wanted = Wanted {
+            work: "train",
+            peer,
+            ..Wanted::default()
         };
-        let sides = [
-            Measured::by("hexapla", ""),
-            Measured::by(race.peer, &way.program.setting),
-        ];
-        let pairs = Pairs(vec![(peak, theirs)]);
-        Ok(Row::Compared(Compared::new(work, sides, &pairs, &agreed)))
-    })();
-    bench.add(name, race.peer, row)?;
-    Ok(())
+        let kind = if precision == "bf16" { "bf16" } else { "f32" };
+        Race {
+            name,
+            peer,
+            bar: at_least(Some(race.at_least)),
+            limit: Some((kind, shape.operations() / 1e9)),
+            memory: Some((
+                "peak memory",
+                "peak_mib",
+                race.memory_at_most.map(Bar::AtMost),
+            )),
+            ..Race::default()
+        }
+        .run(
+            bench,
+            &Way::ours("train"),
+            ways(&wanted, &python, threads),
+            Steps::write(&race.shape, shape, &[shape.batch()], precision, threads),
+        )?;
+    }
+    let epoch = &definition.epoch;
+    if !bench.wants(&format!("{}, {}", epoch.name, epoch.peer)) {
+        return Ok(());
+    }
+    let wanted = Wanted {
+        work: "train",
+        peer: &epoch.peer,
+        any_shape: true,
+        ..Wanted::default()
+    };
+    let padded = |way: Way| Way {
+        setting: way.setting + ", sorted and padded",
+        ..way
+    };
+    let ways = ways(&wanted, &python, threads);
+    Race {
+        name: &epoch.name,
+        peer: &epoch.peer,
+        bar: at_least(Some(epoch.at_least)),
+        ..Race::default()
+    }
+    .run(
+        bench,
+        &Way::ours("train"),
+        ways.map(|ways| ways.into_iter().map(padded).collect()),
+        epoch.steps(&definition.shapes[&epoch.shape], threads),
+    )
 }
 
-const EPOCH: &str = "epoch of Multi30k, tiny float32";
-/// Parts of an epoch; a run takes one, and the next run goes on with the next, so that all pairs see more than one epoch.
-const EPOCH_PARTS: usize = 3;
-
-/// Beside the repository: the data may not be given away.
-const MULTI30K: &str = "../shared/data/multi30k/bpe-wu2021";
-/// Target and source tokens, end tokens included, that a batch of the epoch holds at most, counted as the longer side.
-const EPOCH_TOKENS: usize = 4096;
-
-fn epoch(bench: &mut Bench) -> Result<Row> {
-    let folder = root().join(MULTI30K);
-    let (pairs, vocabulary) = read_pairs(&folder)?;
-    let batches = sorted_batches(pairs, EPOCH_TOKENS);
-    let steps = batches.len();
-    let shape = Shape {
-        name: "epoch".into(),
-        vocabulary,
-        ..Shape::preset("tiny")
-    };
-    let jobs = Jobs::write(&shape, &batches, "float32", bench.args.threads)?;
-    let (ours, ways) = (ours(), torch(&bench.python, false));
-    let way = peers::best(&ways, &jobs.timed, "run 5", "run 10")?;
-    let agreed = jobs.check(&ours, way)?;
-    let (mut a, mut b) = (ours.start(&jobs.timed)?, way.start(&jobs.timed)?);
-    // A tenth of an epoch, so that allocators have seen most lengths.
-    let warm = format!("run {}", steps.div_ceil(10));
-    a.ask(&warm)?;
-    b.ask(&warm)?;
-    let pairs = bench.in_turn(
-        &mut a,
-        &mut b,
-        &format!("run {}", steps.div_ceil(EPOCH_PARTS)),
-    )?;
-    bench.met("hexapla", &a);
-    bench.met("PyTorch", &b);
-    let work = Work {
-        name: EPOCH.into(),
-        unit: "tokens/s".into(),
-        bar: Some(Bar::AtLeast(2.5)),
-    };
-    let setting = format!("{}, sorted and padded", way.program.setting);
-    let sides = [
-        Measured::by("hexapla", ""),
-        Measured::by("PyTorch", &setting),
-    ];
-    Ok(Row::Compared(Compared::new(work, sides, &pairs, &agreed)))
+impl Epoch {
+    fn steps(&self, shape: &Shape, threads: usize) -> Result<Steps> {
+        let (pairs, vocabulary) = read_pairs(&root().join(&self.data))?;
+        let batches = sorted_batches(pairs, self.tokens);
+        let shape = Shape {
+            vocabulary,
+            ..shape.clone()
+        };
+        // A tenth of an epoch first, so that allocators have seen most lengths.
+        let commands = [10, self.parts].map(|n| format!("run {}", batches.len().div_ceil(n)));
+        Ok(Steps {
+            epoch: Some(commands),
+            ..Steps::write("epoch", &shape, &batches, "float32", threads)?
+        })
+    }
 }
 
 /// A pair of sentences in ids.
@@ -416,10 +275,9 @@ fn read_pairs(folder: &Path) -> Result<(Vec<IdPair>, usize)> {
         line.split_whitespace().map(id).collect()
     };
     let (english, german) = (read("train.en")?, read("train.de")?);
-    let pairs = english
-        .split('\n')
-        .zip(german.split('\n'))
-        .map(|(en, de)| (of(en), of(de)))
+    let pairs = english.split('\n').zip(german.split('\n'));
+    let pairs = pairs.map(|(en, de)| (of(en), of(de)));
+    let pairs = pairs
         .filter(|(en, de)| !en.is_empty() && !de.is_empty())
         .collect();
     Ok((pairs, ids.len() + 1))
@@ -460,9 +318,10 @@ mod tests {
 
     #[test]
     fn a_step_costs_what_the_peers_table_says() {
+        let train: Train = definition::read("train").unwrap();
         // That table leaves attention out, which is at most 3 % here.
         for (name, expected) in [("tiny", 31.8), ("small", 92.8), ("base", 557.0)] {
-            let shape = Shape::preset(name);
+            let shape = &train.shapes[name];
             let step = shape.operations() * (shape.sentences * shape.length) as f64 / 1e9;
             assert!((step / expected - 1.0).abs() < 0.03, "{name}: {step}");
         }
@@ -470,31 +329,23 @@ mod tests {
 
     #[test]
     fn batches_hold_every_pair_once_and_keep_their_size() {
-        let pairs: Vec<IdPair> = (1..500u32)
-            .map(|i| {
-                (
-                    vec![i; 1 + i as usize * 7 % 31],
-                    vec![i; 1 + i as usize * 5 % 23],
-                )
-            })
+        let words = |i: u32, n: u32, most: u32| vec![i; 1 + (i * n % most) as usize];
+        let pairs: Vec<IdPair> = (1..500)
+            .map(|i| (words(i, 7, 31), words(i, 5, 23)))
             .collect();
         let batches = sorted_batches(pairs, 100);
-        let mut all: Vec<u32> = batches
-            .iter()
-            .flat_map(|b| &b.labels)
-            .map(|l| l[0])
-            .collect();
+        let labels = batches.iter().flat_map(|b| &b.labels);
+        let mut all: Vec<u32> = labels.map(|l| l[0]).collect();
         all.sort_unstable();
         assert!(all.iter().copied().eq(1..500));
         for b in &batches {
-            let longest = b
-                .source
-                .iter()
-                .chain(&b.labels)
-                .map(Vec::len)
-                .max()
-                .unwrap();
-            assert!(b.source.len() * longest <= 100);
+            let longest = b.source.iter().chain(&b.labels).map(Vec::len).max();
+            assert!(b.source.len() * longest.unwrap() <= 100);
+        }
+        for n in 0..40 {
+            let mut items = mixed((0..n).collect());
+            items.sort_unstable();
+            assert!(items.into_iter().eq(0..n), "{n}");
         }
     }
 
@@ -504,14 +355,5 @@ mod tests {
         // A peer at 15 times the seconds.
         assert_eq!(steps(0.1, 1.5), 5);
         assert_eq!(steps(4.0, 9.0), 1);
-    }
-
-    #[test]
-    fn mixing_loses_nothing() {
-        for n in 0..40 {
-            let mut items = mixed((0..n).collect());
-            items.sort_unstable();
-            assert!(items.into_iter().eq(0..n), "{n}");
-        }
     }
 }

@@ -1,5 +1,6 @@
 //! The sides of a race: what they start from, their runs, and what their models are worth.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -9,7 +10,7 @@ use serde_json::Value;
 use super::Batches;
 use super::curve::Curve;
 use super::record::{Entrant, Score, Setup};
-use crate::bench::peers::{self, Program, Way, number};
+use crate::bench::peers::{self, Way, number};
 use crate::{Result, root, succeed};
 
 /// Relative to the repository, where our commands run.
@@ -101,15 +102,19 @@ impl Contest {
         let mut ways = Vec::new();
         for precision in ["float32", "bf16"] {
             for attention in ["fused", "plain"] {
-                let program = Program::script("PyTorch", &self.python, "race_torch.py")
-                    .called(batches.words())
-                    .called(precision)
-                    .called(&format!("{attention} attention"))
-                    .called("fused Adam");
+                let words = batches.words();
+                let setting = format!("{words}, {precision}, {attention} attention, fused Adam");
                 // Lengths change, so that a malloc which keeps its memory may also keep holes.
-                for program in [program.clone(), program.keeping_memory()] {
-                    let options = [batches.option(), precision, attention];
-                    ways.push(Way::new(program, &options));
+                for (keep, tuned) in [(false, ""), (true, ", malloc tuned")] {
+                    ways.push(Way {
+                        name: "PyTorch".into(),
+                        setting: format!("{setting}{tuned}"),
+                        command: peers::script(&self.python, "race_torch.py"),
+                        options: [batches.option(), precision, attention]
+                            .map(String::from)
+                            .into(),
+                        environment: peers::environment(&BTreeMap::new(), keep, self.threads),
+                    });
                 }
             }
         }
@@ -158,8 +163,8 @@ impl Contest {
             curve.last().loss,
         )?;
         Ok(Entrant {
-            name: way.program.name.clone(),
-            setting: way.program.setting.clone(),
+            name: way.name.clone(),
+            setting: way.setting.clone(),
             command: None,
             busy_cores: None,
             curve,

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::curve::Point;
 use super::record::{Entrant, Record};
-use crate::bench::plot::{Lines, Scale};
+use crate::bench::plot::{Line, plot};
 use crate::bench::report::{amount, markdown};
 use crate::{Result, root, write_whole};
 
@@ -18,9 +18,18 @@ const MINUTES: &str = "benchmarks/race-minutes.svg";
 /// A file cannot be written.
 pub(super) fn draw(record: &Record) -> Result<()> {
     let docs = root().join("docs");
-    std::fs::create_dir_all(docs.join("benchmarks")).map_err(|e| format!("docs: {e}"))?;
-    plot(record, "updates", |p| p.update).draw(&docs.join(UPDATES))?;
-    plot(record, "minutes of training", minutes).draw(&docs.join(MINUTES))?;
+    let draw = |file: &str, x: &str, of: fn(&Point) -> f64| {
+        let axes = [x, "validation loss (−ln p a token)"];
+        plot(
+            &docs.join(file),
+            "German → English, Tatoeba",
+            axes,
+            false,
+            lines(record, of),
+        )
+    };
+    draw(UPDATES, "updates", |p| p.update)?;
+    draw(MINUTES, "minutes of training", minutes)?;
     write_whole(&docs.join("race.md"), &render(record))
 }
 
@@ -28,18 +37,10 @@ fn minutes(point: &Point) -> f64 {
     point.seconds / 60.0
 }
 
-fn plot(record: &Record, x: &str, of: fn(&Point) -> f64) -> Lines {
-    Lines {
-        title: "German → English, Tatoeba".into(),
-        x: x.into(),
-        y: "validation loss (−ln p a token)".into(),
-        scale: Scale::Linear,
-        lines: record
-            .entrants
-            .iter()
-            .map(|e| (e.called(), e.curve.drawn(of)))
-            .collect(),
-    }
+/// A line for each side.
+fn lines(record: &Record, of: fn(&Point) -> f64) -> Vec<Line> {
+    let line = |e: &Entrant| (e.called(), e.curve.drawn(of));
+    record.entrants.iter().map(line).collect()
 }
 
 impl Entrant {
@@ -286,7 +287,7 @@ mod tests {
 
     #[test]
     fn a_plot_has_a_line_for_each_side() {
-        let lines = plot(&record(), "minutes", minutes).lines;
+        let lines = lines(&record(), minutes);
         assert_eq!(
             lines[1],
             (

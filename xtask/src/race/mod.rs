@@ -108,7 +108,7 @@ fn race(args: &RaceArgs, python: PathBuf) -> Result<Record> {
     // Before the first long run: is there anything to compare?
     for batches in &args.batches {
         let peer = contest.peer(*batches)?;
-        println!("PyTorch: {}", peer.way.program.setting);
+        println!("PyTorch: {}", peer.way.setting);
         versions.insert("PyTorch".into(), peer.version.clone());
         peers.push(peer);
     }

@@ -64,8 +64,15 @@ pub(super) fn drawing(curve: &Curve) -> Option<Markup> {
         let points = curve.series.iter().flat_map(|s| &s.points);
         points.copied().filter(is_shown)
     };
-    let x = Axis::around(points().map(|p| p.0))?;
-    let y = Axis::around(points().map(|p| p.1))?;
+    let [x, y]: [Vec<f64>; 2] = [
+        points().map(|p| p.0).collect(),
+        points().map(|p| p.1).collect(),
+    ];
+    let axis = |values: Vec<f64>| match curve.logarithmic {
+        true => Axis::logarithmic(values.into_iter()),
+        false => Axis::around(values.into_iter()),
+    };
+    let (x, y) = (axis(x)?, axis(y)?);
     let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
     let at_x = |value: f64| x.position(value, LEFT, right);
     let at_y = |value: f64| y.position(value, bottom, TOP);

@@ -22,6 +22,8 @@ pub struct Curve {
     pub x_label: String,
     /// The vertical axis.
     pub y_label: String,
+    /// Both axes are logarithmic, for values above zero.
+    pub logarithmic: bool,
     /// One line each.
     pub series: Vec<Series>,
 }

@@ -171,6 +171,7 @@ mod tests {
             filters: text(),
             summary: vec![(text(), text())],
             curves: vec![Curve {
+                logarithmic: false,
                 title: text(),
                 x_label: text(),
                 y_label: text(),

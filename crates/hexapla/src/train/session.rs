@@ -369,6 +369,7 @@ impl Session {
             title: title.into(),
             x_label: "update".into(),
             y_label: y.into(),
+            logarithmic: false,
             series: series
                 .into_iter()
                 .map(|(name, points)| Series {
