@@ -67,6 +67,20 @@ fn write_whole(path: &Path, text: &str) -> Result<()> {
         .map_err(|e| format!("cannot write {}: {e}", path.display()))
 }
 
+/// What a command prints, if it succeeds.
+fn said(command: &mut std::process::Command) -> Result<String> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .map_err(|e| format!("cannot run {program}: {e}"))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    match output.status.success() {
+        true => Ok(text),
+        false => Err(format!("{program}: {}\n{}", output.status, text.trim())),
+    }
+}
+
 /// `command`'s program and what became of it, unless it succeeded.
 fn succeed(command: &mut std::process::Command) -> Result<()> {
     let program = command.get_program().to_string_lossy().into_owned();

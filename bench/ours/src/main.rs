@@ -1,7 +1,8 @@
 //! Our side of the benchmarks. Started by `cargo xtask bench`; by hand:
 //!
 //! ```text
-//! hexapla-bench weights JOB.json      writes the initial weights of a training job, for all sides to start from
+//! hexapla-bench prepare SPEC.json     writes the jobs of a piece of work, and what they name, for all sides
+//! hexapla-bench words SPEC.json       tells a source as text
 //! hexapla-bench train JOB.json        then `run STEPS` on standard input
 //! hexapla-bench translate JOB.json    then `run` or `outputs`
 //! hexapla-bench begin JOB.json        writes what both sides of a race start from
@@ -11,6 +12,7 @@
 //! The jobs and the protocol are described in `xtask/bench/README.md`.
 #![forbid(unsafe_code)]
 
+mod prepare;
 mod protocol;
 mod race;
 mod train;
@@ -26,13 +28,14 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match arguments[..] {
-        ["weights", job] => read(job).and_then(|job| train::write_weights(&job)),
+        ["prepare", spec] => read(spec).and_then(|spec| prepare::run(&spec)),
+        ["words", spec] => read(spec).and_then(|spec| prepare::words(&spec)),
         ["train", job] => read(job).and_then(|job| train::serve(&job)),
         ["translate", job] => read(job).and_then(|job| translate::serve(&job)),
         ["begin", job] => read(job).and_then(|job| race::begin(&job)),
         ["end", job] => read(job).and_then(|job| race::end(&job)),
         _ => Err(Error::settings("unknown command")
-            .expected("weights|train|translate|begin|end JOB.json")
+            .expected("prepare|words|train|translate|begin|end JOB.json")
             .found(format!("`{}`", arguments.join(" ")))),
     };
     match result {

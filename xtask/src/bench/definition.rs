@@ -3,155 +3,126 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
 
 use super::peers::{self, Way};
-use super::report::Bar;
 use crate::{Result, root};
 
-/// Reads the definitions of a section.
-pub(super) fn read<T: DeserializeOwned>(section: &str) -> Result<T> {
-    let path = root().join(format!("bench/definitions/{section}.toml"));
+/// Reads `bench/definitions/NAME.toml`.
+pub(super) fn read<T: DeserializeOwned>(name: &str) -> Result<T> {
+    let path = root().join(format!("bench/definitions/{name}.toml"));
     let text = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
     toml::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))
 }
 
+/// Races on pieces of work.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Gemm {
-    pub(super) runs: usize,
-    pub(super) example: Vec<Example>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Example {
-    pub(super) name: String,
-    pub(super) kind: String,
+struct Section {
+    program: Option<String>,
+    pairs: Option<usize>,
+    /// What `hexapla-bench prepare` is told.
+    job: BTreeMap<String, Table>,
     #[serde(default)]
-    pub(super) rows: usize,
-    pub(super) at_least: Option<f64>,
+    race: Vec<Race>,
+    #[serde(default)]
+    curve: Vec<Curve>,
 }
 
-#[derive(Debug, Deserialize)]
+/// A row.
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Train {
-    pub(super) shapes: BTreeMap<String, Shape>,
-    pub(super) race: Vec<TrainRace>,
-    pub(super) epoch: Epoch,
-}
-
-/// A model and its batch.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Shape {
-    pub(super) layers: usize,
-    pub(super) d_model: usize,
-    pub(super) feed_forward: usize,
-    pub(super) heads: usize,
-    pub(super) vocabulary: usize,
-    #[serde(skip_serializing)]
-    pub(super) sentences: usize,
-    #[serde(skip_serializing)]
-    pub(super) length: usize,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct TrainRace {
-    pub(super) shape: String,
-    pub(super) precision: String,
+pub(super) struct Race {
+    pub(super) name: String,
     pub(super) peer: String,
-    pub(super) at_least: f64,
+    job: String,
+    /// Keys that differ from the job's, and in the end all of them.
+    #[serde(default, rename = "with")]
+    pub(super) spec: Table,
+    #[serde(default)]
+    program: String,
+    #[serde(default)]
+    layouts: Vec<String>,
+    /// Added to the name of the peer's setting.
+    pub(super) called: Option<String>,
+    /// The kind of arithmetic whose limit our rate is held against.
+    pub(super) limit: Option<String>,
+    pub(super) at_least: Option<f64>,
+    /// A second row: `peak memory` or `resident memory`.
+    pub(super) memory: Option<String>,
     pub(super) memory_at_most: Option<f64>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Epoch {
-    pub(super) name: String,
-    pub(super) shape: String,
-    pub(super) data: String,
-    pub(super) tokens: usize,
-    pub(super) parts: usize,
-    pub(super) peer: String,
-    pub(super) at_least: f64,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Translate {
-    pub(super) words: usize,
-    pub(super) vocabulary: u32,
-    pub(super) checked: usize,
-    pub(super) source_word: f64,
-    pub(super) hypothesis_word: f64,
-    pub(super) race: Vec<TranslateRace>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct TranslateRace {
-    pub(super) compute_type: String,
-    pub(super) batch: usize,
-    pub(super) beam: usize,
-    pub(super) streams: usize,
-    pub(super) sentences: usize,
-    pub(super) peer: String,
-    #[serde(default)]
-    pub(super) layouts: Vec<String>,
-    pub(super) at_least: Option<f64>,
-    #[serde(default)]
-    pub(super) resident: bool,
-    pub(super) resident_at_most: Option<f64>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Startup {
-    pub(super) words: usize,
-    pub(super) peer: String,
-    pub(super) script: String,
-    pub(super) race: Vec<StartupRace>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct StartupRace {
-    pub(super) compute_type: String,
-    pub(super) at_most: Option<f64>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Scaling {
-    pub(super) pairs: usize,
-    pub(super) curve: Vec<Curve>,
+    pub(super) pairs: Option<usize>,
+    /// It is a point of a curve.
+    #[serde(skip)]
+    point: bool,
 }
 
 /// The two lines of a plot; its rows are named `axis` and a number.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Curve {
-    pub(super) axis: String,
+    axis: String,
     pub(super) title: String,
     pub(super) x: String,
     pub(super) file: String,
     pub(super) peer: String,
-    /// Training of this shape; decoding where there is none.
-    pub(super) shape: Option<String>,
-    pub(super) change: Change,
-    pub(super) tokens: Option<usize>,
+    program: String,
+    job: String,
+    #[serde(default)]
+    with: Table,
+    #[serde(default)]
+    layouts: Vec<String>,
+    key: String,
     pub(super) points: Vec<usize>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Change {
-    Length,
-    Sentences,
-    Vocabulary,
+impl Curve {
+    /// The name of a point's row.
+    pub(super) fn row(&self, at: usize) -> String {
+        format!("{} {at}", self.axis)
+    }
+
+    fn race(&self, at: usize) -> Race {
+        let mut spec = self.with.clone();
+        spec.insert(self.key.clone(), Value::Integer(at as i64));
+        Race {
+            name: self.row(at),
+            peer: self.peer.clone(),
+            job: self.job.clone(),
+            spec,
+            program: self.program.clone(),
+            layouts: self.layouts.clone(),
+            point: true,
+            ..Race::default()
+        }
+    }
+}
+
+/// The races of a section, those of its curves' points among them, each with its whole job.
+pub(super) fn races(section: &str) -> Result<Vec<Race>> {
+    let section: Section = read(section)?;
+    let points = section.curve.iter();
+    let points = points.flat_map(|curve| curve.points.iter().map(|at| curve.race(*at)));
+    let mut races: Vec<Race> = section.race.iter().cloned().chain(points).collect();
+    for race in &mut races {
+        let job = section.job.get(&race.job);
+        let mut spec = job.ok_or(format!("no job `{}`", race.job))?.clone();
+        spec.extend(std::mem::take(&mut race.spec));
+        if let Some(program) = &section.program {
+            race.program.clone_from(program);
+        }
+        spec.insert("program".into(), race.program.clone().into());
+        race.spec = spec;
+        race.pairs = section.pairs;
+    }
+    Ok(races)
+}
+
+/// The curves of a section.
+pub(super) fn curves(section: &str) -> Result<Vec<Curve>> {
+    Ok(read::<Section>(section)?.curve)
 }
 
 #[derive(Debug, Deserialize)]
@@ -184,36 +155,48 @@ struct WayOf {
     curves: bool,
 }
 
-/// Which of a peer's ways are asked for.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Wanted<'a> {
-    pub(super) work: &'a str,
-    pub(super) peer: &'a str,
-    pub(super) number_type: &'a str,
-    pub(super) layouts: &'a [String],
-    /// Batches have many shapes.
-    pub(super) any_shape: bool,
-    /// That of the points of curves alone.
-    pub(super) curves: bool,
+impl Race {
+    /// Whether its peer is a Rust program that takes minutes to compile.
+    pub(super) fn is_compiled(&self) -> bool {
+        matches!(self.peer.as_str(), "burn" | "candle")
+    }
+
+    /// Our way and the peer's ways, each of these in every layout.
+    pub(super) fn ways(&self, python: &Path, threads: usize) -> Result<(Way, Vec<Way>)> {
+        let key = |key: &str| self.spec.get(key).and_then(Value::as_str);
+        let number_type = key("compute_type").or(key("precision"));
+        let ours = Way::ours(&self.program);
+        let fits = |way: &WayOf| {
+            (way.work == self.program && way.peer == self.peer)
+                && (way.only.is_none() || way.only.as_deref() == number_type)
+                && !(way.fixed_shapes && self.spec.contains_key("data"))
+                // Of training: trying each way at each point would take longer than measuring it.
+                && (way.curves || !self.point || self.program != "train")
+        };
+        ways(fits, &self.layouts, python, threads).map(|ways| (ours, ways))
+    }
 }
 
-/// The peer's ways, each in every layout.
-pub(super) fn ways(wanted: &Wanted<'_>, python: &Path, threads: usize) -> Result<Vec<Way>> {
+/// All ways to start the peer of a program that is no race.
+pub(super) fn ways_of(peer: &str, work: &str, python: &Path, threads: usize) -> Result<Vec<Way>> {
+    ways(
+        |way| way.peer == peer && way.work == work,
+        &[],
+        python,
+        threads,
+    )
+}
+
+fn ways(
+    fits: impl Fn(&WayOf) -> bool,
+    layouts: &[String],
+    python: &Path,
+    threads: usize,
+) -> Result<Vec<Way>> {
     let all: Ways = read("peers")?;
-    let fits = |way: &WayOf| {
-        let only = way.only.as_deref();
-        (way.peer == wanted.peer && way.work == wanted.work)
-            && only.is_none_or(|only| only == wanted.number_type)
-            && !(way.fixed_shapes && wanted.any_shape)
-            && (way.curves || !wanted.curves)
-    };
+    let plain = [String::new()];
+    let layouts = if layouts.is_empty() { &plain } else { layouts };
     let mut ways = Vec::new();
-    let one = [String::new()];
-    let layouts = if wanted.layouts.is_empty() {
-        &one[..]
-    } else {
-        wanted.layouts
-    };
     for way in all.way.iter().filter(|way| fits(way)) {
         let command = match (&way.script, &way.package) {
             (Some(script), _) => peers::script(python, script),
@@ -234,61 +217,32 @@ pub(super) fn ways(wanted: &Wanted<'_>, python: &Path, threads: usize) -> Result
     Ok(ways)
 }
 
-/// The lower bound of a ratio.
-pub(super) fn at_least(bar: Option<f64>) -> Option<Bar> {
-    bar.map(Bar::AtLeast)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn every_definition_can_be_read_and_every_race_has_ways() {
-        let train: Train = read("train").unwrap();
-        let shape = |name: &String| assert!(train.shapes.contains_key(name), "{name}");
-        let scaling: Scaling = read("scaling").unwrap();
-        shape(&train.epoch.shape);
-        train.race.iter().for_each(|race| shape(&race.shape));
-        let curves = scaling.curve.iter();
-        curves
-            .filter_map(|curve| curve.shape.as_ref())
-            .for_each(shape);
-        read::<Gemm>("gemm").unwrap();
-        read::<Startup>("startup").unwrap();
-        let translate: Translate = read("translate").unwrap();
-        for race in &translate.race {
-            let wanted = Wanted {
-                work: "translate",
-                peer: &race.peer,
-                number_type: &race.compute_type,
-                layouts: &race.layouts,
-                ..Wanted::default()
-            };
-            let found = ways(&wanted, Path::new("python"), 2).unwrap();
-            let expected = match (race.peer.as_str(), race.compute_type.as_str()) {
-                ("CTranslate2", "int8") => 3 * race.layouts.len(),
-                ("CTranslate2", _) => 5 * race.layouts.len(),
-                _ => 2,
-            };
-            assert_eq!(found.len(), expected, "{race:?}");
-            assert!(found.iter().all(|way| !way.setting.contains('{')));
+    fn every_definition_can_be_read_and_every_race_has_its_ways() {
+        let mut counts = BTreeMap::new();
+        for section in ["train", "translate", "scaling"] {
+            for race in races(section).unwrap() {
+                // Building them takes minutes.
+                if !race.is_compiled() {
+                    let (_, ways) = race.ways(Path::new("python"), 2).unwrap();
+                    assert!(ways.iter().all(|way| !way.setting.contains('{')));
+                    counts.insert(race.name, ways.len());
+                }
+            }
         }
-        let wanted = Wanted {
-            work: "train",
-            peer: "PyTorch",
-            ..Wanted::default()
-        };
-        let count = |wanted| ways(&wanted, Path::new("python"), 2).unwrap().len();
-        let (any_shape, curves) = (true, true);
-        assert_eq!(count(wanted), 4);
-        assert_eq!(
-            count(Wanted {
-                any_shape,
-                ..wanted
-            }),
-            3
-        );
-        assert_eq!(count(Wanted { curves, ..wanted }), 1);
+        for (name, ways) in [
+            ("tiny float32", 4),
+            ("epoch of Multi30k, tiny float32", 3),
+            ("training, vocabulary: 8000", 1),
+            ("int8, batch 32, beam 1, two streams", 6),
+            ("int8, batch 1, beam 1, two streams", 3),
+            ("decoding, sentences of a batch: 64", 10),
+        ] {
+            assert_eq!(counts.get(name), Some(&ways), "{name}");
+        }
     }
 }

@@ -2,15 +2,35 @@
 //!
 //! Our rates come from the kernels' own examples, which print a line for each shape: `M N K  GFLOP/s: NAME RATE  NAME RATE …`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
+use serde::Deserialize;
+
 use super::Bench;
-use super::definition::{self, Example, Gemm, Wanted, ways};
+use super::definition;
 use super::pairs::Spread;
 use super::peers;
-use super::report::{Bar, Figure, Row, Share, amount, markdown};
+use super::report::{Bar, Row, amount, markdown};
 use crate::{Result, root};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Gemm {
+    runs: usize,
+    example: Vec<Example>,
+}
+
+/// Of the kernels: what it is called, whose limit it is held against, and what is aimed at from how many rows on.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Example {
+    name: String,
+    kind: String,
+    #[serde(default)]
+    rows: usize,
+    at_least: Option<f64>,
+}
 
 /// A product's rate under one name.
 #[derive(Debug, PartialEq)]
@@ -28,8 +48,8 @@ pub(super) fn measure(bench: &mut Bench) -> Result<()> {
         } else {
             "Gop/s"
         };
-        let figure = figure(format!("limit: {name}"), "peak", unit, &[giga]);
-        bench.add("limit", "", figure.map(Row::Figure))?;
+        let row = Row::figure(&format!("limit: {name}"), "peak", unit, Spread::of(&[giga]));
+        bench.add("limit", "", Ok(row))?;
     }
     let mut shapes = Vec::new();
     for example in &gemm.example {
@@ -45,9 +65,8 @@ pub(super) fn measure(bench: &mut Bench) -> Result<()> {
         for (([m, n, k], name), giga) in rates {
             let work = format!("{kind} {m}×{n}×{k} {name}");
             if bench.wants(&work) {
-                let figure = figure(work, "hexapla", "Gop/s", &giga);
-                let figure = figure.map(|f| Row::Figure(of_limit(bench, f, kind, bar(example, m))));
-                bench.add(&example.name, "", figure)?;
+                let row = product(bench, &work, "hexapla", kind, Spread::of(&giga));
+                bench.add(&example.name, "", Ok(row.with_bar(example.bar(m))))?;
             }
         }
     }
@@ -59,30 +78,17 @@ pub(super) fn measure(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
-fn figure(work: String, program: &str, unit: &str, values: &[f64]) -> Result<Figure> {
-    Ok(Figure {
-        work,
-        program: program.into(),
-        unit: unit.into(),
-        value: Spread::of(values).ok_or("nothing was measured")?,
-        share: None,
-        bar: None,
-    })
+/// A rate as a share of the limit on one thread.
+fn product(bench: &Bench, work: &str, program: &str, kind: &str, rate: Option<Spread>) -> Row {
+    let row = Row::figure(work, program, "Gop/s", rate);
+    row.of_limit(kind, bench.machine.limit(kind, 1), 1.0)
 }
 
-fn bar(example: &Example, rows: usize) -> Option<Bar> {
-    let at_least = example.at_least.filter(|_| rows >= example.rows);
-    at_least.map(Bar::AtLeast)
-}
-
-fn of_limit(bench: &Bench, mut figure: Figure, kind: &str, bar: Option<Bar>) -> Figure {
-    let value = figure.value.median;
-    figure.share = bench.machine.limit(kind, 1).map(|limit| Share {
-        of: kind.into(),
-        value: value / limit,
-    });
-    figure.bar = bar;
-    figure
+impl Example {
+    fn bar(&self, rows: usize) -> Option<Bar> {
+        let at_least = self.at_least.filter(|_| rows >= self.rows);
+        at_least.map(Bar::AtLeast)
+    }
 }
 
 fn speeds(example: &str) -> Result<Vec<Rate>> {
@@ -130,88 +136,74 @@ fn torch(bench: &mut Bench, shapes: &[[usize; 3]]) -> Result<()> {
     let job = serde_json::json!({ "threads": 1, "shapes": shapes });
     let job = peers::write("gemm.json", &job)?;
     let peer = "PyTorch";
-    let wanted = Wanted {
-        work: "gemm",
-        peer,
-        ..Wanted::default()
-    };
-    let ways = ways(&wanted, &bench.python, 1)?;
+    let ways = definition::ways_of(peer, "gemm", &bench.python, 1)?;
     let mut side = ways.first().ok_or("no way to start PyTorch")?.start(&job)?;
     bench.versions.insert(peer.into(), side.version.clone());
     let rates: Vec<(usize, usize, usize, String, f64)> = peers::part(&side.ask("run")?, "shapes")?;
     for (m, n, k, kind, giga) in rates {
-        let figure = figure(format!("{kind} {m}×{n}×{k} A·Bᵀ"), peer, "Gop/s", &[giga]);
-        let figure = figure.map(|f| Row::Figure(of_limit(bench, f, &kind, None)));
-        bench.add(peer, "", figure)?;
+        let work = format!("{kind} {m}×{n}×{k} A·Bᵀ");
+        let row = product(bench, &work, peer, &kind, Spread::of(&[giga]));
+        bench.add(peer, "", Ok(row))?;
     }
     Ok(())
 }
 
+/// The ways of computing each shape of a kind.
+type Shapes<'a> = BTreeMap<[usize; 3], BTreeMap<String, &'a Row>>;
+
 /// A table of the limits, and one of each kind: a line for each shape that we computed, a column for each way, and the worst
-/// of them held against the bar. Every row of `rows` has its note.
-pub(super) fn tables<'a>(rows: impl Iterator<Item = (&'a Row, String)>) -> String {
+/// of them held against the bar.
+pub(super) fn tables(rows: &[Row]) -> String {
     let mut limits = Vec::new();
-    let mut kinds: BTreeMap<&str, BTreeMap<[usize; 3], BTreeMap<String, &Figure>>> =
-        BTreeMap::new();
-    for (row, note) in rows {
-        match row {
-            Row::Figure(f) if f.program == "peak" => {
-                limits.push(vec![
-                    f.work.clone(),
-                    format!("{} {}", amount(f.value.median), f.unit),
-                ]);
+    let mut kinds: BTreeMap<&str, Shapes> = BTreeMap::new();
+    for row in rows {
+        match parse(&row.work) {
+            Some((kind, shape, way)) => {
+                let theirs = format!("{}, {way}", row.peer);
+                let way = if row.peer == "hexapla" {
+                    way.into()
+                } else {
+                    theirs
+                };
+                let ways = kinds.entry(kind).or_default().entry(shape).or_default();
+                ways.insert(way, row);
             }
-            Row::Figure(f) => {
-                if let Some((kind, shape, way)) = parse(&f.work) {
-                    let way = match f.program.as_str() {
-                        "hexapla" => way.to_string(),
-                        program => format!("{program}, {way}"),
-                    };
-                    kinds
-                        .entry(kind)
-                        .or_default()
-                        .entry(shape)
-                        .or_default()
-                        .insert(way, f);
-                }
-            }
-            // What could not be measured.
-            other => limits.push(vec![other.key().0.into(), note]),
+            None => limits.push(vec![
+                row.work.clone(),
+                row.alone().map_or("none".into(), amount),
+            ]),
         }
     }
     let mut text = markdown(&["limit", "measured"], limits);
-    for (kind, shapes) in kinds {
-        let ours = shapes
-            .iter()
-            .filter(|(_, ways)| ways.values().any(|f| f.program == "hexapla"));
-        let ours: Vec<_> = ours.collect();
-        let ways: std::collections::BTreeSet<&String> =
-            ours.iter().flat_map(|(_, ways)| ways.keys()).collect();
-        let mut heads = vec![kind];
-        heads.extend(ways.iter().map(|way| way.as_str()));
-        heads.push("bar");
-        let line = |([m, n, k], figures): &(&[usize; 3], &BTreeMap<String, &Figure>)| {
-            let mut cells = vec![format!("{m}×{n}×{k}")];
-            cells.extend(
-                ways.iter()
-                    .map(|way| figures.get(*way).map_or(String::new(), |f| cell(f))),
-            );
-            let barred = figures
-                .values()
-                .filter_map(|f| Some((f.bar?, f.share.as_ref()?.value)));
-            let worst = barred.min_by(|a, b| a.1.total_cmp(&b.1));
-            cells.push(worst.map_or(String::new(), |(bar, share)| bar.says(share)));
-            cells
+    for (kind, mut shapes) in kinds {
+        shapes.retain(|_, ways| ways.values().any(|row| row.peer == "hexapla"));
+        let ways: BTreeSet<&String> = shapes.values().flat_map(BTreeMap::keys).collect();
+        let names = ways.iter().map(|way| way.as_str());
+        let heads: Vec<&str> = [kind].into_iter().chain(names).chain(["bar"]).collect();
+        let line = |([m, n, k], figures): (&[usize; 3], &BTreeMap<String, &Row>)| {
+            let cells = ways
+                .iter()
+                .map(|way| figures.get(*way).map_or(String::new(), |f| cell(f)));
+            let share = |row: &Row| row.share.as_ref().map_or(0.0, |share| share.value);
+            let barred = figures.values().filter(|row| row.bar.is_some());
+            let worst = barred.min_by(|a, b| share(a).total_cmp(&share(b)));
+            let verdict = worst.map_or(String::new(), |row| row.verdict());
+            [format!("{m}×{n}×{k}")]
+                .into_iter()
+                .chain(cells)
+                .chain([verdict])
+                .collect()
         };
         text += "\n";
-        text += &markdown(&heads, ours.iter().map(line));
+        text += &markdown(&heads, shapes.iter().map(line));
     }
     text
 }
 
-fn cell(figure: &Figure) -> String {
-    let share = figure.share.as_ref().map_or(f64::NAN, |s| 100.0 * s.value);
-    format!("{} ({share:.0} %)", amount(figure.value.median))
+fn cell(row: &Row) -> String {
+    let share = row.share.as_ref().map_or(f64::NAN, |s| 100.0 * s.value);
+    let value = row.alone().unwrap_or(f64::NAN);
+    format!("{} ({share:.0} %)", amount(value))
 }
 
 /// A figure's kind, its shape M, N, K, and the name of the way it was computed.
@@ -239,23 +231,20 @@ mod tests {
     #[test]
     fn a_shape_is_one_line_with_the_peers_figure_and_its_worst_way() {
         let row = |work: &str, program: &str, share: f64| {
-            let mut figure = figure(work.into(), program, "Gop/s", &[100.0 * share]).unwrap();
-            let (of, value) = ("f32".into(), share);
-            figure.share = Some(Share { of, value });
-            figure.bar = (program == "hexapla").then_some(Bar::AtLeast(0.85));
-            Row::Figure(figure)
+            let row = Row::figure(work, program, "Gop/s", Spread::of(&[100.0 * share]));
+            let bar = (program == "hexapla").then_some(Bar::AtLeast(0.85));
+            row.of_limit("f32", Some(100.0), 1.0).with_bar(bar)
         };
-        let rows = [
+        let text = tables(&[
             row("f32 128×64×32 A·B", "hexapla", 0.9),
             row("f32 128×64×32 Aᵀ·B", "hexapla", 0.8),
             row("f32 128×64×32 A·Bᵀ", "PyTorch", 0.7),
             // The peer alone has this.
             row("f32 256×64×32 A·Bᵀ", "PyTorch", 0.1),
             row("limit: f32 × 1", "peak", 1.0),
-        ];
-        let text = tables(rows.iter().map(|r| (r, String::new())));
+        ]);
         for line in [
-            "| limit: f32 × 1 | 100 Gop/s |",
+            "| limit: f32 × 1 | 100 |",
             "| f32 | A·B | Aᵀ·B | PyTorch, A·Bᵀ | bar |",
             "| 128×64×32 | 90.0 (90 %) | 80.0 (80 %) | 70.0 (70 %) | ≥ 0.85 missed |",
         ] {

@@ -10,10 +10,7 @@ pub(crate) mod plot;
 mod race;
 pub(crate) mod report;
 mod results;
-mod scaling;
 mod startup;
-mod train;
-mod translate;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -21,8 +18,8 @@ use std::process::Command;
 
 use crate::{Result, python};
 use machine::Machine;
-use report::{Refused, Row};
-use results::{Entry, Plot, Section};
+use report::Row;
+use results::{Plot, Section};
 
 /// What to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -43,13 +40,16 @@ enum What {
     Draw,
 }
 
+/// Measures a section.
+type Measure = fn(&mut Bench) -> Result<()>;
+
 /// The sections in their order, with how they are measured.
-const SECTIONS: [(What, &str, fn(&mut Bench) -> Result<()>); 5] = [
+const SECTIONS: [(What, &str, Measure); 5] = [
     (What::Gemm, "gemm", gemm::measure),
-    (What::Train, "train", train::measure),
-    (What::Translate, "translate", translate::measure),
+    (What::Train, "train", race::measure),
+    (What::Translate, "translate", race::measure),
     (What::Startup, "startup", startup::measure),
-    (What::Scaling, "scaling", scaling::measure),
+    (What::Scaling, "scaling", race::measure),
 ];
 
 /// Which peers.
@@ -146,14 +146,9 @@ impl Bench<'_> {
 
     /// Adds a row, or why there is none, shows it, and keeps it.
     fn add(&mut self, work: &str, peer: &str, row: Result<Row>) -> Result<()> {
-        let row = row.unwrap_or_else(|reason| {
-            Row::Refused(Refused {
-                work: work.into(),
-                peer: peer.into(),
-                reason,
-            })
-        });
-        let table = report::table([(&row, String::new())]);
+        let mut row = row.unwrap_or_else(|reason| Row::refused(work, peer, &reason));
+        (row.date, row.commit) = (today(), self.machine.commit.clone());
+        let table = report::table([&row], &row.commit);
         println!("{}", table.lines().nth(2).unwrap_or_default());
         self.rows.push(row.clone());
         if !self.args.dry {
@@ -165,43 +160,30 @@ impl Bench<'_> {
 
     /// What is kept of this run.
     fn section(&self, rows: Vec<Row>, plots: Vec<Plot>) -> Section {
-        let date = today();
-        let entry = |row| Entry {
-            row,
-            date: date.clone(),
-            commit: self.machine.commit.clone(),
-        };
         Section {
-            rows: rows.into_iter().map(entry).collect(),
+            rows,
+            date: today(),
             command: command(self.section, self.args),
             machine: self.machine.clone(),
             versions: self.versions.clone(),
-            date,
             plots,
         }
     }
 
-    /// All rows of the section: this run's, and those that were kept before.
-    fn known(&self) -> Result<Vec<Row>> {
+    /// Draws the section's curves from all rows that are known, and adds them to the document. A dry run draws into the cache.
+    fn draw(&self) -> Result<()> {
         if self.args.dry {
-            return Ok(self.rows.clone());
+            return results::draw_curves(self.section, &self.rows, true).map(|_| ());
         }
         let kept = results::change(self.section, |_| ())?;
-        Ok(kept.rows.into_iter().map(|e| e.row).collect())
-    }
-
-    /// Adds figures to the document.
-    fn plot(&self, plots: Vec<Plot>) -> Result<()> {
-        if !self.args.dry {
-            let run = self.section(Vec::new(), plots);
-            results::change(self.section, |s| s.take(run, self.whole()))?;
-        }
-        Ok(())
+        let plots = results::draw_curves(self.section, &kept.rows, false)?;
+        let run = self.section(Vec::new(), plots);
+        results::change(self.section, |s| s.take(run, self.whole())).map(|_| ())
     }
 
     fn finish(self) -> Result<()> {
-        let rows = self.rows.iter().map(|row| (row, String::new()));
-        println!("\n{}\n{}", self.machine, report::table(rows));
+        let table = report::table(&self.rows, &self.machine.commit);
+        println!("\n{}\n{table}", self.machine);
         if self.args.dry || !self.whole() {
             return Ok(());
         }

@@ -195,21 +195,6 @@ pub(crate) fn least<'a>(
     Ok((way, -mib))
 }
 
-/// Random words, the same each time: Knuth's generator, whose high bits are the good ones.
-#[derive(Debug)]
-pub(crate) struct Words(pub(crate) u64);
-
-impl Words {
-    /// An id from `first` on, of `count`.
-    pub(crate) fn next(&mut self, first: u32, count: u32) -> u32 {
-        self.0 = self
-            .0
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
-        first + (self.0 >> 33) as u32 % count
-    }
-}
-
 /// Where benchmarks keep what they make.
 pub(crate) fn cache() -> Result<PathBuf> {
     let folder = root().join("target/bench");

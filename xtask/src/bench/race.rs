@@ -1,124 +1,212 @@
-//! A race: both sides checked, then in turn, and the rows that come of it.
+//! A race: both sides prepared and checked, then in turn, and the rows that come of it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use super::Bench;
-use super::check::Agreed;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::check::{self, Agreed};
+use super::definition::{Race, races};
 use super::pairs::Pairs;
 use super::peers::{self, Side, Way};
-use super::report::{Bar, Compared, Measured, Row, Work};
-use crate::Result;
+use super::report::{Bar, Row};
+use super::{Bench, Peers};
+use crate::{Result, root, said, succeed};
 
-/// What two sides do.
-pub(super) trait Contest {
-    /// The peer's job, and the commands of a short run of it: the first warms, the second is timed.
-    fn trial(&self) -> (PathBuf, [&str; 2]);
+/// Seconds of a run of the faster side, so that the clock and the start of the threads do not count.
+const RUN_SECONDS: f64 = 1.5;
+/// A much slower side shortens runs to this many of its seconds, but not below [`SHORT_RUN_SECONDS`] of the faster one.
+const SLOW_RUN_SECONDS: f64 = 6.0;
+const SHORT_RUN_SECONDS: f64 = 0.5;
 
-    /// Starts both sides on what is timed.
-    ///
-    /// # Errors
-    /// A side does not start.
-    fn start(&self, ours: &Way, peer: &Way) -> Result<(Side, Side)>;
-
-    /// Sees that both compute the same thing.
-    ///
-    /// # Errors
-    /// They do not.
-    fn check(&self, ours: &Way, peer: &Way) -> Result<Agreed>;
-
-    /// Warms both sides; gives the command of a run.
-    ///
-    /// # Errors
-    /// A side fails.
-    fn command(&self, ours: &mut Side, peer: &mut Side) -> Result<String>;
+/// What `hexapla-bench prepare` says; `bench/ours/src/prepare.rs` says what the fields are.
+#[derive(Debug, Deserialize)]
+struct Prepared {
+    timed: [PathBuf; 2],
+    checked: [PathBuf; 2],
+    reference: Option<PathBuf>,
+    check: String,
+    trial: [String; 2],
+    run: Option<[String; 2]>,
+    gop: f64,
 }
 
-/// What is told of a race.
-#[derive(Debug, Default)]
-pub(super) struct Race<'a> {
-    pub(super) name: &'a str,
-    pub(super) peer: &'a str,
-    pub(super) bar: Option<Bar>,
-    /// The kind of arithmetic, and its Gop in each of our tokens.
-    pub(super) limit: Option<(&'a str, f64)>,
-    /// Pairs, if not as many as were asked for.
-    pub(super) pairs: Option<usize>,
-    /// A second row: what it is called, the answer's key, and what is aimed at.
-    pub(super) memory: Option<(&'a str, &'a str, Option<Bar>)>,
-}
-
-impl Race<'_> {
-    /// Runs it and adds its rows; why there is none is a row, too.
-    pub(super) fn run(
-        &self,
-        bench: &mut Bench,
-        ours: &Way,
-        ways: Result<Vec<Way>>,
-        contest: Result<impl Contest>,
-    ) -> Result<()> {
-        if !bench.wants(&format!("{}, {}", self.name, self.peer)) {
-            return Ok(());
+/// Measures the rows of a section.
+pub(super) fn measure(bench: &mut Bench) -> Result<()> {
+    for race in races(bench.section)? {
+        let asked = !race.is_compiled() || bench.args.peers == Peers::All;
+        if asked && bench.wants(&format!("{}, {}", race.name, race.peer)) {
+            let rows = run(bench, &race).unwrap_or_else(|reason| vec![Err(reason)]);
+            for row in rows {
+                bench.add(&race.name, &race.peer, row)?;
+            }
         }
-        let rows = ways.and_then(|ways| self.rows(bench, ours, &ways, &contest?));
-        match rows {
-            Ok(rows) => rows
-                .into_iter()
-                .try_for_each(|row| bench.add(self.name, self.peer, row)),
-            Err(reason) => bench.add(self.name, self.peer, Err(reason)),
+    }
+    bench.draw()
+}
+
+fn run(bench: &mut Bench, race: &Race) -> Result<Vec<Result<Row>>> {
+    let (ours, mut ways) = race.ways(&bench.python, bench.args.threads)?;
+    if let Some(words) = &race.called {
+        ways.iter_mut()
+            .for_each(|way| way.setting = format!("{}, {words}", way.setting));
+    }
+    let work = prepare(bench, race)?;
+    let [warm, short] = &work.trial;
+    let way = peers::best(&ways, &work.timed[1], warm, short)?;
+    let agreed = work.agree(&ours, way)?;
+    let [a, b] = [(&ours, &work.timed[0]), (way, &work.timed[1])].map(|(way, job)| way.start(job));
+    let (mut a, mut b) = (a?, b?);
+    let command = work.command(&mut a, &mut b)?;
+    let count = race
+        .pairs
+        .map_or(bench.args.pairs, |most| most.min(bench.args.pairs));
+    let pairs = Pairs::in_turn(count, || a.rate(&command), || b.rate(&command))?;
+    for (name, side) in [("hexapla", &a), (&*race.peer, &b)] {
+        bench.versions.insert(name.into(), side.version.clone());
+    }
+    let mut row = Row::compared(
+        [&race.name, "tokens/s"],
+        [&race.peer, &way.setting],
+        &pairs,
+        &agreed,
+    )
+    .with_bar(race.at_least.map(Bar::AtLeast));
+    if let Some(kind) = &race.limit {
+        row = row.of_limit(
+            kind,
+            bench.machine.limit(kind, bench.args.threads),
+            work.gop,
+        );
+    }
+    let mut rows = vec![Ok(row)];
+    if let Some(memory) = &race.memory {
+        drop(b);
+        rows.push((|| {
+            let key = memory.replace(" memory", "_mib");
+            let mib = peers::number(&a.ask(short)?, &key)?;
+            let (way, theirs) = peers::least(&ways, &work.timed[1], short, &key)?;
+            let (name, pairs) = (
+                format!("{}, {memory}", race.name),
+                Pairs(vec![(mib, theirs)]),
+            );
+            let peer = [&*race.peer, &way.setting];
+            let row = Row::compared([&name, "MiB"], peer, &pairs, &agreed);
+            Ok(row.with_bar(race.memory_at_most.map(Bar::AtMost)))
+        })());
+    }
+    Ok(rows)
+}
+
+/// Has our program write what both sides are told.
+fn prepare(bench: &Bench, race: &Race) -> Result<Prepared> {
+    let mut spec = json!(race.spec);
+    if spec["program"] == "translate" {
+        spec["model"] = json!(model(&bench.python)?);
+    }
+    if let Some(data) = spec["data"].as_str() {
+        spec["data"] = json!(root().join(data));
+    }
+    spec["threads"] = json!(bench.args.threads);
+    spec["folder"] = json!(peers::cache()?);
+    let spec = peers::write("spec.json", &spec)?;
+    let mut ours = Command::new(root().join("target/release/hexapla-bench"));
+    let text = said(ours.arg("prepare").arg(spec))?;
+    serde_json::from_str(&text).map_err(|e| format!("hexapla-bench said {text:?}: {e}"))
+}
+
+impl Prepared {
+    /// Do both sides compute the same? Losses and outputs in f32 are compared; engines of 8 bits each with our own f32 output.
+    fn agree(&self, ours: &Way, peer: &Way) -> Result<Agreed> {
+        let answer = |way: &Way, job: &Path| {
+            let answer = way.start(job)?.ask(&self.check)?;
+            let [gradients, parameters] = ["gradients", "parameters"].map(|k| answer[k].as_u64());
+            match gradients == parameters {
+                true => Ok(answer),
+                false => Err(format!(
+                    "{}: {gradients:?} of {parameters:?} parameters receive a gradient",
+                    way.name
+                )),
+            }
+        };
+        let (a, b) = (
+            answer(ours, &self.checked[0])?,
+            answer(peer, &self.checked[1])?,
+        );
+        if a["losses"].is_array() {
+            let tolerance = if self.timed_in_bf16()? { 1e-3 } else { 1e-4 };
+            return check::losses(
+                &peers::part::<Vec<f64>>(&a, "losses")?,
+                &peers::part::<Vec<f64>>(&b, "losses")?,
+                tolerance,
+            );
+        }
+        let outputs = |answer: &Value| peers::part::<Vec<Vec<u32>>>(answer, "outputs");
+        match &self.reference {
+            None => check::outputs(&outputs(&a)?, &outputs(&b)?, 0.99),
+            Some(job) => {
+                let reference = outputs(&answer(ours, job)?)?;
+                check::nearness(&outputs(&a)?, &outputs(&b)?, &reference, 0.05)
+            }
         }
     }
 
-    fn rows(
-        &self,
-        bench: &mut Bench,
-        ours: &Way,
-        ways: &[Way],
-        contest: &impl Contest,
-    ) -> Result<Vec<Result<Row>>> {
-        let (job, [warm, run]) = contest.trial();
-        let way = peers::best(ways, &job, warm, run)?;
-        let agreed = contest.check(ours, way)?;
-        let (mut a, mut b) = contest.start(ours, way)?;
-        let command = contest.command(&mut a, &mut b)?;
-        let count = self
-            .pairs
-            .map_or(bench.args.pairs, |most| most.min(bench.args.pairs));
-        let pairs = Pairs::in_turn(count, || a.rate(&command), || b.rate(&command))?;
-        for (name, side) in [("hexapla", &a), (self.peer, &b)] {
-            bench.versions.insert(name.into(), side.version.clone());
+    fn timed_in_bf16(&self) -> Result<bool> {
+        let text = std::fs::read_to_string(&self.checked[0]).map_err(|e| e.to_string())?;
+        Ok(text.contains("\"precision\":\"bf16\""))
+    }
+
+    /// Warms both sides; gives the command of a run.
+    fn command(&self, ours: &mut Side, peer: &mut Side) -> Result<String> {
+        if let Some([warm, run]) = &self.run {
+            ours.ask(warm)?;
+            peer.ask(warm)?;
+            return Ok(run.clone());
         }
-        let sides = |way: &Way| {
-            [
-                Measured::by("hexapla", ""),
-                Measured::by(self.peer, &way.setting),
-            ]
+        let step = |side: &mut Side| -> Result<f64> {
+            side.ask("run 2")?;
+            Ok(peers::number(&side.ask("run 2")?, "seconds")? / 2.0)
         };
-        let mut row = Compared::new(
-            Work::new(self.name, "tokens/s", self.bar),
-            sides(way),
-            &pairs,
-            &agreed,
-        );
-        if let Some((kind, cost)) = self.limit {
-            let limit = bench.machine.limit(kind, bench.args.threads);
-            row = row.of_limit(kind, limit, cost);
-        }
-        let mut rows = vec![Ok(Row::Compared(row))];
-        if let Some((memory, key, bar)) = self.memory {
-            drop(b);
-            rows.push((|| {
-                let mib = peers::number(&a.ask(run)?, key)?;
-                let (way, theirs) = peers::least(ways, &job, run, key)?;
-                let work = Work::new(&format!("{}, {memory}", self.name), "MiB", bar);
-                let pairs = Pairs(vec![(mib, theirs)]);
-                Ok(Row::Compared(Compared::new(
-                    work,
-                    sides(way),
-                    &pairs,
-                    &agreed,
-                )))
-            })());
-        }
-        Ok(rows)
+        Ok(format!("run {}", steps(step(ours)?, step(peer)?)))
+    }
+}
+
+/// Steps of a run, by the seconds of each side's step.
+fn steps(ours: f64, peer: f64) -> usize {
+    let (fast, slow) = (ours.min(peer), ours.max(peer));
+    let long = (RUN_SECONDS / fast).min(SLOW_RUN_SECONDS / slow);
+    long.max(SHORT_RUN_SECONDS / fast).ceil().max(1.0) as usize
+}
+
+/// The model folder that is decoded, made on first use. Its name carries what it was made from, so that a changed script makes
+/// it anew.
+pub(super) fn model(python: &Path) -> Result<PathBuf> {
+    let script = root().join("xtask/bench/make_model.py");
+    let text = std::fs::read(&script).map_err(|e| format!("{}: {e}", script.display()))?;
+    // FNV-1a: the same in every release of Rust, unlike the standard library's hashes.
+    let hash = text.iter().fold(0xcbf29ce484222325u64, |h, byte| {
+        (h ^ u64::from(*byte)).wrapping_mul(0x100000001b3)
+    });
+    let folder = peers::cache()?.join(format!("base-{:08x}", hash as u32));
+    if !folder.exists() {
+        println!("  making the model");
+        let half = folder.with_extension("new");
+        succeed(Command::new(python).arg(&script).arg(&half))?;
+        std::fs::rename(&half, &folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    }
+    Ok(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_long_enough_for_the_clock_and_no_longer_than_they_must() {
+        assert_eq!(steps(0.1, 0.2), 15);
+        // A peer at 15 times the seconds.
+        assert_eq!(steps(0.1, 1.5), 5);
+        assert_eq!(steps(4.0, 9.0), 1);
     }
 }

@@ -5,39 +5,29 @@ use serde::{Deserialize, Serialize};
 use super::check::Agreed;
 use super::pairs::{Pairs, Spread};
 
-/// A line of the table.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub(crate) enum Row {
-    /// Ours beside a peer's; both computed the same thing.
-    Compared(Compared),
-    /// A figure with nothing beside it.
-    Figure(Figure),
-    /// What there is no ratio for, and why.
-    Refused(Refused),
-}
-
-/// Ours beside a peer's. Made only with [`Compared::new`], which wants to see that both agree.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Compared {
-    work: String,
+/// Ours beside a peer's, or a figure with nothing beside it, or what there is no ratio for.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Row {
+    pub(crate) work: String,
     unit: String,
-    ours: Measured,
-    peer: Measured,
-    ratio: Spread,
-    pairs: usize,
-    agreed: String,
-    /// Our share of what the machine can do at most.
-    share: Option<Share>,
-    bar: Option<Bar>,
-}
-
-/// One side of a comparison.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Measured {
-    program: String,
+    /// Whose figure stands beside ours; of a figure alone, whose that is.
+    pub(crate) peer: String,
+    /// How the peer was started.
     setting: String,
-    value: Spread,
+    ours: Option<Spread>,
+    theirs: Option<Spread>,
+    /// Over the pairs of runs, of which there were so many.
+    ratio: Option<Spread>,
+    pairs: usize,
+    /// Our part of what the machine can do at most.
+    pub(crate) share: Option<Share>,
+    /// What was aimed at: a ratio, or of a figure alone a share.
+    pub(crate) bar: Option<Bar>,
+    /// How it was seen that both computed the same, or why there is no ratio.
+    note: String,
+    /// When, and at which commit.
+    pub(crate) date: String,
+    pub(crate) commit: String,
 }
 
 /// A part of a limit of the machine.
@@ -55,96 +45,6 @@ pub(crate) enum Bar {
     AtMost(f64),
 }
 
-/// A figure with nothing beside it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Figure {
-    pub(crate) work: String,
-    pub(crate) program: String,
-    pub(crate) unit: String,
-    pub(crate) value: Spread,
-    pub(crate) share: Option<Share>,
-    pub(crate) bar: Option<Bar>,
-}
-
-/// What there is no ratio for.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Refused {
-    pub(crate) work: String,
-    pub(crate) peer: String,
-    pub(crate) reason: String,
-}
-
-/// What a comparison is of.
-#[derive(Debug, Clone)]
-pub(crate) struct Work {
-    pub(crate) name: String,
-    pub(crate) unit: String,
-    pub(crate) bar: Option<Bar>,
-}
-
-impl Work {
-    pub(crate) fn new(name: &str, unit: &str, bar: Option<Bar>) -> Self {
-        Work {
-            name: name.into(),
-            unit: unit.into(),
-            bar,
-        }
-    }
-}
-
-impl Measured {
-    /// Its runs are filled in from the pairs.
-    pub(crate) fn by(program: &str, setting: &str) -> Self {
-        let value = Spread {
-            median: 0.0,
-            low: 0.0,
-            high: 0.0,
-        };
-        Measured {
-            program: program.into(),
-            setting: setting.into(),
-            value,
-        }
-    }
-}
-
-impl Compared {
-    /// `pairs` are runs of two sides that agree.
-    pub(crate) fn new(
-        work: Work,
-        [ours, peer]: [Measured; 2],
-        pairs: &Pairs,
-        agreed: &Agreed,
-    ) -> Self {
-        Compared {
-            work: work.name,
-            unit: work.unit,
-            ours: Measured {
-                value: pairs.ours(),
-                ..ours
-            },
-            peer: Measured {
-                value: pairs.peer(),
-                ..peer
-            },
-            ratio: pairs.ratio(),
-            pairs: pairs.0.len(),
-            agreed: agreed.how().into(),
-            share: None,
-            bar: work.bar,
-        }
-    }
-
-    /// The same with our share of a limit: `cost` of its units go into one of ours.
-    pub(crate) fn of_limit(mut self, of: &str, limit: Option<f64>, cost: f64) -> Self {
-        self.share = limit.map(|limit| Share {
-            of: of.into(),
-            value: self.ours.value.median * cost / limit,
-        });
-        self
-    }
-}
-
 impl Bar {
     pub(crate) fn says(self, value: f64) -> String {
         let (sign, bar, met) = match self {
@@ -156,77 +56,118 @@ impl Bar {
 }
 
 impl Row {
-    /// What no two rows of a section have in common: the work, and the peer or the only program.
-    pub(crate) fn key(&self) -> (&str, &str) {
-        match self {
-            Row::Compared(c) => (&c.work, &c.peer.program),
-            Row::Figure(f) => (&f.work, &f.program),
-            Row::Refused(r) => (&r.work, &r.peer),
+    /// Runs of two sides that agree.
+    pub(crate) fn compared(
+        [work, unit]: [&str; 2],
+        [peer, setting]: [&str; 2],
+        pairs: &Pairs,
+        agreed: &Agreed,
+    ) -> Self {
+        Row {
+            setting: setting.into(),
+            ours: Some(pairs.ours()),
+            theirs: Some(pairs.peer()),
+            ratio: Some(pairs.ratio()),
+            pairs: pairs.0.len(),
+            note: agreed.how().into(),
+            ..Row::figure(work, peer, unit, None)
         }
+    }
+
+    /// A figure of `program` alone.
+    pub(crate) fn figure(work: &str, program: &str, unit: &str, value: Option<Spread>) -> Self {
+        Row {
+            work: work.into(),
+            unit: unit.into(),
+            peer: program.into(),
+            ours: value,
+            ..Row::default()
+        }
+    }
+
+    /// No ratio, and why.
+    pub(crate) fn refused(work: &str, peer: &str, reason: &str) -> Self {
+        Row {
+            note: reason.into(),
+            ..Row::figure(work, peer, "", None)
+        }
+    }
+
+    pub(crate) fn with_bar(self, bar: Option<Bar>) -> Self {
+        Row { bar, ..self }
+    }
+
+    /// The same with our share of a limit: `cost` of its units go into one of ours.
+    pub(crate) fn of_limit(mut self, of: &str, limit: Option<f64>, cost: f64) -> Self {
+        self.share = limit.zip(self.ours).map(|(limit, ours)| Share {
+            of: of.into(),
+            value: ours.median * cost / limit,
+        });
+        self
+    }
+
+    /// What no two rows of a section have in common.
+    pub(crate) fn key(&self) -> (&str, &str) {
+        (&self.work, &self.peer)
+    }
+
+    /// The figure of a row that has nothing beside it.
+    pub(crate) fn alone(&self) -> Option<f64> {
+        self.ours
+            .filter(|_| self.theirs.is_none())
+            .map(|v| v.median)
     }
 
     /// The figures of both sides, where there are two.
     pub(crate) fn medians(&self) -> Option<(f64, f64)> {
-        match self {
-            Row::Compared(c) => Some((c.ours.value.median, c.peer.value.median)),
-            _ => None,
-        }
+        Some((self.ours?.median, self.theirs?.median))
     }
 
-    /// Work, ours, peer, ratio, share, bar, check.
-    fn cells(&self) -> [String; 7] {
-        match self {
-            Row::Compared(c) => [
-                format!("{} ({})", c.work, c.unit),
-                c.ours.cell(),
-                c.peer.cell(),
-                format!(
-                    "{:.2} ({:.2}–{:.2}, {})",
-                    c.ratio.median, c.ratio.low, c.ratio.high, c.pairs
-                ),
-                share(c.share.as_ref()),
-                c.bar.map_or("".into(), |bar| bar.says(c.ratio.median)),
-                c.agreed.clone(),
-            ],
-            Row::Figure(f) => [
-                format!("{} ({})", f.work, f.unit),
-                format!("{} {}", f.program, amount(f.value.median)),
-                String::new(),
-                String::new(),
-                share(f.share.as_ref()),
-                match (f.bar, &f.share) {
-                    (Some(bar), Some(share)) => bar.says(share.value),
-                    _ => String::new(),
-                },
-                String::new(),
-            ],
-            Row::Refused(r) => [
-                r.work.clone(),
-                String::new(),
-                r.peer.clone(),
-                "none".into(),
-                String::new(),
-                String::new(),
-                r.reason.clone(),
-            ],
-        }
+    /// How our share or the ratio compares with what was aimed at.
+    pub(crate) fn verdict(&self) -> String {
+        let share = || self.share.as_ref().map(|share| share.value);
+        let value = self.ratio.map(|ratio| ratio.median).or_else(share);
+        let said = self.bar.zip(value).map(|(bar, value)| bar.says(value));
+        said.unwrap_or_default()
     }
-}
 
-impl Measured {
-    fn cell(&self) -> String {
-        let value = amount(self.value.median);
-        match self.setting.as_str() {
-            "" => format!("{} {value}", self.program),
-            setting => format!("{} {value} ({setting})", self.program),
-        }
+    /// Work, ours, peer, ratio, share, bar, check; `commit` is that of the other rows.
+    fn cells(&self, commit: &str) -> Vec<String> {
+        let unit = if self.unit.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", self.unit)
+        };
+        let peer = self.theirs.map_or(self.peer.clone(), |value| {
+            let value = amount(value.median);
+            match self.setting.as_str() {
+                "" => format!("{} {value}", self.peer),
+                setting => format!("{} {value} ({setting})", self.peer),
+            }
+        });
+        let ours = match (self.ours, self.theirs) {
+            (Some(ours), Some(_)) => [format!("hexapla {}", amount(ours.median)), peer],
+            (Some(ours), None) => [format!("{peer} {}", amount(ours.median)), String::new()],
+            (None, _) => [String::new(), peer],
+        };
+        let ratio = self.ratio.map_or("none".into(), |r| {
+            format!(
+                "{:.2} ({:.2}–{:.2}, {})",
+                r.median, r.low, r.high, self.pairs
+            )
+        });
+        let share = self.share.as_ref();
+        let share = share.map(|s| format!("{:.0} % of {}", 100.0 * s.value, s.of));
+        let mut cells = vec![format!("{}{unit}", self.work)];
+        cells.extend(ours);
+        cells.extend([ratio, share.unwrap_or_default(), self.verdict()]);
+        let note = match commit == self.commit {
+            true => self.note.clone(),
+            false => format!("{} (commit {}, {})", self.note, self.commit, self.date),
+        };
+        cells.push(note);
+        cells
     }
-}
-
-fn share(share: Option<&Share>) -> String {
-    share.map_or(String::new(), |s| {
-        format!("{:.0} % of {}", 100.0 * s.value, s.of)
-    })
 }
 
 /// Three figures or more, below one two.
@@ -249,17 +190,9 @@ const HEADS: [&str; 7] = [
     "both computed the same",
 ];
 
-/// The rows as a Markdown table; a note joins the last column.
-pub(crate) fn table<'a>(rows: impl IntoIterator<Item = (&'a Row, String)>) -> String {
-    let cells = rows.into_iter().map(|(row, note)| {
-        let mut cells = row.cells();
-        if !note.is_empty() {
-            let last = &mut cells[6];
-            *last = [last.as_str(), &note].join(" ").trim().to_string();
-        }
-        cells.to_vec()
-    });
-    markdown(&HEADS, cells)
+/// The rows as a Markdown table; those that are not of `commit` say so.
+pub(crate) fn table<'a>(rows: impl IntoIterator<Item = &'a Row>, commit: &str) -> String {
+    markdown(&HEADS, rows.into_iter().map(|row| row.cells(commit)))
 }
 
 /// A Markdown table.
@@ -280,44 +213,33 @@ pub(crate) mod tests {
     use super::*;
     use crate::bench::check;
 
-    pub(crate) fn compared() -> Compared {
-        compared_as("step")
-    }
-
-    pub(crate) fn compared_as(name: &str) -> Compared {
-        let work = Work::new(name, "tokens/s", Some(Bar::AtLeast(2.2)));
+    pub(crate) fn compared() -> Row {
         let pairs = Pairs(vec![(300.0, 100.0), (250.0, 100.0), (200.0, 100.0)]);
         let agreed = check::losses(&[1.0], &[1.0], 1e-3).unwrap();
-        let sides = [
-            Measured::by("hexapla", ""),
-            Measured::by("PyTorch", "eager"),
-        ];
-        Compared::new(work, sides, &pairs, &agreed).of_limit("f32", Some(1000.0), 2.0)
+        Row::compared(["step", "tokens/s"], ["PyTorch", "eager"], &pairs, &agreed)
+            .with_bar(Some(Bar::AtLeast(2.2)))
+            .of_limit("f32", Some(1000.0), 2.0)
     }
 
     #[test]
     fn a_row_shows_ratio_spread_share_and_bar() {
-        let cells = Row::Compared(compared()).cells();
+        let text = table([&compared()], "");
         assert_eq!(
-            cells.join(" | "),
-            "step (tokens/s) | hexapla 250 | PyTorch 100 (eager) | 2.50 (2.00–3.00, 3) | 50 % of f32 | ≥ 2.2 ✓ | 1 losses \
-             within 0e0"
+            text.lines().last().unwrap(),
+            "| step (tokens/s) | hexapla 250 | PyTorch 100 (eager) | 2.50 (2.00–3.00, 3) | 50 % of f32 | ≥ 2.2 ✓ | 1 losses \
+             within 0e0 |"
         );
         assert_eq!(Bar::AtMost(0.4).says(0.5), "≤ 0.4 missed");
     }
 
     #[test]
     fn what_differs_has_no_ratio() {
-        let row = Row::Refused(Refused {
-            work: "step".into(),
-            peer: "PyTorch".into(),
-            reason: "the losses part | here".into(),
-        });
-        let text = table([(&row, "(commit 0123456)".into())]);
-        let last = text.lines().last().unwrap();
+        let mut row = Row::refused("step", "PyTorch", "the losses part | here");
+        (row.commit, row.date) = ("0123456".into(), "today".into());
+        let text = table([&row], "another");
         assert_eq!(
-            last,
-            "| step |  | PyTorch | none |  |  | the losses part \\| here (commit 0123456) |"
+            text.lines().last().unwrap(),
+            "| step |  | PyTorch | none |  |  | the losses part \\| here (commit 0123456, today) |"
         );
     }
 }

@@ -8,8 +8,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::machine::Machine;
+use super::plot::plot;
 use super::report::{self, Row};
-use super::{gemm, scaling};
+use super::{definition, gemm};
 use crate::{Result, root, write_whole};
 
 /// All sections that were ever measured.
@@ -27,19 +28,10 @@ pub(crate) struct Section {
     pub(crate) machine: Machine,
     /// Program and version.
     pub(crate) versions: BTreeMap<String, String>,
-    pub(crate) rows: Vec<Entry>,
+    pub(crate) rows: Vec<Row>,
     /// SVG files beside the document.
     #[serde(default)]
     pub(crate) plots: Vec<Plot>,
-}
-
-/// A row and when it was measured.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Entry {
-    #[serde(flatten)]
-    pub(crate) row: Row,
-    pub(crate) date: String,
-    pub(crate) commit: String,
 }
 
 /// A figure of the document.
@@ -59,14 +51,10 @@ impl Section {
             self.machine = run.machine;
         }
         self.versions.extend(run.versions);
-        for entry in run.rows {
-            match self
-                .rows
-                .iter_mut()
-                .find(|e| e.row.key() == entry.row.key())
-            {
-                Some(old) => *old = entry,
-                None => self.rows.push(entry),
+        for row in run.rows {
+            match self.rows.iter_mut().find(|old| old.key() == row.key()) {
+                Some(old) => *old = row,
+                None => self.rows.push(row),
             }
         }
         for plot in run.plots {
@@ -77,19 +65,11 @@ impl Section {
 
     /// Ends a whole run: its rows in its order, then those of peers that were `left_out`; others are no longer measured.
     pub(crate) fn settle(&mut self, measured: &[Row], left_out: &[&str]) {
-        let index = |e: &Entry| measured.iter().position(|r| r.key() == e.row.key());
+        let index = |row: &Row| measured.iter().position(|r| r.key() == row.key());
         self.rows
-            .retain(|e| index(e).is_some() || left_out.contains(&e.row.key().1));
+            .retain(|row| index(row).is_some() || left_out.contains(&&*row.peer));
         self.rows
-            .sort_by_key(|e| index(e).unwrap_or(measured.len()));
-    }
-
-    /// Where and when a row was measured, if not where the section says.
-    fn note(&self, entry: &Entry) -> String {
-        if entry.commit == self.machine.commit {
-            return String::new();
-        }
-        format!("(commit {}, {})", entry.commit, entry.date)
+            .sort_by_key(|row| index(row).unwrap_or(measured.len()));
     }
 }
 
@@ -130,11 +110,38 @@ pub(crate) fn change(name: &str, how: impl FnOnce(&mut Section)) -> Result<Secti
 pub(crate) fn draw() -> Result<()> {
     let path = root().join("bench/results.json");
     let results = Results::read(&path)?;
-    for section in results.sections.values() {
-        let rows: Vec<Row> = section.rows.iter().map(|e| e.row.clone()).collect();
-        scaling::draw(&rows, false)?;
+    for (name, section) in results.sections.iter().filter(|(_, s)| !s.plots.is_empty()) {
+        draw_curves(name, &section.rows, false)?;
     }
     results.write(&path)
+}
+
+/// Draws the curves of a section from `rows`; a dry run into the cache.
+pub(super) fn draw_curves(section: &str, rows: &[Row], dry: bool) -> Result<Vec<Plot>> {
+    let folder = root().join(if dry { "target/bench" } else { "docs" });
+    let mut plots = Vec::new();
+    for curve in definition::curves(section)? {
+        let points = |of: fn((f64, f64)) -> f64| -> Vec<(f64, f64)> {
+            let medians = |at: usize| rows.iter().find(|r| r.key().0 == curve.row(at))?.medians();
+            let points = curve.points.iter();
+            points
+                .filter_map(|at| Some((*at as f64, of(medians(*at)?))))
+                .collect()
+        };
+        let (ours, peers) = (points(|m| m.0), points(|m| m.1));
+        if ours.is_empty() {
+            continue;
+        }
+        let file = format!("benchmarks/{}.svg", curve.file);
+        let axes = [curve.x.as_str(), "target tokens/s"];
+        let lines = vec![("hexapla".to_string(), ours), (curve.peer.clone(), peers)];
+        plot(&folder.join(&file), &curve.title, axes, true, lines)?;
+        plots.push(Plot {
+            title: curve.title,
+            file,
+        });
+    }
+    Ok(plots)
 }
 
 /// What stands before and after the figures of a section in the document; all else there is written by hand.
@@ -163,10 +170,9 @@ impl Section {
     fn figures(&self, name: &str) -> String {
         let version = |(program, version): (&String, &String)| format!("{program} {version}");
         let versions: Vec<String> = self.versions.iter().map(version).collect();
-        let rows = self.rows.iter().map(|e| (&e.row, self.note(e)));
         let tables = match name {
-            "gemm" => gemm::tables(rows),
-            _ => report::table(rows),
+            "gemm" => gemm::tables(&self.rows),
+            _ => report::table(&self.rows, &self.machine.commit),
         };
         let (command, date, machine) = (&self.command, &self.date, &self.machine);
         let mut text = format!(
@@ -182,40 +188,33 @@ impl Section {
 
 #[cfg(test)]
 mod tests {
-    use super::report::tests::compared;
-    use super::report::{Refused, Row};
+    use super::super::report::tests::compared;
     use super::*;
 
-    fn refused(work: &str, peer: &str) -> Row {
-        Row::Refused(Refused {
-            work: work.into(),
-            peer: peer.into(),
-            reason: "not there".into(),
-        })
-    }
-
-    fn run(commit: &str, rows: Vec<Row>) -> Section {
+    fn run(commit: &str, mut rows: Vec<Row>) -> Section {
         let date = "2000-01-02".to_string();
-        let entry = |row| Entry {
-            row,
-            date: date.clone(),
-            commit: commit.into(),
-        };
+        for row in &mut rows {
+            (row.date, row.commit) = (date.clone(), commit.into());
+        }
         Section {
-            date: date.clone(),
+            date,
             command: format!("cargo xtask bench train at {commit}"),
             machine: Machine {
                 commit: commit.into(),
                 ..Machine::default()
             },
             versions: [("PyTorch".to_string(), "1.0".to_string())].into(),
-            rows: rows.into_iter().map(entry).collect(),
+            rows,
             plots: Vec::new(),
         }
     }
 
+    fn refused(work: &str, peer: &str) -> Row {
+        Row::refused(work, peer, "not there")
+    }
+
     fn keys(section: &Section) -> Vec<(&str, &str)> {
-        section.rows.iter().map(|e| e.row.key()).collect()
+        section.rows.iter().map(Row::key).collect()
     }
 
     #[test]
@@ -223,24 +222,26 @@ mod tests {
         let mut section = Section::default();
         let all = vec![refused("step", "PyTorch"), refused("step", "burn")];
         section.take(run("a", all), true);
-        section.take(run("b", vec![Row::Compared(compared())]), false);
+        section.take(run("b", vec![compared()]), false);
         assert_eq!(keys(&section), [("step", "PyTorch"), ("step", "burn")]);
         assert_eq!(section.machine.commit, "a");
         let results = Results {
             sections: [("train".to_string(), section)].into(),
         };
+        let text = serde_json::to_string(&results).unwrap();
+        assert_eq!(serde_json::from_str::<Results>(&text).unwrap(), results);
         let by_hand = "# T\n<!-- measured: train -->\nold\n<!-- end -->\nafter\n";
         let text = fill(by_hand, &results).unwrap();
         assert!(text.starts_with("# T\n<!-- measured: train -->\n\n`"));
         assert!(text.ends_with("|\n\n<!-- end -->\nafter\n") && !text.contains("old"));
+        assert!(text.contains("| 2.50 (2.00–3.00, 3) |"));
+        assert!(text.contains("1 losses within 0e0 (commit b, 2000-01-02) |"));
+        assert!(text.contains("| not there |") && text.contains("at a`"));
         assert!(
             fill("# T\n", &results)
                 .unwrap_err()
                 .contains("measured: train")
         );
-        assert!(text.contains("| 2.50 (2.00–3.00, 3) |"));
-        assert!(text.contains("1 losses within 0e0 (commit b, 2000-01-02) |"));
-        assert!(text.contains("| not there |") && text.contains("at a`"));
     }
 
     #[test]
@@ -253,21 +254,5 @@ mod tests {
         section.settle(&measured, &["burn"]);
         let expected = [("race", "PyTorch"), ("step", "PyTorch"), ("step", "burn")];
         assert_eq!(keys(&section), expected);
-    }
-
-    #[test]
-    fn what_is_kept_is_read_again() {
-        let mut results = Results::default();
-        let rows = vec![Row::Compared(compared()), refused("step", "burn")];
-        results.sections.insert("train".into(), run("a", rows));
-        let folder = std::env::temp_dir().join(format!("results-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let path = folder.join("results.json");
-        let text = serde_json::to_string(&results).unwrap();
-        std::fs::write(&path, text).unwrap();
-        let read = Results::read(&path);
-        std::fs::remove_dir_all(&folder).unwrap();
-        assert_eq!(read.unwrap(), results);
-        assert_eq!(Results::read(&path).unwrap(), Results::default());
     }
 }

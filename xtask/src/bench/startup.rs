@@ -5,44 +5,63 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use serde::Deserialize;
+use serde_json::{Value, json};
+
 use super::check::{self, Agreed};
-use super::definition::{self, Startup, StartupRace, Translate};
 use super::pairs::Pairs;
-use super::report::{Bar, Compared, Measured, Row, Work};
-use super::{Bench, peers, translate};
-use crate::{Result, root};
+use super::report::{Bar, Row};
+use super::{Bench, definition, peers, race};
+use crate::{Result, root, said, succeed};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Startup {
+    words: usize,
+    peer: String,
+    script: String,
+    race: Vec<StartupRace>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StartupRace {
+    compute_type: String,
+    at_most: Option<f64>,
+}
 
 pub(super) fn measure(bench: &mut Bench) -> Result<()> {
     let startup: Startup = definition::read("startup")?;
-    let model = translate::model(&bench.python)?;
     for race in &startup.race {
         let name = format!("base {}", race.compute_type);
         if bench.wants(&name) {
-            let row = run(bench, &startup, race, &model, &name);
+            let row = run(bench, &startup, race, &name);
             bench.add(&name, &startup.peer, row)?;
         }
     }
     Ok(())
 }
 
-fn run(
-    bench: &mut Bench,
-    startup: &Startup,
-    race: &StartupRace,
-    model: &Path,
-    name: &str,
-) -> Result<Row> {
-    let translate: Translate = definition::read("translate")?;
-    let words: Vec<String> = translate.sources(1, startup.words)[0][..startup.words]
-        .iter()
-        .map(|id| format!("w{id}"))
-        .collect();
-    let mut ours = Command::new(root().join("target/release/hexapla"));
+fn run(bench: &mut Bench, startup: &Startup, race: &StartupRace, name: &str) -> Result<Row> {
+    let program = |name: &str| Command::new(root().join("target/release").join(name));
+    let spec = peers::write("spec.json", &json!({ "words": startup.words }))?;
+    let text = said(program("hexapla-bench").arg("words").arg(spec))?;
+    let value: Value = serde_json::from_str(&text).map_err(|e| format!("{text:?}: {e}"))?;
+    let words: Vec<String> = peers::part(&value, "words")?;
+    let model = race::model(&bench.python)?;
+    let mut own = model.clone();
+    if race.compute_type == "int8" {
+        own.push("hexapla-int8");
+        let mut convert = program("hexapla");
+        convert.arg("convert").arg("--replace").arg(&model);
+        succeed(convert.arg("--output").arg(&own))?;
+    }
+    let mut ours = program("hexapla");
     ours.args(["translate", "--no-split", "--beam-size", "1"])
         .args(["--min-decoding-length", "1", "--max-decoding-length", "1"])
         .args(["--compute-type", &race.compute_type])
         .arg("--model")
-        .arg(translate::our_model(model, &race.compute_type)?);
+        .arg(own);
     ours.arg(words.join(" "));
     let script = peers::script(&bench.python, &startup.script);
     let mut peer = Command::new(&script[0]);
@@ -60,9 +79,8 @@ fn run(
     bench
         .versions
         .insert("hexapla".into(), env!("CARGO_PKG_VERSION").into());
-    let work = Work::new(name, "s", race.at_most.map(Bar::AtMost));
-    let sides = [Measured::by("hexapla", ""), Measured::by(&startup.peer, "")];
-    Ok(Row::Compared(Compared::new(work, sides, &pairs, &agreed)))
+    let row = Row::compared([name, "s"], [&startup.peer, ""], &pairs, &agreed);
+    Ok(row.with_bar(race.at_most.map(Bar::AtMost)))
 }
 
 /// Seconds from the start of a process to its first line, and the line.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -11,7 +11,7 @@ use super::Batches;
 use super::curve::Curve;
 use super::record::{Entrant, Score, Setup};
 use crate::bench::peers::{self, Way, number};
-use crate::{Result, root, succeed};
+use crate::{Result, root, said, succeed};
 
 /// Relative to the repository, where our commands run.
 const RECIPE: &str = "recipes/race.toml";
@@ -235,21 +235,6 @@ fn release(name: &str) -> Command {
     let mut command = Command::new(root().join("target/release").join(name));
     command.current_dir(root());
     command
-}
-
-/// What a command prints, if it succeeds.
-fn said(command: &mut Command) -> Result<String> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let output = command
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|e| format!("cannot run {program}: {e}"))?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    if output.status.success() {
-        Ok(text)
-    } else {
-        Err(format!("{program}: {}\n{}", output.status, text.trim()))
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,403 @@
+//! The files of a piece of work: what `cargo xtask bench` reads in `bench/definitions` becomes jobs for both sides.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use hexapla::config::ComputeType;
+use hexapla::error::{Error, Result};
+use hexapla::formats::{self, ConvertModel, convert};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::{protocol, train};
+
+/// A piece of work.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "program", rename_all = "snake_case")]
+pub(crate) enum Spec {
+    Train(TrainSpec),
+    Translate(TranslateSpec),
+}
+
+/// Steps on random sentences of one length, or on an epoch of those in `data`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TrainSpec {
+    /// Where the files go.
+    folder: PathBuf,
+    threads: usize,
+    d_model: usize,
+    heads: usize,
+    feed_forward: usize,
+    layers: usize,
+    precision: String,
+    #[serde(default)]
+    vocabulary: usize,
+    #[serde(default)]
+    sentences: usize,
+    /// Tokens of each sentence, end token included.
+    #[serde(default)]
+    length: usize,
+    /// Of a batch; where absent, `sentences` says how many.
+    tokens: Option<usize>,
+    data: Option<PathBuf>,
+    /// An epoch is made in so many runs.
+    parts: Option<usize>,
+}
+
+/// Decoding of random sources.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TranslateSpec {
+    folder: PathBuf,
+    threads: usize,
+    model: PathBuf,
+    compute_type: String,
+    streams: usize,
+    batch: usize,
+    beam: usize,
+    words: usize,
+    vocabulary: usize,
+    sentences: Option<usize>,
+    #[serde(default)]
+    checked: usize,
+    #[serde(default)]
+    source_word: f64,
+    #[serde(default)]
+    hypothesis_word: f64,
+}
+
+/// What `cargo xtask bench` is told.
+#[derive(Debug, Serialize)]
+struct Prepared {
+    /// What is timed, for our side and the peer's.
+    timed: [PathBuf; 2],
+    /// What is compared.
+    checked: [PathBuf; 2],
+    /// Where outputs need not be equal: what our side computes in f32.
+    reference: Option<PathBuf>,
+    /// The command whose answers are compared.
+    check: String,
+    /// The commands of a short run: the first warms, the second is timed.
+    trial: [String; 2],
+    /// The commands that warm and that are a run, where these are not left to the clock.
+    run: Option<[String; 2]>,
+    /// Giga-operations of the products for each target token.
+    gop: f64,
+}
+
+/// A batch without padding.
+#[derive(Debug, Default, Serialize)]
+struct Sentences {
+    source: Vec<Vec<u32>>,
+    decoder_input: Vec<Vec<u32>>,
+    labels: Vec<Vec<u32>>,
+}
+
+impl Sentences {
+    /// Adds a pair without special tokens; id 0 both starts the decoder and ends a sentence.
+    fn push(&mut self, mut source: Vec<u32>, target: &[u32]) {
+        source.push(0);
+        self.source.push(source);
+        self.decoder_input.push([&[0], target].concat());
+        self.labels.push([target, &[0]].concat());
+    }
+}
+
+/// Random words, the same each time: Knuth's generator, whose high bits are the good ones.
+struct Words(u64);
+
+impl Words {
+    /// An id from `first` on, of `count`.
+    fn next(&mut self, first: u32, count: u32) -> u32 {
+        let grown = self.0.wrapping_mul(6364136223846793005);
+        self.0 = grown.wrapping_add(1442695040888963407);
+        first + (self.0 >> 33) as u32 % count
+    }
+}
+
+/// Writes the files and tells where they are.
+pub(crate) fn run(spec: &Spec) -> Result<()> {
+    let prepared = match spec {
+        Spec::Train(spec) => spec.prepare()?,
+        Spec::Translate(spec) => spec.prepare()?,
+    };
+    protocol::say(&json!(prepared));
+    Ok(())
+}
+
+fn write(folder: &Path, name: &str, value: &impl Serialize) -> Result<PathBuf> {
+    let path = folder.join(name);
+    let text = json!(value).to_string();
+    std::fs::write(&path, text).map_err(|e| Error::io("cannot write the job", &path, &e))?;
+    Ok(path)
+}
+
+impl TrainSpec {
+    fn prepare(&self) -> Result<Prepared> {
+        let (batches, vocabulary) = match &self.data {
+            Some(data) => epoch(data, self.tokens.unwrap_or(4096))?,
+            None => (vec![self.batch()], self.vocabulary),
+        };
+        let count = batches.len();
+        let job = |dropout: f32, name: &str| {
+            let job = json!({
+                "d_model": self.d_model,
+                "heads": self.heads,
+                "feed_forward": self.feed_forward,
+                "layers": self.layers,
+                "vocabulary": vocabulary,
+                "dropout": dropout,
+                "label_smoothing": 0.1,
+                "learning_rate": 1e-4,
+                "precision": self.precision,
+                "threads": self.threads,
+                "weights": self.folder.join("weights.safetensors"),
+                "batches": self.folder.join("batches.json"),
+            });
+            write(&self.folder, name, &job)
+        };
+        write(&self.folder, "batches.json", &batches)?;
+        let (timed, checked) = (job(0.1, "timed.json")?, job(0.0, "checked.json")?);
+        train::write_weights(&crate::read(&checked.to_string_lossy())?)?;
+        let steps = |n: usize| format!("run {n}");
+        Ok(Prepared {
+            timed: [timed.clone(), timed],
+            checked: [checked.clone(), checked],
+            reference: None,
+            check: steps(3),
+            trial: if count > 1 {
+                [5, 10].map(steps)
+            } else {
+                [2, 3].map(steps)
+            },
+            // A tenth of an epoch first, so that allocators have seen most lengths.
+            run: self
+                .parts
+                .map(|parts| [10, parts].map(|n| steps(count.div_ceil(n)))),
+            gop: operations(self, vocabulary) / 1e9,
+        })
+    }
+
+    /// Random sentences of one length.
+    fn batch(&self) -> Sentences {
+        let mut random = Words(7);
+        let mut word = |_| random.next(1, self.vocabulary as u32 - 1);
+        let mut batch = Sentences::default();
+        for _ in 0..self
+            .tokens
+            .map_or(self.sentences, |tokens| tokens / self.length)
+        {
+            let mut words = || (1..self.length).map(&mut word).collect::<Vec<_>>();
+            let (source, target) = (words(), words());
+            batch.push(source, &target);
+        }
+        batch
+    }
+}
+
+/// Operations of a step's matrix products for each target token: forward once, backward twice, two for each multiplication.
+/// Attention is counted in full, although the causal half could be left out.
+fn operations(spec: &TrainSpec, vocabulary: usize) -> f64 {
+    let (d, f, t) = (spec.d_model, spec.feed_forward, spec.length);
+    let encoder = 4 * d * d + 2 * d * f + 2 * t * d;
+    let decoder = 8 * d * d + 2 * d * f + 4 * t * d;
+    (6 * (spec.layers * (encoder + decoder) + vocabulary * d)) as f64
+}
+
+/// A pair of sentences in ids.
+type IdPair = (Vec<u32>, Vec<u32>);
+
+/// The pairs of a tokenised corpus in batches, and the size of its joint vocabulary. Ids are given as words come; 0 is kept.
+fn epoch(folder: &Path, tokens: usize) -> Result<(Vec<Sentences>, usize)> {
+    let read = |name: &str| {
+        let path = folder.join(name);
+        std::fs::read_to_string(&path).map_err(|e| Error::io("skipped: no data", &path, &e))
+    };
+    let mut ids = HashMap::new();
+    let mut of = |line: &str| -> Vec<u32> {
+        let id = |word: &str| {
+            let next = ids.len() as u32 + 1;
+            *ids.entry(word.to_string()).or_insert(next)
+        };
+        line.split_whitespace().map(id).collect()
+    };
+    let (english, german) = (read("train.en")?, read("train.de")?);
+    let pairs = english.split('\n').zip(german.split('\n'));
+    let pairs = pairs.map(|(en, de)| (of(en), of(de)));
+    let pairs = pairs
+        .filter(|(en, de)| !en.is_empty() && !de.is_empty())
+        .collect();
+    Ok((sorted_batches(pairs, tokens), ids.len() + 1))
+}
+
+/// Like lengths together, at most `tokens` a batch counted as its longest side padded, in an order that mixes lengths.
+fn sorted_batches(mut pairs: Vec<IdPair>, tokens: usize) -> Vec<Sentences> {
+    pairs.sort_by_key(|(source, target)| (target.len(), source.len()));
+    let mut batches: Vec<Sentences> = Vec::new();
+    let (mut count, mut longest) = (0, 0);
+    for (source, target) in pairs {
+        let length = source.len().max(target.len()) + 1;
+        if batches.is_empty() || longest.max(length) * (count + 1) > tokens {
+            batches.push(Sentences::default());
+            (count, longest) = (0, 0);
+        }
+        (count, longest) = (count + 1, longest.max(length));
+        if let Some(batch) = batches.last_mut() {
+            batch.push(source, &target);
+        }
+    }
+    mixed(batches)
+}
+
+/// The items in steps of about 0.618 of their number: every one once, neighbours far apart.
+fn mixed<T>(items: Vec<T>) -> Vec<T> {
+    let n = items.len();
+    let coprime =
+        |step: &usize| (2..=*step).all(|d| !step.is_multiple_of(d) || !n.is_multiple_of(d));
+    let step = (n * 618 / 1000..n).find(coprime).unwrap_or(1).max(1);
+    let mut slots: Vec<Option<T>> = items.into_iter().map(Some).collect();
+    (0..n).filter_map(|i| slots[i * step % n].take()).collect()
+}
+
+impl TranslateSpec {
+    fn prepare(&self) -> Result<Prepared> {
+        let ours = self.our_model()?;
+        let count = self.sentences.unwrap_or((2 * self.batch).max(8));
+        let job = |model: &Path, compute_type: &str, sentences: usize, name: &str| {
+            let job = json!({
+                "model": model,
+                "compute_type": compute_type,
+                "threads": self.threads,
+                "streams": self.streams,
+                "batch": self.batch,
+                "beam": self.beam,
+                "tokens": self.words,
+                "sources": sources(sentences, self.words, self.vocabulary as u32),
+            });
+            write(&self.folder, name, &job)
+        };
+        let (model, own) = (&self.model, self.compute_type.as_str());
+        // A first word decides over its whole sentence, so the few sentences of a short job would decide by chance: more are
+        // decoded, once, where outputs need not be equal.
+        let exact = own == "float32";
+        let many = if exact {
+            count
+        } else {
+            count.max(self.checked)
+        };
+        let reference = (!exact).then(|| job(model, "float32", many, "reference.json"));
+        let one = || "run".to_string();
+        Ok(Prepared {
+            timed: [
+                job(&ours, own, count, "ours.json")?,
+                job(model, own, count, "peer.json")?,
+            ],
+            checked: [
+                job(&ours, own, many, "checked-ours.json")?,
+                job(model, own, many, "checked-peer.json")?,
+            ],
+            reference: reference.transpose()?,
+            check: "outputs".into(),
+            trial: [one(), one()],
+            run: Some([one(), one()]),
+            gop: (self.source_word + self.beam as f64 * self.hypothesis_word) / 1e3,
+        })
+    }
+
+    /// The model as our side reads it in this number type: CTranslate2 has a folder of its own for int8, and so have we.
+    fn our_model(&self) -> Result<PathBuf> {
+        if self.compute_type != "int8" {
+            return Ok(self.model.clone());
+        }
+        let folder = self.model.join("hexapla-int8");
+        let model = formats::open(&self.model)?;
+        let job = ConvertModel {
+            model: &model,
+            compute_type: ComputeType::Int8,
+            replace: true,
+        };
+        convert(&job, &folder)?;
+        Ok(folder)
+    }
+}
+
+/// Random sources of `words` words and the end token.
+fn sources(sentences: usize, words: usize, vocabulary: u32) -> Vec<Vec<u32>> {
+    let mut random = Words(7);
+    let mut sentence = || {
+        let word = |_| random.next(2, vocabulary - 3);
+        (0..words).map(word).chain([0]).collect()
+    };
+    (0..sentences).map(|_| sentence()).collect()
+}
+
+/// A source as text, for programs that take text.
+pub(crate) fn words(count: &Value) -> Result<()> {
+    let count = count["words"].as_u64().unwrap_or(1) as usize;
+    let source = sources(1, count, 32_000).remove(0);
+    let words: Vec<String> = source[..count].iter().map(|id| format!("w{id}")).collect();
+    protocol::say(&json!({ "words": words }));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_costs_what_the_peers_table_says() {
+        // That table leaves attention out, which is at most 3 % here: layers, d_model, feed_forward, vocabulary, target tokens.
+        for (sizes, length, expected) in [
+            ([4, 128, 256, 10_000, 2048], 16, 31.8),
+            ([3, 256, 1024, 8_000, 2048], 16, 92.8),
+            ([6, 512, 2048, 32_000, 1536], 24, 557.0),
+        ] {
+            let [layers, d_model, feed_forward, vocabulary, tokens] = sizes;
+            let spec = json!({
+                "program": "train", "folder": "", "threads": 1, "heads": 1, "precision": "float32",
+                "layers": layers, "d_model": d_model, "feed_forward": feed_forward, "length": length,
+            });
+            let Spec::Train(spec) = serde_json::from_value(spec).unwrap() else {
+                panic!("another program");
+            };
+            let step = operations(&spec, vocabulary) * tokens as f64 / 1e9;
+            assert!(
+                (step / expected - 1.0).abs() < 0.03,
+                "{layers} layers: {step}"
+            );
+        }
+    }
+
+    #[test]
+    fn batches_hold_every_pair_once_and_keep_their_size() {
+        let words = |i: u32, n: u32, most: u32| vec![i; 1 + (i * n % most) as usize];
+        let pairs: Vec<IdPair> = (1..500)
+            .map(|i| (words(i, 7, 31), words(i, 5, 23)))
+            .collect();
+        let batches = sorted_batches(pairs, 100);
+        let labels = batches.iter().flat_map(|b| &b.labels);
+        let mut all: Vec<u32> = labels.map(|l| l[0]).collect();
+        all.sort_unstable();
+        assert!(all.iter().copied().eq(1..500));
+        for b in &batches {
+            let longest = b.source.iter().chain(&b.labels).map(Vec::len).max();
+            assert!(b.source.len() * longest.unwrap() <= 100);
+        }
+        for n in 0..40 {
+            let mut items = mixed((0..n).collect());
+            items.sort_unstable();
+            assert!(items.into_iter().eq(0..n), "{n}");
+        }
+    }
+
+    #[test]
+    fn sources_are_words_and_an_end() {
+        let all = sources(50, 24, 32_000);
+        assert_eq!(all, sources(50, 24, 32_000));
+        assert!(all.iter().all(|s| s.len() == 25 && s[24] == 0));
+        let words = || all.iter().flat_map(|s| &s[..24]);
+        assert!(words().all(|w| (2..31_999).contains(w)));
+        assert!(words().collect::<std::collections::HashSet<_>>().len() > 1000);
+    }
+}
