@@ -6,6 +6,7 @@ mod early_stopping;
 mod language;
 mod model;
 mod recipe;
+mod stack;
 mod test_set;
 mod tokenizer;
 mod training;
@@ -17,6 +18,10 @@ pub use early_stopping::EarlyStopping;
 pub use language::{LanguagePair, tagged_language};
 pub use model::ModelTable;
 pub use recipe::{FORMAT_VERSION, Recipe};
+pub use stack::{
+    AttentionConfig, EmbeddingConfig, FeedForwardConfig, HeadConfig, LayerConfig, ModelConfig,
+    NormConfig, StackConfig,
+};
 pub use test_set::TestSet;
 pub use tokenizer::{TokenizerKind, TokenizerTable};
 pub use training::{Metric, OptimizerKind, ScheduleKind, TrainingTable};

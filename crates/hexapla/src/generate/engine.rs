@@ -241,7 +241,7 @@ impl Engine {
         self.with_arena(|arena| {
             let mut run = Run::inference(arena, &self.parameters);
             let memory = self.encode(&mut run, &source);
-            let state = DecoderState::new(self.config(), &run, &source, memory, options.attention);
+            let state = self.model.start(&run, &source, memory, options.attention);
             let mut decoder = Decoder {
                 model: &self.model,
                 newest: run.tensor(0, self.config().d_model),

@@ -2,7 +2,7 @@
 
 use hexapla_kernels::Activation;
 
-use crate::config::{self, Norm, TransformerConfig};
+use crate::config::{self, AttentionConfig, FeedForwardConfig, LayerConfig, Norm, NormConfig};
 use crate::ops::Run;
 use crate::ops::attention::{Attention, AttentionMask, Projections, attention};
 use crate::ops::layer_norm::layer_norm;
@@ -48,15 +48,18 @@ pub struct LayerNorm {
 }
 
 impl LayerNorm {
-    pub(crate) fn new(index: &mut ParameterIndex, name: &str, config: &TransformerConfig) -> Self {
+    pub(super) fn new(
+        index: &mut ParameterIndex,
+        name: &str,
+        d_model: usize,
+        config: &NormConfig,
+    ) -> Self {
+        let mut vector =
+            |part, value| index.add(format!("{name}.{part}"), &[d_model], Kind::Vector(value));
         LayerNorm {
-            scale: index.add(
-                format!("{name}.weight"),
-                &[config.d_model],
-                Kind::Vector(1.0),
-            ),
-            shift: index.add(format!("{name}.bias"), &[config.d_model], Kind::Vector(0.0)),
-            eps: config.layer_norm_eps,
+            scale: vector("weight", 1.0),
+            shift: vector("bias", 0.0),
+            eps: config.eps,
         }
     }
 
@@ -75,10 +78,15 @@ pub struct AddNorm {
 }
 
 impl AddNorm {
-    fn new(index: &mut ParameterIndex, name: &str, config: &TransformerConfig) -> Self {
+    pub(super) fn new(
+        index: &mut ParameterIndex,
+        name: &str,
+        d_model: usize,
+        config: &LayerConfig,
+    ) -> Self {
         AddNorm {
-            norm: LayerNorm::new(index, name, config),
-            order: config.norm,
+            norm: LayerNorm::new(index, name, d_model, &config.norm),
+            order: config.order,
             dropout: config.dropout,
         }
     }
@@ -117,21 +125,23 @@ pub struct MultiHeadAttention {
 }
 
 impl MultiHeadAttention {
-    fn new(
+    pub(super) fn new(
         index: &mut ParameterIndex,
         name: &str,
-        config: &TransformerConfig,
-        heads: usize,
+        d_model: usize,
+        config: &AttentionConfig,
     ) -> Self {
-        let d = config.d_model;
-        let mut linear = |part: &str| Linear::new(index, &format!("{name}.{part}"), d, d);
+        let width = config.heads * config.head_width;
+        let mut linear = |part: &str, inputs, outputs| {
+            Linear::new(index, &format!("{name}.{part}"), inputs, outputs)
+        };
         MultiHeadAttention {
-            query: linear("query"),
-            key: linear("key"),
-            value: linear("value"),
-            output: linear("output"),
-            heads,
-            dropout: config.attention_dropout,
+            query: linear("query", d_model, width),
+            key: linear("key", d_model, width),
+            value: linear("value", d_model, width),
+            output: linear("output", width, d_model),
+            heads: config.heads,
+            dropout: config.dropout,
         }
     }
 
@@ -167,21 +177,21 @@ pub struct FeedForward {
 }
 
 impl FeedForward {
-    fn new(
+    pub(super) fn new(
         index: &mut ParameterIndex,
         name: &str,
-        config: &TransformerConfig,
-        width: usize,
+        d_model: usize,
+        config: &FeedForwardConfig,
     ) -> Self {
         FeedForward {
-            inner: Linear::new(index, &format!("{name}.inner"), config.d_model, width),
-            outer: Linear::new(index, &format!("{name}.outer"), width, config.d_model),
+            inner: Linear::new(index, &format!("{name}.inner"), d_model, config.width),
+            outer: Linear::new(index, &format!("{name}.outer"), config.width, d_model),
             activation: match config.activation {
                 config::Activation::Relu => Activation::Relu,
                 config::Activation::Gelu => Activation::Gelu,
                 config::Activation::Swish => Activation::Swish,
             },
-            dropout: config.activation_dropout,
+            dropout: config.dropout,
         }
     }
 
@@ -189,108 +199,5 @@ impl FeedForward {
     pub fn forward(&self, run: &mut Run, x: &Tensor) -> Tensor {
         let inner = self.inner.activated(run, x, self.activation, self.dropout); // (rows, feed_forward)
         self.outer.forward(run, &inner)
-    }
-}
-
-/// The left box of figure 1.
-#[derive(Debug, Clone)]
-pub struct EncoderLayer {
-    self_attention: MultiHeadAttention,
-    self_attention_norm: AddNorm,
-    feed_forward: FeedForward,
-    feed_forward_norm: AddNorm,
-}
-
-impl EncoderLayer {
-    pub(crate) fn new(index: &mut ParameterIndex, name: &str, config: &TransformerConfig) -> Self {
-        let part = |part: &str| format!("{name}.{part}");
-        EncoderLayer {
-            self_attention: MultiHeadAttention::new(
-                index,
-                &part("self_attention"),
-                config,
-                config.encoder_heads,
-            ),
-            self_attention_norm: AddNorm::new(index, &part("self_attention_norm"), config),
-            feed_forward: FeedForward::new(
-                index,
-                &part("feed_forward"),
-                config,
-                config.encoder_feed_forward,
-            ),
-            feed_forward_norm: AddNorm::new(index, &part("feed_forward_norm"), config),
-        }
-    }
-
-    /// `x` is `[rows, d_model]`; `mask` says which rows are one sentence.
-    pub fn forward(&self, run: &mut Run, x: &Tensor, mask: AttentionMask) -> Tensor {
-        let x = self.self_attention_norm.around(run, x, |run, x| {
-            self.self_attention.forward(run, x, x, mask)
-        });
-        self.feed_forward_norm
-            .around(run, &x, |run, x| self.feed_forward.forward(run, x))
-    }
-}
-
-/// The right box of figure 1.
-#[derive(Debug, Clone)]
-pub struct DecoderLayer {
-    self_attention: MultiHeadAttention,
-    self_attention_norm: AddNorm,
-    cross_attention: MultiHeadAttention,
-    cross_attention_norm: AddNorm,
-    feed_forward: FeedForward,
-    feed_forward_norm: AddNorm,
-}
-
-/// What a decoder layer attends to in the encoder's output.
-pub struct Memory<'a> {
-    /// The encoder's output `[source rows, d_model]`, or no rows where the cache of `mask` has their keys and values.
-    pub rows: &'a Tensor,
-    /// Which source rows each target row sees.
-    pub mask: AttentionMask<'a>,
-}
-
-impl DecoderLayer {
-    pub(crate) fn new(index: &mut ParameterIndex, name: &str, config: &TransformerConfig) -> Self {
-        let part = |part: &str| format!("{name}.{part}");
-        let heads = config.decoder_heads;
-        DecoderLayer {
-            self_attention: MultiHeadAttention::new(index, &part("self_attention"), config, heads),
-            self_attention_norm: AddNorm::new(index, &part("self_attention_norm"), config),
-            cross_attention: MultiHeadAttention::new(
-                index,
-                &part("cross_attention"),
-                config,
-                heads,
-            ),
-            cross_attention_norm: AddNorm::new(index, &part("cross_attention_norm"), config),
-            feed_forward: FeedForward::new(
-                index,
-                &part("feed_forward"),
-                config,
-                config.decoder_feed_forward,
-            ),
-            feed_forward_norm: AddNorm::new(index, &part("feed_forward_norm"), config),
-        }
-    }
-
-    /// `x` is `[rows, d_model]`; `mask` says which target rows each of them sees.
-    pub fn forward(
-        &self,
-        run: &mut Run,
-        x: &Tensor,
-        mask: AttentionMask,
-        memory: Memory,
-    ) -> Tensor {
-        let x = self.self_attention_norm.around(run, x, |run, x| {
-            self.self_attention.forward(run, x, x, mask)
-        });
-        let x = self.cross_attention_norm.around(run, &x, |run, x| {
-            self.cross_attention
-                .forward(run, x, memory.rows, memory.mask)
-        });
-        self.feed_forward_norm
-            .around(run, &x, |run, x| self.feed_forward.forward(run, x))
     }
 }

@@ -1,9 +1,12 @@
 //! What the decoder remembers between steps: explicit, handed in and changed by each step.
 
 use crate::batch::Rows;
-use crate::config::TransformerConfig;
+use crate::config::{AttentionConfig, LayerConfig, StackConfig};
+use crate::model::layer::Memory;
+use crate::model::stack::Context;
 use crate::ops::Run;
-use crate::ops::kv_cache::KvCache;
+use crate::ops::attention::AttentionMask;
+use crate::ops::kv_cache::{Cached, KvCache};
 use crate::tensor::Tensor;
 
 /// One decoder layer's memory.
@@ -42,23 +45,29 @@ pub struct DecoderState {
 }
 
 impl DecoderState {
-    /// One hypothesis for each sentence of `source` in a model of shape `c`, whose encoding is `memory` `[source rows, d_model]`.
-    pub fn new(
-        c: &TransformerConfig,
+    /// One hypothesis for each sentence of `source` in a decoder of shape `config`, whose encoding is `memory`
+    /// `[source rows, d_model]`.
+    pub(super) fn new(
+        config: &StackConfig,
         run: &Run,
         source: &Rows,
         memory: Tensor,
         wants_attention: bool,
     ) -> Self {
         let bf16 = run.parameters.keeps_cache_in_bf16();
-        let rows = || KvCache::new(c.d_model, c.decoder_heads, bf16);
-        let layer = |_| LayerState {
-            target: rows(),
-            source: rows(),
+        let cache = |a: &AttentionConfig| KvCache::new(a.heads * a.head_width, a.heads, bf16);
+        let layer = |layer: &LayerConfig| LayerState {
+            target: cache(&layer.self_attention),
+            source: cache(
+                layer
+                    .cross_attention
+                    .as_ref()
+                    .unwrap_or(&layer.self_attention),
+            ),
         };
         let rows_of = |s: &crate::batch::Span| (s.start as u32..(s.start + s.len) as u32).collect();
         DecoderState {
-            layers: (0..c.decoder_layers).map(layer).collect(),
+            layers: config.layers.iter().map(layer).collect(),
             target_slots: vec![Vec::new(); source.spans.len()],
             sentence: (0..source.spans.len()).collect(),
             source_slots: source.spans.iter().map(rows_of).collect(),
@@ -121,5 +130,61 @@ impl DecoderState {
             attention.clear();
         }
         positions
+    }
+
+    /// What a step attends to, after [`DecoderState::advance`].
+    pub(super) fn step(&mut self) -> StepContext<'_> {
+        let source_slots = |sentence: &usize| self.source_slots[*sentence].as_slice();
+        StepContext {
+            target_slots: self.target_slots.iter().map(Vec::as_slice).collect(),
+            new_slots: &self.new_slots,
+            source_slots: self.sentence.iter().map(source_slots).collect(),
+            new_source_slots: (0..self.source.rows() as u32).collect(),
+            memory: &self.source,
+            layers: &mut self.layers,
+            attention: self.attention.as_mut(),
+        }
+    }
+
+    /// Drops the encoder's output: the first step has made keys and values of it.
+    pub(super) fn forget_memory(&mut self, run: &Run) {
+        self.source = run.arena.tensor(0, self.source.columns());
+    }
+}
+
+/// What one token of each hypothesis attends to: the caches of each layer.
+pub(super) struct StepContext<'a> {
+    layers: &'a mut [LayerState],
+    /// The slots that each hypothesis reads, and those that its new row is stored in.
+    target_slots: Vec<&'a [u32]>,
+    new_slots: &'a [u32],
+    source_slots: Vec<&'a [u32]>,
+    new_source_slots: Vec<u32>,
+    /// The encoder's output in the first step, no rows afterwards.
+    memory: &'a Tensor,
+    /// Receives the last layer's attention over the source.
+    attention: Option<&'a mut Vec<Vec<f32>>>,
+}
+
+impl Context for StepContext<'_> {
+    fn layer(&mut self, layer: usize, _causal: bool) -> (AttentionMask<'_>, Option<Memory<'_>>) {
+        let is_last = layer + 1 == self.layers.len();
+        let caches = &mut self.layers[layer];
+        let mask = AttentionMask::Cached(Cached {
+            cache: &mut caches.target,
+            new_slots: self.new_slots,
+            slots: &self.target_slots,
+            weights: None,
+        });
+        let memory = Memory {
+            rows: self.memory,
+            mask: AttentionMask::Cached(Cached {
+                cache: &mut caches.source,
+                new_slots: &self.new_source_slots,
+                slots: &self.source_slots,
+                weights: self.attention.as_deref_mut().filter(|_| is_last),
+            }),
+        };
+        (mask, Some(memory))
     }
 }

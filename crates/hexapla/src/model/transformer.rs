@@ -1,46 +1,31 @@
-//! The paper's figure 1: embeddings, two stacks, and the output layer.
+//! The paper's figure 1: an encoder, a decoder, and the output layer.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
-use hexapla_kernels::{Isa, Matrix};
+use hexapla_kernels::Matrix;
 
 use crate::batch::{PairRows, Rows};
-use crate::config::{Positions, Precision, TransformerConfig};
+use crate::config::{Precision, TransformerConfig};
 use crate::error::Result;
-use crate::model::layers::{DecoderLayer, EncoderLayer, LayerNorm, Memory};
-use crate::model::positions::Sinusoids;
+use crate::model::embedding::{Embedder, table};
+use crate::model::head::Head;
+use crate::model::stack::Stack;
 use crate::model::state::DecoderState;
-use crate::ops::attention::AttentionMask;
-use crate::ops::cross_entropy::{LossOptions, Losses, Output, cross_entropy, logits, logits_into};
-use crate::ops::embedding::{Embedding, PositionTable, embed};
-use crate::ops::kv_cache::Cached;
+use crate::ops::cross_entropy::{LossOptions, Losses};
 use crate::ops::{PackedTable, Run};
-use crate::product::Product;
 use crate::tensor::Tensor;
-use crate::weights::{Kind, ParameterId, ParameterIndex, Weights};
+use crate::weights::{ParameterIndex, Weights};
 
 /// The shape of a model: which operations, on which parameters. The numbers are in [`Weights`].
+///
+/// With both halves it translates. An encoder alone analyses texts, a decoder alone goes on with them.
 #[derive(Debug, Clone)]
 pub struct Transformer {
     config: TransformerConfig,
     index: Arc<ParameterIndex>,
-    source: Embedder,
-    target: Embedder,
-    encoder: Vec<EncoderLayer>,
-    encoder_norm: Option<LayerNorm>,
-    decoder: Vec<DecoderLayer>,
-    decoder_norm: Option<LayerNorm>,
-    output: Output,
-}
-
-/// Token embedding plus positions.
-#[derive(Debug, Clone)]
-struct Embedder {
-    table: ParameterId,
-    /// `None`: computed, in `fixed`.
-    learned: Option<ParameterId>,
-    fixed: Arc<Sinusoids>,
+    encoder: Option<Stack>,
+    decoder: Option<Stack>,
+    head: Head,
 }
 
 impl Transformer {
@@ -50,68 +35,52 @@ impl Transformer {
     /// The configuration does not fit together.
     pub fn new(config: TransformerConfig) -> Result<Self> {
         config.validate()?;
+        let model = config.model();
+        let d_model = model.d_model;
         let mut index = ParameterIndex::default();
-        let c = &config;
-        let deviation = (c.d_model as f32).powf(-0.5);
-        let table = |index: &mut ParameterIndex, name: &str, rows: usize| {
-            let found = index.find(name);
-            found.unwrap_or_else(|| index.add(name, &[rows, c.d_model], Kind::Table(deviation)))
-        };
-        let (source_name, target_name) = if c.share_embeddings {
-            ("embedding.weight", "embedding.weight")
-        } else {
-            ("source_embedding.weight", "target_embedding.weight")
-        };
-        let source = table(&mut index, source_name, c.source_vocab_size);
-        let target = table(&mut index, target_name, c.target_vocab_size);
-        let output_table = if c.tie_output {
-            target
-        } else {
-            table(&mut index, "output.weight", c.target_vocab_size)
-        };
-        let fixed = Arc::new(Sinusoids::default());
-        let embedder = |index: &mut ParameterIndex, name: &str, table| Embedder {
-            table,
-            learned: (c.positions == Positions::Learned).then(|| {
-                let rows = c.max_position_embeddings + c.position_offset;
-                index.add(
-                    format!("{name}_positions.weight"),
-                    &[rows, c.d_model],
-                    Kind::Positions(deviation),
-                )
-            }),
-            fixed: fixed.clone(),
-        };
-        let source = embedder(&mut index, "source", source);
-        let target = embedder(&mut index, "target", target);
-        let stack_norm = |index: &mut ParameterIndex, name: &str| {
-            c.final_norm.then(|| LayerNorm::new(index, name, c))
-        };
-        let encoder = (0..c.encoder_layers)
-            .map(|i| EncoderLayer::new(&mut index, &format!("encoder.layers.{i}"), c))
-            .collect();
-        let encoder_norm = stack_norm(&mut index, "encoder.norm");
-        let decoder = (0..c.decoder_layers)
-            .map(|i| DecoderLayer::new(&mut index, &format!("decoder.layers.{i}"), c))
-            .collect();
-        let decoder_norm = stack_norm(&mut index, "decoder.norm");
-        let bias = c
-            .output_bias
-            .then(|| index.add("output.bias", &[c.target_vocab_size], Kind::Vector(0.0)));
+        // The order of the parameters is that of every checkpoint, and of the streams of their initial weights: tables of
+        // tokens, tables of positions, layers.
+        let halves = [
+            ("encoder", "source", model.encoder),
+            ("decoder", "target", model.decoder),
+        ];
+        let halves = halves.map(|(name, side, config)| {
+            config.map(|config| {
+                let tokens = &config.embedding;
+                let table = table(&mut index, tokens.table, [tokens.vocab_size, d_model]);
+                (name, side, table, config)
+            })
+        });
+        let head_table = Head::table(&mut index, d_model, &model.head);
+        let mut shared = Vec::new();
+        let halves = halves.map(|half| {
+            half.map(|(name, side, table, config)| {
+                let embedding = &config.embedding;
+                let embedder =
+                    Embedder::new(&mut index, side, table, &mut shared, d_model, embedding);
+                (name, embedder, config)
+            })
+        });
+        let [encoder, decoder] = halves.map(|half| {
+            half.map(|(name, embedder, config)| {
+                Stack::new(&mut index, name, d_model, embedder, config)
+            })
+        });
         Ok(Transformer {
-            index: Arc::new(index),
-            source,
-            target,
             encoder,
-            encoder_norm,
             decoder,
-            decoder_norm,
-            output: Output {
-                table: output_table,
-                bias,
-            },
+            head: Head::new(&mut index, head_table, &model.head),
+            index: Arc::new(index),
             config,
         })
+    }
+
+    fn encoder(&self) -> &Stack {
+        self.encoder.as_ref().expect("a model with an encoder")
+    }
+
+    fn decoder(&self) -> &Stack {
+        self.decoder.as_ref().expect("a model with a decoder")
     }
 
     /// The configuration.
@@ -126,163 +95,57 @@ impl Transformer {
 
     /// The output layer packed, as training wants it.
     pub fn pack_output(&self, weights: &Weights, precision: Precision) -> PackedTable {
-        let product = Product {
-            isa: Isa::best(),
-            precision,
-        };
-        PackedTable::new(product, weights, self.output.table)
+        self.head.pack(weights, precision)
     }
 
     /// The encoder: `[source rows, d_model]`.
     pub fn encode(&self, run: &mut Run, source: &Rows) -> Tensor {
-        let positions = self.positions(source);
-        let mut x = self.embed(run, &self.source, &source.ids, &positions);
-        for layer in &self.encoder {
-            let mask = AttentionMask::Spans {
-                queries: &source.spans,
-                keys: &source.spans,
-                causal: false,
-            };
-            x = layer.forward(run, &x, mask);
-        }
-        self.encoder_norm
-            .as_ref()
-            .map(|norm| norm.forward(run, &x))
-            .unwrap_or(x)
+        self.encoder().texts(run, source, None)
     }
 
-    /// The decoder over whole sentences: `[target rows, d_model]`; `memory` is the encoder's output for `source`.
+    /// The decoder over whole texts: `[target rows, d_model]`; `memory` is the encoder's output for `source`.
     pub fn decode(&self, run: &mut Run, target: &Rows, memory: &Tensor, source: &Rows) -> Tensor {
-        let positions = self.positions(target);
-        let mut x = self.embed(run, &self.target, &target.ids, &positions);
-        for layer in &self.decoder {
-            let mask = AttentionMask::Spans {
-                queries: &target.spans,
-                keys: &target.spans,
-                causal: true,
-            };
-            let memory = Memory {
-                rows: memory,
-                mask: AttentionMask::Spans {
-                    queries: &target.spans,
-                    keys: &source.spans,
-                    causal: false,
-                },
-            };
-            x = layer.forward(run, &x, mask, memory);
-        }
-        self.decoder_norm
-            .as_ref()
-            .map(|norm| norm.forward(run, &x))
-            .unwrap_or(x)
+        self.decoder()
+            .texts(run, target, Some((memory, &source.spans)))
+    }
+
+    /// Begins to decode: one hypothesis for each text of `source`, whose encoding is `memory` `[source rows, d_model]`. With
+    /// `attention` each step keeps what it attends to in the source.
+    pub fn start(&self, run: &Run, source: &Rows, memory: Tensor, attention: bool) -> DecoderState {
+        DecoderState::new(&self.decoder().config, run, source, memory, attention)
     }
 
     /// The decoder for one more token of each hypothesis: `[hypotheses, d_model]`.
     pub fn decode_step(&self, run: &mut Run, tokens: &[u32], state: &mut DecoderState) -> Tensor {
         let positions = state.advance();
-        let mut x = self.embed(run, &self.target, tokens, &positions);
-        let target_slots: Vec<&[u32]> = state.target_slots.iter().map(Vec::as_slice).collect();
-        let source_slots = |s: &usize| state.source_slots[*s].as_slice();
-        let source_slots: Vec<&[u32]> = state.sentence.iter().map(source_slots).collect();
-        let new_source_slots: Vec<u32> = (0..state.source.rows() as u32).collect();
-        let last = self.decoder.len() - 1;
-        for (i, (layer, caches)) in self.decoder.iter().zip(&mut state.layers).enumerate() {
-            let mask = AttentionMask::Cached(Cached {
-                cache: &mut caches.target,
-                new_slots: &state.new_slots,
-                slots: &target_slots,
-                weights: None,
-            });
-            let memory = Memory {
-                rows: &state.source,
-                mask: AttentionMask::Cached(Cached {
-                    cache: &mut caches.source,
-                    new_slots: &new_source_slots,
-                    slots: &source_slots,
-                    weights: state.attention.as_mut().filter(|_| i == last),
-                }),
-            };
-            x = layer.forward(run, &x, mask, memory);
-        }
-        state.source = run.arena.tensor(0, self.config.d_model);
-        self.decoder_norm
-            .as_ref()
-            .map(|norm| norm.forward(run, &x))
-            .unwrap_or(x)
+        let x = self.decoder().embedder.tokens(run, tokens, &positions);
+        let x = self.decoder().forward(run, x, &mut state.step());
+        state.forget_memory(run);
+        x
     }
 
     /// The output layer: `[rows, d_model]` to `[rows, vocab]`.
     pub fn logits(&self, run: &mut Run, x: &Tensor) -> Tensor {
-        logits(run, self.output, x)
+        self.head.logits(run, x)
     }
 
     /// As [`Transformer::logits`], to `out`, which holds `rows · vocab` numbers.
     pub fn logits_into(&self, run: &Run, x: Matrix, out: &mut [f32]) {
-        logits_into(run, self.output, x, out);
+        self.head.logits_into(run, x, out);
     }
 
     /// The loss of each target row of `pairs`.
     pub fn loss(&self, run: &mut Run, pairs: &PairRows, options: LossOptions) -> Losses {
         let memory = self.encode(run, &pairs.source);
         let x = self.decode(run, &pairs.target, &memory, &pairs.source);
-        cross_entropy(run, self.output, &x, &pairs.labels, options)
-    }
-
-    /// Whether a padding token has no position, as in fairseq and M2M-100.
-    fn padding_has_no_position(&self) -> bool {
-        let c = &self.config;
-        c.positions == Positions::SinusoidalHalvesFairseq
-            && (c.pad_token_id as usize) < c.position_offset
-    }
-
-    /// The position of each row of whole sentences, from 0. Where a padding token has none, it does not count for those behind
-    /// it. (In `decode_step` it does: transformers counts what its cache holds.)
-    fn positions<'a>(&self, rows: &'a Rows) -> Cow<'a, [u32]> {
-        let pad = self.config.pad_token_id;
-        if !self.padding_has_no_position() || !rows.ids.contains(&pad) {
-            return Cow::Borrowed(&rows.positions);
-        }
-        let mut positions = Vec::with_capacity(rows.len());
-        for span in &rows.spans {
-            let mut next = 0;
-            for id in &rows.ids[span.start..span.start + span.len] {
-                positions.push(next);
-                next += u32::from(*id != pad);
-            }
-        }
-        Cow::Owned(positions)
-    }
-
-    fn embed(&self, run: &mut Run, embedder: &Embedder, ids: &[u32], positions: &[u32]) -> Tensor {
-        let c = &self.config;
-        let without = self.padding_has_no_position();
-        let row = |(id, position): (&u32, &u32)| match without && *id == c.pad_token_id {
-            // Its row of the table is zero.
-            true => (*id, c.pad_token_id),
-            false => (*id, position + c.position_offset as u32),
-        };
-        let tokens = ids.iter().zip(positions).map(row);
-        let rows = tokens.clone().map(|(_, row)| row as usize + 1).max();
-        let options = Embedding {
-            table: embedder.table,
-            scale: if c.scale_embedding {
-                (c.d_model as f32).sqrt()
-            } else {
-                1.0
-            },
-            positions: match embedder.learned {
-                Some(table) => PositionTable::Learned(table),
-                None => PositionTable::Fixed(embedder.fixed.rows(c, rows.unwrap_or(0))),
-            },
-            dropout: c.dropout,
-        };
-        embed(run, &options, tokens)
+        self.head.loss(run, &x, &pairs.labels, options)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Positions;
     use crate::config::{ComputeType, Norm};
     use crate::ops::{DropoutKey, Gradients};
     use crate::packed::PackedWeights;
@@ -313,20 +176,23 @@ mod tests {
         (c.source_vocab_size, c.target_vocab_size, c.pad_token_id) = (23, 23, 1);
         let rows: Rows = [vec![5, 1, 6, 2], vec![1, 1, 7], vec![1]].iter().collect();
         let model = Transformer::new(c.clone()).unwrap();
-        assert_eq!(*model.positions(&rows), [0, 1, 2, 3, 0, 1, 2, 0]);
+        assert_eq!(
+            *model.encoder().embedder.positions(&rows),
+            [0, 1, 2, 3, 0, 1, 2, 0]
+        );
         c.positions = Positions::SinusoidalHalvesFairseq;
         c.position_offset = 2;
         let model = Transformer::new(c).unwrap();
         // transformers: cumsum(ids ≠ pad)·(ids ≠ pad) + pad; the rows of the padding are not these.
-        assert_eq!(*model.positions(&rows), [0, 1, 1, 2, 0, 0, 0, 0]);
+        assert_eq!(
+            *model.encoder().embedder.positions(&rows),
+            [0, 1, 1, 2, 0, 0, 0, 0]
+        );
         let weights = Weights::random(model.index().clone(), 5);
         let packed = PackedWeights::new(&weights, ComputeType::Float32);
         let arena = Arena::default();
         let mut run = Run::inference(&arena, &packed);
-        let embedded = |run: &mut Run, rows: &Rows| {
-            let positions = model.positions(rows);
-            model.embed(run, &model.source, &rows.ids, &positions)
-        };
+        let embedded = |run: &mut Run, rows: &Rows| model.encoder().embedder.texts(run, rows);
         let with = embedded(&mut run, &[[5, 1, 6, 2]].iter().collect());
         let bare = embedded(&mut run, &[[5, 6, 2]].iter().collect());
         for (padded, row) in [(0, 0), (2, 1), (3, 2)] {
@@ -381,7 +247,7 @@ mod tests {
             let memory = model.encode(&mut run, &pairs.source);
             let x = model.decode(&mut run, &pairs.target, &memory, &pairs.source);
             let whole = model.logits(&mut run, &x);
-            let mut state = DecoderState::new(model.config(), &run, &pairs.source, memory, true);
+            let mut state = model.start(&run, &pairs.source, memory, true);
             let mut live: Vec<usize> = (0..3).collect();
             for step in 0..pairs.target.longest() {
                 let keep: Vec<usize> = (0..live.len())

@@ -1,0 +1,121 @@
+//! Token vectors plus positions (paper, sections 3.4 and 3.5).
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use crate::batch::Rows;
+use crate::config::{EmbeddingConfig, Positions};
+use crate::model::positions::Sinusoids;
+use crate::ops::Run;
+use crate::ops::embedding::{Embedding, PositionTable, embed};
+use crate::tensor::Tensor;
+use crate::weights::{Kind, ParameterId, ParameterIndex};
+
+/// Tokens and their positions as rows.
+#[derive(Debug, Clone)]
+pub(super) struct Embedder {
+    /// `[vocab, d_model]`.
+    table: ParameterId,
+    positions: PositionRows,
+    scale: f32,
+    offset: u32,
+    unplaced_token: Option<u32>,
+    dropout: f32,
+}
+
+#[derive(Debug, Clone)]
+enum PositionRows {
+    /// `[positions, d_model]`.
+    Learned(ParameterId),
+    Computed(Arc<Sinusoids>),
+}
+
+/// The table called `name`, which may be there already.
+pub(super) fn table(
+    index: &mut ParameterIndex,
+    name: &str,
+    [rows, d_model]: [usize; 2],
+) -> ParameterId {
+    let found = index.find(name);
+    found.unwrap_or_else(|| index.add(name, &[rows, d_model], Kind::Table(deviation(d_model))))
+}
+
+/// Of a table's random numbers.
+fn deviation(d_model: usize) -> f32 {
+    (d_model as f32).powf(-0.5)
+}
+
+impl Embedder {
+    /// `name` is the table of positions', where that is a parameter. `table` is that of the tokens, `shared` the tables of
+    /// positions that were computed before.
+    pub(super) fn new(
+        index: &mut ParameterIndex,
+        name: &str,
+        table: ParameterId,
+        shared: &mut Vec<Arc<Sinusoids>>,
+        d_model: usize,
+        config: &EmbeddingConfig,
+    ) -> Self {
+        let rows = config.max_positions + config.position_offset;
+        Embedder {
+            table,
+            positions: match config.positions {
+                Positions::Learned => {
+                    let kind = Kind::Positions(deviation(d_model));
+                    let name = format!("{name}_positions.weight");
+                    PositionRows::Learned(index.add(name, &[rows, d_model], kind))
+                }
+                _ => PositionRows::Computed(Sinusoids::among(shared, config, d_model)),
+            },
+            scale: config.scale,
+            offset: config.position_offset as u32,
+            unplaced_token: config.unplaced_token,
+            dropout: config.dropout,
+        }
+    }
+
+    /// The position of each row of whole texts, from 0. A token that has none does not count for those behind it. (In a step
+    /// it does: transformers counts what its cache holds.)
+    pub(super) fn positions<'a>(&self, rows: &'a Rows) -> Cow<'a, [u32]> {
+        let Some(unplaced) = self.unplaced_token.filter(|id| rows.ids.contains(id)) else {
+            return Cow::Borrowed(&rows.positions);
+        };
+        let mut positions = Vec::with_capacity(rows.len());
+        for span in &rows.spans {
+            let mut next = 0;
+            for id in &rows.ids[span.start..span.start + span.len] {
+                positions.push(next);
+                next += u32::from(*id != unplaced);
+            }
+        }
+        Cow::Owned(positions)
+    }
+
+    /// Whole texts: `[rows, d_model]`.
+    pub(super) fn texts(&self, run: &mut Run, rows: &Rows) -> Tensor {
+        self.tokens(run, &rows.ids, &self.positions(rows))
+    }
+
+    /// Each token at its position: `[tokens, d_model]`.
+    pub(super) fn tokens(&self, run: &mut Run, ids: &[u32], positions: &[u32]) -> Tensor {
+        let row = |(id, position): (&u32, &u32)| match self.unplaced_token {
+            // Its row of the table is zero.
+            Some(unplaced) if *id == unplaced => (*id, unplaced),
+            _ => (*id, position + self.offset),
+        };
+        let tokens = ids.iter().zip(positions).map(row);
+        let rows = tokens.clone().map(|(_, row)| row as usize + 1).max();
+        let options = Embedding {
+            table: self.table,
+            scale: self.scale,
+            positions: match &self.positions {
+                PositionRows::Learned(table) => PositionTable::Learned(*table),
+                PositionRows::Computed(table) => {
+                    PositionTable::Fixed(table.rows(rows.unwrap_or(0)))
+                }
+            },
+            dropout: self.dropout,
+        };
+        embed(run, &options, tokens)
+    }
+}

@@ -1,0 +1,98 @@
+//! Half of figure 1: an embedding, layers, and a last norm where there is one.
+
+use crate::batch::{Rows, Span};
+use crate::config::StackConfig;
+use crate::model::embedding::Embedder;
+use crate::model::layer::{Layer, Memory};
+use crate::model::layers::LayerNorm;
+use crate::ops::Run;
+use crate::ops::attention::AttentionMask;
+use crate::tensor::Tensor;
+use crate::weights::ParameterIndex;
+
+/// An encoder or a decoder.
+#[derive(Debug, Clone)]
+pub(super) struct Stack {
+    pub(super) embedder: Embedder,
+    layers: Vec<Layer>,
+    norm: Option<LayerNorm>,
+    /// What it was built from.
+    pub(super) config: StackConfig,
+}
+
+/// What the rows of a pass attend to.
+pub(super) trait Context {
+    /// What they attend to in one layer: rows of their own stack, those behind them left out if `causal`, and of the encoder's
+    /// output.
+    fn layer(&mut self, layer: usize, causal: bool) -> (AttentionMask<'_>, Option<Memory<'_>>);
+}
+
+/// Whole texts.
+pub(super) struct Texts<'a> {
+    /// Where each lies among the rows.
+    pub(super) spans: &'a [Span],
+    /// The encoder's output, and where each text's source lies in it.
+    pub(super) memory: Option<(&'a Tensor, &'a [Span])>,
+}
+
+impl Context for Texts<'_> {
+    fn layer(&mut self, _layer: usize, causal: bool) -> (AttentionMask<'_>, Option<Memory<'_>>) {
+        let mask = |keys, causal| AttentionMask::Spans {
+            queries: self.spans,
+            keys,
+            causal,
+        };
+        let memory = self.memory.map(|(rows, spans)| Memory {
+            rows,
+            mask: mask(spans, false),
+        });
+        (mask(self.spans, causal), memory)
+    }
+}
+
+impl Stack {
+    /// The layers are called `{name}.layers.0` and so on.
+    pub(super) fn new(
+        index: &mut ParameterIndex,
+        name: &str,
+        d_model: usize,
+        embedder: Embedder,
+        config: StackConfig,
+    ) -> Self {
+        let layers = config.layers.iter().enumerate();
+        let layer = |(i, layer)| Layer::new(index, &format!("{name}.layers.{i}"), d_model, layer);
+        let layers = layers.map(layer).collect();
+        let norm = |config| LayerNorm::new(index, &format!("{name}.norm"), d_model, config);
+        Stack {
+            embedder,
+            layers,
+            norm: config.norm.as_ref().map(norm),
+            config,
+        }
+    }
+
+    /// Whole texts: `[rows, d_model]`.
+    pub(super) fn texts(
+        &self,
+        run: &mut Run,
+        rows: &Rows,
+        memory: Option<(&Tensor, &[Span])>,
+    ) -> Tensor {
+        let x = self.embedder.texts(run, rows);
+        let spans = &rows.spans;
+        self.forward(run, x, &mut Texts { spans, memory })
+    }
+
+    /// `x` `[rows, d_model]` through all layers.
+    pub(super) fn forward(&self, run: &mut Run, x: Tensor, context: &mut impl Context) -> Tensor {
+        let mut x = x;
+        for (i, layer) in self.layers.iter().enumerate() {
+            let (mask, memory) = context.layer(i, layer.causal);
+            x = layer.forward(run, &x, mask, memory);
+        }
+        match &self.norm {
+            Some(norm) => norm.forward(run, &x),
+            None => x,
+        }
+    }
+}
