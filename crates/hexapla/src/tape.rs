@@ -65,6 +65,10 @@ pub struct SavedLists {
     pub tokens: Vec<(u32, u32)>,
     /// Spans of queries, each with that of its keys.
     pub pairs: Vec<(Span, Span)>,
+    /// Spans of texts.
+    pub spans: Vec<Span>,
+    /// Positions of rows.
+    pub positions: Vec<u32>,
 }
 
 impl SavedLists {
@@ -72,6 +76,8 @@ impl SavedLists {
     pub fn clear(&mut self) {
         self.tokens.clear();
         self.pairs.clear();
+        self.spans.clear();
+        self.positions.clear();
     }
 }
 

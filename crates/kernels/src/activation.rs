@@ -4,7 +4,7 @@ use crate::dropout::Dropout;
 use crate::isa::multiversion;
 use crate::math::{erf, exp, sigmoid};
 
-/// The non-linearities of the feed-forward block.
+/// The non-linearities of models' feed-forward blocks and heads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
     /// max(0, x).
@@ -13,6 +13,20 @@ pub enum Activation {
     Gelu,
     /// x·sigmoid(x).
     Swish,
+    /// x·Φ(x) with tanh in place of the error function: 0.5·x·(1 + tanh(√(2/π)·(x + 0.044715·x³))).
+    GeluTanh,
+    /// tanh(x).
+    Tanh,
+}
+
+/// √(2/π).
+const GELU_TANH: f32 = 0.797_884_6;
+const GELU_CUBE: f32 = 0.044_715;
+
+/// 2·sigmoid(2x) − 1.
+#[inline(always)]
+fn tanh(x: f32) -> f32 {
+    2.0f32.mul_add(sigmoid(2.0 * x), -1.0)
 }
 
 #[inline(always)]
@@ -28,6 +42,10 @@ pub(crate) fn value(activation: Activation, x: f32) -> f32 {
         }
         Activation::Gelu => 0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2)),
         Activation::Swish => x * sigmoid(x),
+        Activation::GeluTanh => {
+            0.5 * x * (1.0 + tanh(GELU_TANH * x * (GELU_CUBE * x).mul_add(x, 1.0)))
+        }
+        Activation::Tanh => tanh(x),
     }
 }
 
@@ -50,8 +68,32 @@ fn slope(activation: Activation, x: f32) -> f32 {
             let s = sigmoid(x);
             s * (1.0 + x * (1.0 - s))
         }
+        Activation::GeluTanh => {
+            let t = tanh(GELU_TANH * x * (GELU_CUBE * x).mul_add(x, 1.0));
+            let inner = GELU_TANH * (3.0 * GELU_CUBE * x).mul_add(x, 1.0);
+            0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * inner
+        }
+        Activation::Tanh => {
+            let t = tanh(x);
+            1.0 - t * t
+        }
     }
 }
+
+/// Runs `$run!(KIND)` for the kind at hand, so that the choice is made once and not for each number.
+macro_rules! for_kind {
+    ($kind:expr, $run:ident) => {
+        match $kind {
+            $crate::Activation::Relu => $run!($crate::Activation::Relu),
+            $crate::Activation::Gelu => $run!($crate::Activation::Gelu),
+            $crate::Activation::Swish => $run!($crate::Activation::Swish),
+            $crate::Activation::GeluTanh => $run!($crate::Activation::GeluTanh),
+            $crate::Activation::Tanh => $run!($crate::Activation::Tanh),
+        }
+    };
+}
+
+pub(crate) use for_kind;
 
 multiversion! {
     /// `out = dropout(activation(x))`.
@@ -64,11 +106,7 @@ multiversion! {
                 }
             };
         }
-        match activation {
-            Activation::Relu => run!(Activation::Relu),
-            Activation::Gelu => run!(Activation::Gelu),
-            Activation::Swish => run!(Activation::Swish),
-        }
+        for_kind!(activation, run);
         if !dropout.is_none() {
             for (i, v) in out.iter_mut().enumerate() {
                 *v *= dropout.factor(i as u32);
@@ -93,10 +131,134 @@ multiversion! {
                 }
             };
         }
-        match activation {
-            Activation::Relu => run!(Activation::Relu),
-            Activation::Gelu => run!(Activation::Gelu),
-            Activation::Swish => run!(Activation::Swish),
+        for_kind!(activation, run);
+    }
+}
+
+multiversion! {
+    /// `out = activation(a) · b` for each row `[a | b]` of `x`, whose halves have `width` numbers each.
+    pub fn gate(out: &mut [f32], x: &[f32], width: usize, activation: Activation) -> () {
+        assert!(x.len() == 2 * out.len() && out.len().is_multiple_of(width.max(1)), "two halves a row");
+        macro_rules! run {
+            ($kind:expr) => {
+                for (out, x) in out.chunks_exact_mut(width.max(1)).zip(x.chunks_exact(2 * width.max(1))) {
+                    let (a, b) = x.split_at(width);
+                    let (a, b) = (&a[..out.len()], &b[..out.len()]);
+                    for i in 0..out.len() {
+                        out[i] = value($kind, a[i]) * b[i];
+                    }
+                }
+            };
+        }
+        for_kind!(activation, run);
+    }
+}
+
+multiversion! {
+    /// The gradient of [`gate`]'s input: `da = d · b · activation'(a)`, `db = d · activation(a)`.
+    pub fn gate_backward(dx: &mut [f32], d: &[f32], x: &[f32], width: usize, activation: Activation) -> () {
+        assert!(dx.len() == x.len() && x.len() == 2 * d.len(), "two halves a row");
+        macro_rules! run {
+            ($kind:expr) => {
+                {
+                let rows = dx.chunks_exact_mut(2 * width.max(1)).zip(x.chunks_exact(2 * width.max(1)));
+                for ((dx, x), d) in rows.zip(d.chunks_exact(width.max(1))) {
+                    let ((da, db), (a, b)) = (dx.split_at_mut(width), x.split_at(width));
+                    let (da, db) = (&mut da[..d.len()], &mut db[..d.len()]);
+                    let (a, b) = (&a[..d.len()], &b[..d.len()]);
+                    for i in 0..d.len() {
+                        da[i] = d[i] * b[i] * slope($kind, a[i]);
+                        db[i] = d[i] * value($kind, a[i]);
+                    }
+                }
+                }
+            };
+        }
+        for_kind!(activation, run);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Isa;
+    use crate::testing::numbers;
+
+    const KINDS: [Activation; 5] = [
+        Activation::Relu,
+        Activation::Gelu,
+        Activation::Swish,
+        Activation::GeluTanh,
+        Activation::Tanh,
+    ];
+
+    /// The definitions, in f64. Φ by its series, which is exact enough for |x| < 4.
+    fn defined(kind: Activation, x: f64) -> f64 {
+        let normal = || {
+            let (mut term, mut sum) = (x, x);
+            for k in 1..200 {
+                term *= x * x / f64::from(2 * k + 1);
+                sum += term;
+            }
+            0.5 + sum * (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt()
+        };
+        let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x);
+        match kind {
+            Activation::Relu => x.max(0.0),
+            Activation::Gelu => x * normal(),
+            Activation::Swish => x / (1.0 + (-x).exp()),
+            Activation::GeluTanh => 0.5 * x * (1.0 + inner.tanh()),
+            Activation::Tanh => x.tanh(),
+        }
+    }
+
+    #[test]
+    fn values_and_slopes_are_those_of_the_definitions() {
+        for kind in KINDS {
+            for i in -350..=350 {
+                let x = f64::from(i) / 100.0 + 0.003;
+                let found = f64::from(value(kind, x as f32));
+                let expected = defined(kind, x);
+                assert!(
+                    (found - expected).abs() < 2e-6,
+                    "{kind:?} {x}: {found} {expected}"
+                );
+                let expected = (defined(kind, x + 1e-5) - defined(kind, x - 1e-5)) / 2e-5;
+                let found = f64::from(slope(kind, x as f32));
+                assert!(
+                    (found - expected).abs() < 1e-5,
+                    "{kind:?} {x}: {found} {expected}"
+                );
+            }
+            for x in [f32::NAN, f32::INFINITY, -1e30, 1e30] {
+                assert_eq!(value(kind, x).is_nan(), x.is_nan(), "{kind:?} {x}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_gate_and_its_gradient_are_those_of_the_definition_on_every_instruction_set() {
+        for (rows, width) in [(1, 1), (3, 5), (2, 33), (4, 64)] {
+            let (x, d) = (numbers(2 * rows * width, 1), numbers(rows * width, 2));
+            for kind in KINDS {
+                let run = |isa| {
+                    let (mut out, mut dx) = (vec![0.0; rows * width], vec![0.0; 2 * rows * width]);
+                    gate(isa, &mut out, &x, width, kind);
+                    gate_backward(isa, &mut dx, &d, &x, width, kind);
+                    (out, dx)
+                };
+                let (out, dx) = run(Isa::SCALAR);
+                for (i, found) in out.iter().enumerate() {
+                    let a = i / width * 2 * width + i % width;
+                    let b = a + width;
+                    assert_eq!(*found, value(kind, x[a]) * x[b]);
+                    assert_eq!(dx[a], d[i] * x[b] * slope(kind, x[a]));
+                    assert_eq!(dx[b], d[i] * value(kind, x[a]));
+                }
+                for isa in Isa::available() {
+                    assert_eq!(run(isa), (out.clone(), dx.clone()), "{isa:?}");
+                }
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What is done with a product's outputs before they are stored.
 
-use crate::activation::{Activation, value};
+use crate::activation::{Activation, for_kind, value};
 use crate::isa::multiversion;
 use crate::matrix::Plus;
 
@@ -27,10 +27,11 @@ impl<'a> From<Plus<'a>> for Epilogue<'a> {
 multiversion! {
     /// `x = activation(x)`.
     pub(crate) fn activate_in_place(x: &mut [f32], activation: Activation) -> () {
-        match activation {
-            Activation::Relu => x.iter_mut().for_each(|v| *v = value(Activation::Relu, *v)),
-            Activation::Gelu => x.iter_mut().for_each(|v| *v = value(Activation::Gelu, *v)),
-            Activation::Swish => x.iter_mut().for_each(|v| *v = value(Activation::Swish, *v)),
+        macro_rules! run {
+            ($kind:expr) => {
+                x.iter_mut().for_each(|v| *v = value($kind, *v))
+            };
         }
+        for_kind!(activation, run);
     }
 }

@@ -24,6 +24,7 @@ mod loss;
 mod math;
 mod matrix;
 mod norm;
+mod rotary;
 #[cfg(test)]
 mod row_tests;
 mod shared;
@@ -35,7 +36,7 @@ mod sums;
 mod testing;
 mod update;
 
-pub use activation::{Activation, activate, activate_backward};
+pub use activation::{Activation, activate, activate_backward, gate, gate_backward};
 pub use attend::{CachedRows, PagedRows, Stored, attend_row, attend_scratch, store_row};
 pub use buffer::Buffer;
 pub use dropout::Dropout;
@@ -46,7 +47,11 @@ pub use int8::{PackedInt8, QuantizedRows, StoredInt8, gemm_int8, gemm_int8_quant
 pub use isa::Isa;
 pub use loss::{CrossEntropy, RowLoss, cross_entropy_pair, cross_entropy_row};
 pub use matrix::{Matrix, MatrixMut, Plus};
-pub use norm::{LayerNormBackward, layer_norm, layer_norm_backward};
+pub use norm::{
+    LayerNormBackward, RmsNormBackward, layer_norm, layer_norm_backward, rms_norm,
+    rms_norm_backward,
+};
+pub use rotary::rotate;
 pub use shared::{SharedBytes, open_model_file};
 pub use softmax::{softmax_backward_in_place, softmax_in_place};
 pub use sums::{add_assign, bias_gradient, block_max, exp_of, exp_sum, max, subtract_both};

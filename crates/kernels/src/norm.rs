@@ -1,4 +1,4 @@
-//! Layer norm of rows, and its gradients.
+//! Layer norm and RMS norm of rows, and their gradients.
 
 use crate::isa::multiversion;
 use crate::sums::lane_sum;
@@ -65,6 +65,63 @@ multiversion! {
                 dscale[i] += dy[i] * normal;
                 dshift[i] += dy[i];
                 let d = inverse * (dy[i] * scale[i] - g_mean - normal * gx_mean);
+                dx[i] = if b.accumulate { dx[i] + d } else { d };
+            }
+        }
+    }
+}
+
+multiversion! {
+    /// RMS norm of each row (Zhang and Sennrich 2019, equation 4): `out = x / √(mean(x²) + eps) · scale`. Rows are as wide as
+    /// `scale`. `inverse` receives 1/√(mean(x²) + eps) of each row.
+    pub fn rms_norm(out: &mut [f32], inverse: &mut [f32], x: &[f32], scale: &[f32], eps: f32) -> () {
+        let width = scale.len();
+        assert!(out.len() == x.len() && inverse.len() == x.len() / width, "a number a row");
+        let rows = out.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(inverse);
+        for ((out, x), inverse) in rows {
+            *inverse = 1.0 / (lane_sum(x, |_, v| v * v) / width as f32 + eps).sqrt();
+            let scale = &scale[..x.len()];
+            for i in 0..out.len() {
+                out[i] = x[i] * *inverse * scale[i];
+            }
+        }
+    }
+}
+
+/// What the backward pass of RMS norm reads and writes.
+pub struct RmsNormBackward<'a> {
+    /// Gradient of the input, `[rows, width]`; written or added to.
+    pub dx: &'a mut [f32],
+    /// Added to `dx` instead of replacing it.
+    pub accumulate: bool,
+    /// Gradient of the scale, `[width]`; added to.
+    pub dscale: &'a mut [f32],
+    /// Gradient of the output, `[rows, width]`.
+    pub dy: &'a [f32],
+    /// The input, `[rows, width]`.
+    pub x: &'a [f32],
+    /// 1/√(mean(x²) + eps) of each row.
+    pub inverse: &'a [f32],
+    /// The scale, `[width]`.
+    pub scale: &'a [f32],
+}
+
+multiversion! {
+    /// With x̂ = x · inverse and g = dy · scale: `dx = inverse · (g − x̂ · mean(g · x̂))`, `dscale += Σ dy · x̂`.
+    pub fn rms_norm_backward(b: RmsNormBackward) -> () {
+        let width = b.scale.len();
+        assert!(b.dx.len() == b.dy.len() && b.x.len() == b.dy.len(), "rows");
+        assert_eq!(b.inverse.len(), b.x.len() / width, "a number a row");
+        let rows = b.dx.chunks_exact_mut(width).zip(b.dy.chunks_exact(width));
+        let saved = b.x.chunks_exact(width).zip(b.inverse);
+        let (scale, dscale) = (&b.scale[..width], &mut b.dscale[..width]);
+        for ((dx, dy), (x, inverse)) in rows.zip(saved) {
+            let (x, dy, dx) = (&x[..width], &dy[..width], &mut dx[..width]);
+            let gx_mean = lane_sum(dy, |i, d| d * scale[i] * (x[i] * inverse)) / width as f32;
+            for i in 0..width {
+                let normal = x[i] * inverse;
+                dscale[i] += dy[i] * normal;
+                let d = inverse * (dy[i] * scale[i] - normal * gx_mean);
                 dx[i] = if b.accumulate { dx[i] + d } else { d };
             }
         }

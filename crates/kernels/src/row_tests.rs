@@ -5,7 +5,10 @@ use crate::activation::{Activation, activate, activate_backward};
 use crate::dropout::Dropout;
 use crate::embed::{dropout_in_place, embed_row, residual};
 use crate::loss::{CrossEntropy, cross_entropy_pair, cross_entropy_row};
-use crate::norm::{LayerNormBackward, layer_norm, layer_norm_backward};
+use crate::norm::{
+    LayerNormBackward, RmsNormBackward, layer_norm, layer_norm_backward, rms_norm,
+    rms_norm_backward,
+};
 use crate::softmax::{softmax_backward_in_place, softmax_in_place};
 use crate::sums::{add_assign, bias_gradient, block_max, exp_of, exp_sum, max, subtract_both};
 use crate::testing::numbers;
@@ -65,7 +68,13 @@ fn every_row_operation_is_the_same_on_every_instruction_set() {
                 d
             });
         }
-        for kind in [Activation::Relu, Activation::Gelu, Activation::Swish] {
+        for kind in [
+            Activation::Relu,
+            Activation::Gelu,
+            Activation::Swish,
+            Activation::GeluTanh,
+            Activation::Tanh,
+        ] {
             same_everywhere(|isa| {
                 let mut out = vec![0.0; 3 * n];
                 activate(isa, &mut out, &x, kind, drop);
@@ -294,6 +303,59 @@ fn the_gradients_of_layer_norm_are_slopes() {
                     "{which} {i}: {g} {wanted}"
                 );
             }
+        }
+    }
+}
+
+/// RMS norm is its definition, in f64, and the gradients of Σ w·y of its output y are slopes.
+#[test]
+fn rms_norm_and_its_gradients_are_those_of_the_definition() {
+    for width in [1, 9, 16, 70] {
+        let (x, weights, scale) = (numbers(width, 3), numbers(width, 4), numbers(width, 5));
+        let eps = 1e-5;
+        let y = |x: &[f64], scale: &[f64]| -> Vec<f64> {
+            let mean = x.iter().map(|v| v * v).sum::<f64>() / width as f64;
+            let inverse = 1.0 / (mean + f64::from(eps)).sqrt();
+            (0..width).map(|i| x[i] * inverse * scale[i]).collect()
+        };
+        let wide = |x: &[f32]| -> Vec<f64> { x.iter().map(|v| f64::from(*v)).collect() };
+        let inputs = [wide(&x), wide(&scale)];
+        let slope = |which: usize, i: usize| {
+            let at = |by: f64| -> f64 {
+                let mut moved = inputs.clone();
+                moved[which][i] += by;
+                let y = y(&moved[0], &moved[1]);
+                y.iter().zip(&weights).map(|(y, w)| y * f64::from(*w)).sum()
+            };
+            (at(1e-5) - at(-1e-5)) / 2e-5
+        };
+        let all = same_everywhere(|isa| {
+            let (mut y, mut inverse) = (vec![0.0; width], vec![0.0]);
+            rms_norm(isa, &mut y, &mut inverse, &x, &scale, eps);
+            let (mut dx, mut dscale) = (vec![1.0; width], vec![0.0; width]);
+            let step = RmsNormBackward {
+                dx: &mut dx,
+                accumulate: true,
+                dscale: &mut dscale,
+                dy: &weights,
+                x: &x,
+                inverse: &inverse,
+                scale: &scale,
+            };
+            rms_norm_backward(isa, step);
+            dx.iter_mut().for_each(|d| *d -= 1.0);
+            [y, dx, dscale].concat()
+        });
+        for (found, wanted) in all[..width].iter().zip(y(&inputs[0], &inputs[1])) {
+            assert!(
+                (f64::from(*found) - wanted).abs() < 1e-5,
+                "{found} {wanted}"
+            );
+        }
+        for (i, found) in all[width..].iter().enumerate() {
+            let wanted = slope(i / width, i % width);
+            let error = (f64::from(*found) - wanted).abs();
+            assert!(error < 1e-4 * (1.0 + wanted.abs()), "{i}: {found} {wanted}");
         }
     }
 }

@@ -3,11 +3,15 @@
 pub mod attention;
 pub mod cross_entropy;
 pub mod embedding;
+pub mod gate;
 pub mod kv_cache;
 pub mod layer_norm;
 pub mod linear;
 pub mod parameters;
 pub mod pointwise;
+pub mod pool;
+pub mod rms_norm;
+pub mod rotary;
 mod run;
 
 pub use parameters::{PackedTable, Parameters};

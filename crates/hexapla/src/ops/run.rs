@@ -4,7 +4,10 @@ use hexapla_kernels::{Buffer, Dropout, Isa};
 
 use crate::config::Precision;
 use crate::ops::parameters::{PackedTable, Parameters};
-use crate::ops::{attention, cross_entropy, embedding, layer_norm, linear, pointwise};
+use crate::ops::{
+    attention, cross_entropy, embedding, gate, layer_norm, linear, pointwise, pool, rms_norm,
+    rotary,
+};
 use crate::packed::PackedWeights;
 use crate::product::Product;
 use crate::random::mix;
@@ -21,6 +24,14 @@ pub enum Step {
     Attention(attention::Recorded),
     /// `ops/layer_norm.rs`
     LayerNorm(layer_norm::Recorded),
+    /// `ops/rms_norm.rs`
+    RmsNorm(rms_norm::Recorded),
+    /// `ops/rotary.rs`
+    Rotary(rotary::Recorded),
+    /// `ops/gate.rs`
+    Gate(gate::Recorded),
+    /// `ops/pool.rs`
+    Pool(pool::Recorded),
     /// `ops/embedding.rs`
     Embedding(embedding::Recorded),
     /// `ops/cross_entropy.rs`
@@ -210,6 +221,10 @@ impl<'a> Run<'a> {
                 Step::Linear(s) => s.backward(backward),
                 Step::Attention(s) => s.backward(backward),
                 Step::LayerNorm(s) => s.backward(backward),
+                Step::RmsNorm(s) => s.backward(backward),
+                Step::Rotary(s) => s.backward(backward),
+                Step::Gate(s) => s.backward(backward),
+                Step::Pool(s) => s.backward(backward),
                 Step::Embedding(s) => s.backward(backward),
                 Step::CrossEntropy(s) => s.backward(backward),
                 Step::Activation(s) => s.backward(backward),
