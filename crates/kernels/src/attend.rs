@@ -53,6 +53,8 @@ impl<'a> PagedRows<'a> {
 pub struct CachedRows<'a> {
     /// Heads that share the width.
     pub heads: usize,
+    /// What a product of query and key is multiplied by.
+    pub scale: f32,
     /// How keys and values are stored.
     pub stored: Stored,
     /// The keys.
@@ -110,6 +112,7 @@ pub fn attend_row(
 ) {
     let CachedRows {
         heads,
+        scale,
         stored,
         keys,
         values,
@@ -133,6 +136,7 @@ pub fn attend_row(
             heads,
             stride: stride(heads),
             head_width,
+            scale,
             head_words,
             first_word: g * GROUP * head_words,
         };
@@ -152,6 +156,7 @@ struct Group {
     heads: usize,
     stride: usize,
     head_width: usize,
+    scale: f32,
     head_words: usize,
     first_word: usize,
 }
@@ -167,12 +172,7 @@ impl Group {
         rows: &[u32],
     ) {
         score(isa, scores, query, keys, rows, self, stored);
-        softmax(
-            isa,
-            scores,
-            self.stride,
-            1.0 / (self.head_width as f32).sqrt(),
-        );
+        softmax(isa, scores, self.stride, self.scale);
         out.fill(0.0);
         add_values(isa, out, scores, values, rows, self, stored);
     }
@@ -564,6 +564,7 @@ mod tests {
         let (k, v) = (pages(&k), pages(&v));
         let cached = CachedRows {
             heads,
+            scale: 1.0 / ((width / heads) as f32).sqrt(),
             stored,
             keys: PagedRows { pages: &k, words },
             values: PagedRows { pages: &v, words },

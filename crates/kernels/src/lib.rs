@@ -53,6 +53,6 @@ pub use norm::{
 };
 pub use rotary::rotate;
 pub use shared::{SharedBytes, open_model_file};
-pub use softmax::{softmax_backward_in_place, softmax_in_place};
+pub use softmax::{Visible, softmax_backward_in_place, softmax_in_place};
 pub use sums::{add_assign, bias_gradient, block_max, exp_of, exp_sum, max, subtract_both};
 pub use update::{AdamSettings, adam, blend, squared_norm};

@@ -9,7 +9,7 @@ use crate::norm::{
     LayerNormBackward, RmsNormBackward, layer_norm, layer_norm_backward, rms_norm,
     rms_norm_backward,
 };
-use crate::softmax::{softmax_backward_in_place, softmax_in_place};
+use crate::softmax::{Visible, softmax_backward_in_place, softmax_in_place};
 use crate::sums::{add_assign, bias_gradient, block_max, exp_of, exp_sum, max, subtract_both};
 use crate::testing::numbers;
 
@@ -56,7 +56,12 @@ fn every_row_operation_is_the_same_on_every_instruction_set() {
         for causal in [false, true] {
             let p = same_everywhere(|isa| {
                 let mut p = x.clone();
-                softmax_in_place(isa, &mut p, n, 0.5, causal);
+                let visible = if causal {
+                    Visible::CAUSAL
+                } else {
+                    Visible::ALL
+                };
+                softmax_in_place(isa, &mut p, n, 0.5, visible);
                 p
             });
             for row in p.chunks(n) {

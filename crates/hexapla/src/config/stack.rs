@@ -69,10 +69,14 @@ pub struct LayerConfig {
 /// Attention in several heads.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AttentionConfig {
-    /// Number of heads.
+    /// Heads of the queries.
     pub heads: usize,
+    /// Heads of keys and values; divides `heads`.
+    pub kv_heads: usize,
     /// Columns of each head in queries, keys and values.
     pub head_width: usize,
+    /// What a product of query and key is multiplied by.
+    pub scale: f32,
     /// Whether a row sees no row behind its own.
     pub causal: bool,
     /// Of the probabilities.
@@ -138,7 +142,9 @@ impl TransformerConfig {
         };
         let attention = |heads: usize, causal| AttentionConfig {
             heads,
+            kv_heads: heads,
             head_width: self.d_model / heads,
+            scale: 1.0 / ((self.d_model / heads) as f32).sqrt(),
             causal,
             dropout: self.attention_dropout,
         };

@@ -1,5 +1,7 @@
 //! One layer of figure 1: of the encoder without the middle box, of the decoder with it.
 
+use hexapla_kernels::Visible;
+
 use crate::config::LayerConfig;
 use crate::model::layers::{AddNorm, FeedForward, MultiHeadAttention};
 use crate::ops::Run;
@@ -13,8 +15,8 @@ pub(super) struct Layer {
     self_attention: (MultiHeadAttention, AddNorm),
     cross_attention: Option<(MultiHeadAttention, AddNorm)>,
     feed_forward: (FeedForward, AddNorm),
-    /// Whether a row sees no row behind its own.
-    pub(super) causal: bool,
+    /// Which rows of its own text a row sees.
+    pub(super) visible: Visible,
 }
 
 /// What a layer attends to in the encoder's output.
@@ -58,7 +60,10 @@ impl Layer {
                 ),
                 norm(index, "feed_forward"),
             ),
-            causal: config.self_attention.causal,
+            visible: match config.self_attention.causal {
+                true => Visible::CAUSAL,
+                false => Visible::ALL,
+            },
         }
     }
 

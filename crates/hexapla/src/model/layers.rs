@@ -120,8 +120,7 @@ pub struct MultiHeadAttention {
     key: Linear,
     value: Linear,
     output: Linear,
-    heads: usize,
-    dropout: f32,
+    attention: Attention,
 }
 
 impl MultiHeadAttention {
@@ -131,17 +130,22 @@ impl MultiHeadAttention {
         d_model: usize,
         config: &AttentionConfig,
     ) -> Self {
-        let width = config.heads * config.head_width;
+        let [width, kv_width] = [config.heads, config.kv_heads].map(|n| n * config.head_width);
         let mut linear = |part: &str, inputs, outputs| {
             Linear::new(index, &format!("{name}.{part}"), inputs, outputs)
         };
         MultiHeadAttention {
             query: linear("query", d_model, width),
-            key: linear("key", d_model, width),
-            value: linear("value", d_model, width),
+            key: linear("key", d_model, kv_width),
+            value: linear("value", d_model, kv_width),
             output: linear("output", width, d_model),
-            heads: config.heads,
-            dropout: config.dropout,
+            attention: Attention {
+                heads: config.heads,
+                kv_heads: config.kv_heads,
+                head_width: config.head_width,
+                scale: config.scale,
+                dropout: config.dropout,
+            },
         }
     }
 
@@ -157,12 +161,8 @@ impl MultiHeadAttention {
         let query = self.query.forward(run, x);
         let key = self.key.forward(run, memory);
         let value = self.value.forward(run, memory);
-        let options = Attention {
-            heads: self.heads,
-            dropout: self.dropout,
-        };
         let projections = Projections { query, key, value };
-        let heads = attention(run, projections, &options, mask);
+        let heads = attention(run, projections, &self.attention, mask);
         self.output.forward(run, &heads)
     }
 }

@@ -1,5 +1,7 @@
 //! Half of figure 1: an embedding, layers, and a last norm where there is one.
 
+use hexapla_kernels::Visible;
+
 use crate::batch::{Rows, Span};
 use crate::config::StackConfig;
 use crate::model::embedding::Embedder;
@@ -22,9 +24,8 @@ pub(super) struct Stack {
 
 /// What the rows of a pass attend to.
 pub(super) trait Context {
-    /// What they attend to in one layer: rows of their own stack, those behind them left out if `causal`, and of the encoder's
-    /// output.
-    fn layer(&mut self, layer: usize, causal: bool) -> (AttentionMask<'_>, Option<Memory<'_>>);
+    /// What they attend to in one layer: those rows of their own texts that are `visible`, and of the encoder's output.
+    fn layer(&mut self, layer: usize, visible: Visible) -> (AttentionMask<'_>, Option<Memory<'_>>);
 }
 
 /// Whole texts.
@@ -36,17 +37,21 @@ pub(super) struct Texts<'a> {
 }
 
 impl Context for Texts<'_> {
-    fn layer(&mut self, _layer: usize, causal: bool) -> (AttentionMask<'_>, Option<Memory<'_>>) {
-        let mask = |keys, causal| AttentionMask::Spans {
+    fn layer(
+        &mut self,
+        _layer: usize,
+        visible: Visible,
+    ) -> (AttentionMask<'_>, Option<Memory<'_>>) {
+        let mask = |keys, visible| AttentionMask::Spans {
             queries: self.spans,
             keys,
-            causal,
+            visible,
         };
         let memory = self.memory.map(|(rows, spans)| Memory {
             rows,
-            mask: mask(spans, false),
+            mask: mask(spans, Visible::ALL),
         });
-        (mask(self.spans, causal), memory)
+        (mask(self.spans, visible), memory)
     }
 }
 
@@ -87,7 +92,7 @@ impl Stack {
     pub(super) fn forward(&self, run: &mut Run, x: Tensor, context: &mut impl Context) -> Tensor {
         let mut x = x;
         for (i, layer) in self.layers.iter().enumerate() {
-            let (mask, memory) = context.layer(i, layer.causal);
+            let (mask, memory) = context.layer(i, layer.visible);
             x = layer.forward(run, &x, mask, memory);
         }
         match &self.norm {

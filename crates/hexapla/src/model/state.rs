@@ -1,5 +1,7 @@
 //! What the decoder remembers between steps: explicit, handed in and changed by each step.
 
+use hexapla_kernels::Visible;
+
 use crate::batch::Rows;
 use crate::config::{AttentionConfig, LayerConfig, StackConfig};
 use crate::model::layer::Memory;
@@ -167,7 +169,11 @@ pub(super) struct StepContext<'a> {
 }
 
 impl Context for StepContext<'_> {
-    fn layer(&mut self, layer: usize, _causal: bool) -> (AttentionMask<'_>, Option<Memory<'_>>) {
+    fn layer(
+        &mut self,
+        layer: usize,
+        _visible: Visible,
+    ) -> (AttentionMask<'_>, Option<Memory<'_>>) {
         let is_last = layer + 1 == self.layers.len();
         let caches = &mut self.layers[layer];
         let mask = AttentionMask::Cached(Cached {

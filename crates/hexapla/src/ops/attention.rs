@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use hexapla_kernels::{
-    Dropout, Isa, Matrix, MatrixMut, Plus, dropout_in_place, gemm, softmax_backward_in_place,
-    softmax_in_place,
+    Dropout, Isa, Matrix, MatrixMut, Plus, Visible, dropout_in_place, gemm,
+    softmax_backward_in_place, softmax_in_place,
 };
 
 use crate::batch::Span;
@@ -15,29 +15,59 @@ use crate::tensor::{Node, Tensor};
 
 /// Which rows of keys and values each query row sees.
 pub enum AttentionMask<'a> {
-    /// The queries of span i see the keys of span i: all of them, or with `causal` those up to their own position.
+    /// The queries of span i see keys of span i.
     Spans {
         /// Sentences among the query rows.
         queries: &'a [Span],
         /// Sentences among the key rows.
         keys: &'a [Span],
-        /// The mask of decoder self-attention.
-        causal: bool,
+        /// Which of them.
+        visible: Visible,
     },
     /// A query row sees rows of earlier steps too (decoding).
     Cached(Cached<'a>),
 }
 
 /// How to attend.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Attention {
-    /// Number of heads; divides the width.
+    /// Heads of the queries.
     pub heads: usize,
+    /// Heads of keys and values; divides `heads`. Neighbouring heads of queries share one (Ainslie et al. 2023, "GQA").
+    pub kv_heads: usize,
+    /// Columns of each head.
+    pub head_width: usize,
+    /// What a product of query and key is multiplied by: 1/√d_k in the paper.
+    pub scale: f32,
     /// Dropout of the probabilities.
     pub dropout: f32,
 }
 
-/// Queries, keys and values, each `[rows, d_model]`; head h has the columns from `h · d_model / heads`.
+impl Attention {
+    /// The paper's: as many heads on both sides, and 1/√d_k.
+    pub fn new(heads: usize, head_width: usize) -> Self {
+        Attention {
+            heads,
+            kv_heads: heads,
+            head_width,
+            scale: 1.0 / (head_width as f32).sqrt(),
+            dropout: 0.0,
+        }
+    }
+
+    /// The columns of a head of queries, and of the head of keys and values that it looks at.
+    fn columns(&self, head: usize) -> (Head, Head) {
+        let group = self.heads / self.kv_heads;
+        let columns = |head| Head {
+            start: head * self.head_width,
+            width: self.head_width,
+        };
+        (columns(head), columns(head / group))
+    }
+}
+
+/// Queries `[rows, heads · head_width]`, keys and values `[rows, kv_heads · head_width]`; head h has the columns from
+/// `h · head_width`.
 #[derive(Debug)]
 pub struct Projections {
     /// What asks.
@@ -52,7 +82,7 @@ pub struct Projections {
 #[derive(Debug)]
 pub struct Recorded {
     p: Projections,
-    heads: usize,
+    attention: Attention,
     /// Probabilities before dropout, sentence by sentence, head by head.
     probabilities: Tensor,
     /// Sentences among queries and keys: where they stand in the lists.
@@ -72,9 +102,15 @@ pub fn attention(
         AttentionMask::Spans {
             queries,
             keys,
-            causal,
-        } => over_spans(run, p, options, (queries, keys), causal),
-        AttentionMask::Cached(cached) => attend_cached(run, &p.query, &p.key, &p.value, cached),
+            visible,
+        } => over_spans(run, p, options, (queries, keys), visible),
+        AttentionMask::Cached(cached) => {
+            assert_eq!(
+                options.heads, options.kv_heads,
+                "the cache has a head for each"
+            );
+            attend_cached(run, (&p.query, &p.key, &p.value), options.scale, cached)
+        }
     }
 }
 
@@ -83,7 +119,7 @@ fn over_spans(
     p: Projections,
     options: &Attention,
     (queries, keys): (&[Span], &[Span]),
-    causal: bool,
+    visible: Visible,
 ) -> Tensor {
     let dropout = run.dropout(options.dropout);
     // Where nothing goes back, one head's are enough at a time.
@@ -110,17 +146,16 @@ fn over_spans(
     let mut start = 0;
     for (q, k) in queries.iter().zip(keys) {
         for h in 0..options.heads {
-            let head = Head::new(h, options.heads, p.query.columns());
+            let (head, kv) = options.columns(h);
             let end = start + q.len * k.len;
             let scores = &mut probabilities.data_mut()[start..end];
-            let scale = 1.0 / (head.width as f32).sqrt();
             product(
                 run.isa,
                 scores,
                 head.of(&p.query, *q),
-                head.of(&p.key, *k).transposed(),
+                kv.of(&p.key, *k).transposed(),
             );
-            softmax_in_place(run.isa, scores, k.len, scale, causal);
+            softmax_in_place(run.isa, scores, k.len, options.scale, visible);
             let seen = if dropout.is_none() {
                 &*scores
             } else {
@@ -134,7 +169,7 @@ fn over_spans(
                 run.isa,
                 head.of_mut(&mut out, *q),
                 seen,
-                head.of(&p.value, *k),
+                kv.of(&p.value, *k),
                 Plus::Nothing,
             );
             if recording {
@@ -145,7 +180,7 @@ fn over_spans(
     run.record(|lists| {
         Step::Attention(Recorded {
             p,
-            heads: options.heads,
+            attention: *options,
             probabilities,
             pairs: keep(
                 &mut lists.pairs,
@@ -166,14 +201,6 @@ struct Head {
 }
 
 impl Head {
-    fn new(head: usize, heads: usize, d_model: usize) -> Self {
-        let width = d_model / heads;
-        Head {
-            start: head * width,
-            width,
-        }
-    }
-
     /// The rows of `span`, this head's columns: `[span.len, width]`.
     fn of(self, x: &Tensor, span: Span) -> Matrix<'_> {
         let rest = x
@@ -232,8 +259,17 @@ impl Recorded {
         let (mut dropped, mut ds) = (new((1, most)), new((1, most)));
         let mut start = 0;
         for (q, k) in pairs {
-            for h in 0..self.heads {
-                let head = Head::new(h, self.heads, query.columns());
+            for h in 0..self.attention.heads {
+                let (head, kv) = self.attention.columns(h);
+                // Heads of queries that share one of keys add their gradients, in their order.
+                let group = self.attention.heads / self.attention.kv_heads;
+                let plus = || {
+                    if h % group == 0 {
+                        Plus::Nothing
+                    } else {
+                        Plus::C
+                    }
+                };
                 let size = q.len * k.len;
                 let p = &self.probabilities.data()[start..start + size];
                 let d_head = head.of(&d_out, *q);
@@ -243,29 +279,29 @@ impl Recorded {
                 let dropped = Matrix::new(dropped, q.len, k.len, k.len);
                 gemm(
                     isa,
-                    head.of_mut(&mut dv, *k),
+                    kv.of_mut(&mut dv, *k),
                     dropped.transposed(),
                     d_head,
-                    Plus::Nothing,
+                    plus(),
                 );
                 let ds = &mut ds.data_mut()[..size];
-                product(isa, ds, d_head, head.of(value, *k).transposed());
+                product(isa, ds, d_head, kv.of(value, *k).transposed());
                 dropout_in_place(isa, ds, self.dropout, start as u32);
-                softmax_backward_in_place(isa, ds, p, k.len, 1.0 / (head.width as f32).sqrt());
+                softmax_backward_in_place(isa, ds, p, k.len, self.attention.scale);
                 let ds = Matrix::new(ds, q.len, k.len, k.len);
                 gemm(
                     isa,
                     head.of_mut(&mut dq, *q),
                     ds,
-                    head.of(key, *k),
+                    kv.of(key, *k),
                     Plus::Nothing,
                 );
                 gemm(
                     isa,
-                    head.of_mut(&mut dk, *k),
+                    kv.of_mut(&mut dk, *k),
                     ds.transposed(),
                     head.of(query, *q),
-                    Plus::Nothing,
+                    plus(),
                 );
                 start += size;
             }
@@ -292,31 +328,89 @@ mod tests {
         Span { start: 7, len: 3 },
     ];
 
+    const WINDOW: Visible = Visible {
+        offset: 0,
+        behind: 1,
+        ahead: 1,
+    };
+
+    /// Four heads of width 3; keys and values have `kv_heads`.
+    fn check(kv_heads: usize, dropout: f32, keys: &'static [Span; 3], visible: Visible) {
+        let mut check = Check::new();
+        let rows = keys[2].start + keys[2].len;
+        let (q, k, v) = (
+            check.input(8, 12),
+            check.input(rows, 3 * kv_heads),
+            check.input(rows, 3 * kv_heads),
+        );
+        let options = Attention {
+            kv_heads,
+            dropout,
+            scale: 0.7,
+            ..Attention::new(4, 3)
+        };
+        check.run(|run, x| {
+            let p = Projections {
+                query: x[q].clone(),
+                key: x[k].clone(),
+                value: x[v].clone(),
+            };
+            let mask = AttentionMask::Spans {
+                queries: &SPANS,
+                keys,
+                visible,
+            };
+            attention(run, p, &options, mask)
+        });
+    }
+
     #[test]
     fn gradients_are_slopes() {
         for dropout in [0.0, 0.3] {
-            for (keys, causal) in [(&SPANS, true), (&SPANS, false), (&OTHERS, false)] {
-                let mut check = Check::new();
-                let rows = keys[2].start + keys[2].len;
-                let (q, k, v) = (
-                    check.input(8, 12),
-                    check.input(rows, 12),
-                    check.input(rows, 12),
-                );
-                check.run(|run, x| {
-                    let p = Projections {
-                        query: x[q].clone(),
-                        key: x[k].clone(),
-                        value: x[v].clone(),
-                    };
-                    let view = AttentionMask::Spans {
-                        queries: &SPANS,
-                        keys,
-                        causal,
-                    };
-                    attention(run, p, &Attention { heads: 3, dropout }, view)
-                });
+            for kv_heads in [4, 2, 1] {
+                check(kv_heads, dropout, &SPANS, Visible::CAUSAL);
+                check(kv_heads, dropout, &SPANS, WINDOW);
+                check(kv_heads, dropout, &OTHERS, Visible::ALL);
             }
         }
+    }
+
+    #[test]
+    fn shared_heads_are_heads_that_are_repeated() {
+        let arena = crate::tensor::Arena::default();
+        let none = Check::new().weights();
+        let packed = crate::packed::PackedWeights::new(&none, Default::default());
+        let mut run = Run::inference(&arena, &packed);
+        let mut random = crate::random::SplitMix(5);
+        let mut tensor = |columns| {
+            let mut t = arena.tensor(8, columns);
+            t.data_mut().iter_mut().for_each(|v| *v = random.normal());
+            t
+        };
+        let (query, key, value) = (tensor(12), tensor(6), tensor(6));
+        let repeated = |x: &Tensor| {
+            let mut all = arena.tensor(8, 12);
+            for r in 0..8 {
+                let head = |h: usize| &x.row(r)[h * 3..][..3];
+                let row = [head(0), head(0), head(1), head(1)].concat();
+                all.data_mut()[r * 12..][..12].copy_from_slice(&row);
+            }
+            all
+        };
+        let mut attended = |kv_heads, key: Tensor, value: Tensor| {
+            let query = query.clone();
+            let options = Attention {
+                kv_heads,
+                ..Attention::new(4, 3)
+            };
+            let mask = AttentionMask::Spans {
+                queries: &SPANS,
+                keys: &SPANS,
+                visible: Visible::CAUSAL,
+            };
+            attention(&mut run, Projections { query, key, value }, &options, mask)
+        };
+        let all = attended(4, repeated(&key), repeated(&value));
+        assert_eq!(all.data(), attended(2, key, value).data());
     }
 }

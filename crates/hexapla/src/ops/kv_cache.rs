@@ -76,9 +76,8 @@ impl Pages {
 /// among them; the result has the queries' shape.
 pub(crate) fn attend_cached(
     run: &mut Run,
-    query: &Tensor,
-    keys: &Tensor,
-    values: &Tensor,
+    (query, key, value): (&Tensor, &Tensor, &Tensor),
+    scale: f32,
     cached: Cached,
 ) -> Tensor {
     let Cached {
@@ -87,13 +86,14 @@ pub(crate) fn attend_cached(
         slots,
         mut weights,
     } = cached;
-    cache.store(run, keys, values, new_slots);
+    cache.store(run, key, value, new_slots);
     let words = cache.stored.words(query.columns());
     let (key_pages, value_pages) = (cache.keys.all(), cache.values.all());
     let paged = |pages| PagedRows { pages, words };
     let heads = cache.heads;
     let rows = CachedRows {
         heads,
+        scale,
         stored: cache.stored,
         keys: paged(&key_pages),
         values: paged(&value_pages),
@@ -153,16 +153,13 @@ mod tests {
                 key: key.clone(),
                 value: value.clone(),
             };
-            let options = Attention {
-                heads: 3,
-                dropout: 0.0,
-            };
+            let options = Attention::new(3, 4);
             attention(&mut run, p, &options, mask)
         };
         let whole = attended(AttentionMask::Spans {
             queries: &SPANS,
             keys: &SPANS,
-            causal: true,
+            visible: hexapla_kernels::Visible::CAUSAL,
         });
         // Slots in any order, over more than a page.
         let slots: Vec<u32> = (0..45).map(|i| i * 7 % 45).collect();
