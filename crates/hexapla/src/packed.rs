@@ -33,6 +33,10 @@ pub(crate) enum Value {
 /// Products of at most this many rows are worth dividing among threads by columns: more rows keep a thread busy long
 /// enough to divide the work by sentences.
 const FEW_ROWS: usize = 8;
+/// Multiplications of a product from which on it is shared by threads that have no other work.
+const SHARED_WORK: usize = 8 << 20;
+/// Rows that one thread takes at least where a product is divided by rows.
+const BLOCK_ROWS: usize = 16;
 /// Numbers in a matrix from which on waking a thread costs less than it saves.
 const LARGE_MATRIX: usize = 2 << 20;
 
@@ -119,37 +123,38 @@ impl PackedWeights {
         scratch
     }
 
-    /// `y = activation(x · W + bias)`, or of `x · tableᵀ`. One or a few rows by a large matrix are divided among threads, which
-    /// changes no result: a column depends on no other.
+    /// `y = activation(x · W + bias)`, or of `x · tableᵀ`. One or a few rows by a large matrix are divided among threads, and so
+    /// is any product that is worth it where they have no other work (`alone`): by rows, or by columns where these are few. That
+    /// changes no result, since each output is a chain of its own.
     pub(crate) fn multiply(
         &self,
+        alone: bool,
         id: ParameterId,
-        mut y: MatrixMut,
+        y: MatrixMut,
         x: Matrix,
         epilogue: Epilogue,
     ) {
-        let columns = y.columns();
-        let threads = rayon::current_num_threads();
-        let few = (1..=FEW_ROWS).contains(&x.rows());
-        if !few || x.columns() * columns < LARGE_MATRIX || threads == 1 {
-            return self.values[id.0].multiply(y, x, epilogue);
-        }
-        // Whole panels of every packed form.
-        let width = columns
-            .div_ceil(threads)
-            .next_multiple_of(PackedInt8::PANEL);
         let value = &self.values[id.0];
-        let parts: Vec<Buffer> = (0..columns)
-            .into_par_iter()
-            .step_by(width)
-            .map(|start| value.multiply_columns(start..columns.min(start + width), x, epilogue))
-            .collect();
-        for (i, part) in parts.iter().enumerate() {
-            let n = part.len() / x.rows();
-            for (r, part) in part.chunks_exact(n).enumerate() {
-                y.row_mut(r)[i * width..][..n].copy_from_slice(part);
-            }
+        let (rows, columns, threads) = (x.rows(), y.columns(), rayon::current_num_threads());
+        let few = rows <= FEW_ROWS && x.columns() * columns >= LARGE_MATRIX;
+        let many = rows >= threads * BLOCK_ROWS;
+        // In int8 some ten rows are faster on one thread than divided by columns, where each thread quantizes all of them.
+        let divides = many || !matches!(value, Value::Int8(_));
+        let worth = alone && divides && rows * x.columns() * columns >= SHARED_WORK;
+        if !(few || worth) || rows == 0 || threads == 1 {
+            return value.multiply(y, x, epilogue);
         }
+        if many {
+            let block = rows.div_ceil(threads).next_multiple_of(BLOCK_ROWS);
+            let blocks: Vec<MatrixMut> = y.row_blocks(block).collect();
+            let blocks = blocks.into_par_iter().enumerate();
+            return blocks.for_each(|(i, y)| {
+                let first = i * block;
+                let x = x.row_range(first..first + y.rows());
+                value.multiply(y, x, epilogue);
+            });
+        }
+        value.multiply_by_columns(y, x, epilogue, threads);
     }
 }
 
@@ -212,6 +217,26 @@ impl Value {
         }
     }
 
+    /// As [`Value::multiply`], each thread some of the columns.
+    fn multiply_by_columns(&self, mut y: MatrixMut, x: Matrix, epilogue: Epilogue, threads: usize) {
+        let columns = y.columns();
+        // Whole panels of every packed form.
+        let width = columns
+            .div_ceil(threads)
+            .next_multiple_of(PackedInt8::PANEL);
+        let parts: Vec<Buffer> = (0..columns)
+            .into_par_iter()
+            .step_by(width)
+            .map(|start| self.multiply_columns(start..columns.min(start + width), x, epilogue))
+            .collect();
+        for (i, part) in parts.iter().enumerate() {
+            let n = part.len() / x.rows();
+            for (r, part) in part.chunks_exact(n).enumerate() {
+                y.row_mut(r)[i * width..][..n].copy_from_slice(part);
+            }
+        }
+    }
+
     /// The columns `columns` of the product alone, `[x.rows(), columns.len()]`.
     fn multiply_columns(
         &self,
@@ -264,7 +289,7 @@ mod tests {
                 plus: Plus::Bias(bias),
                 activation: Some(Activation::Swish),
             };
-            p.multiply(id, to, Matrix::new(&x, rows, 520, 520), epilogue);
+            p.multiply(true, id, to, Matrix::new(&x, rows, 520, 520), epilogue);
         });
         y
     }
@@ -292,9 +317,17 @@ mod tests {
                     assert!(alone == product(&packed, id, 3, threads));
                 }
                 assert!(product(&packed, id, 0, 2).is_empty());
-                // A row in the company of more rows than are divided.
-                let together = product(&packed, id, 12, 2);
-                assert!(alone[..] == together[..alone.len()]);
+                // In the company of other rows, divided by columns and by rows.
+                for rows in [12, 37, 150] {
+                    let one = product(&packed, id, rows, 1);
+                    assert!(alone[..] == one[..alone.len()]);
+                    for threads in [2, 3, 5] {
+                        assert!(
+                            one == product(&packed, id, rows, threads),
+                            "{rows} {threads}"
+                        );
+                    }
+                }
                 for (a, b) in exact.iter().zip(&alone) {
                     assert!(
                         (a - b).abs() <= tolerance * largest,

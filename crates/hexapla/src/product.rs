@@ -12,6 +12,8 @@ pub struct Product {
     pub isa: Isa,
     /// What the factors are rounded to.
     pub precision: Precision,
+    /// Whether the threads have no other work meanwhile, and so share each product of inference. That changes no result.
+    pub alone: bool,
 }
 
 impl Product {

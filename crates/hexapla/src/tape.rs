@@ -113,6 +113,7 @@ impl Backward<'_> {
         Product {
             isa: self.isa,
             precision: self.precision,
+            alone: false,
         }
     }
 

@@ -1,5 +1,7 @@
 //! Matrices inside slices, to read and to write.
 
+use std::ops::Range;
+
 /// Whether `rows × columns` numbers with rows `row_stride` apart lie in `len` numbers. Where they do, no index inside them
 /// overflows.
 fn fits(len: usize, rows: usize, columns: usize, row_stride: usize) -> bool {
@@ -51,6 +53,25 @@ impl<'a> Matrix<'a> {
         self.columns
     }
 
+    /// The rows `rows` alone.
+    ///
+    /// # Panics
+    /// Some of them are not there.
+    #[must_use]
+    pub fn row_range(self, rows: Range<usize>) -> Self {
+        assert!(
+            rows.start <= rows.end && rows.end <= self.rows,
+            "rows of the matrix"
+        );
+        // No rows may begin behind the last number.
+        let start = (rows.start * self.row_stride).min(self.data.len());
+        Matrix {
+            data: &self.data[start..],
+            rows: rows.len(),
+            ..self
+        }
+    }
+
     /// The same numbers with rows and columns exchanged.
     #[must_use]
     pub fn transposed(self) -> Self {
@@ -94,6 +115,27 @@ impl<'a> MatrixMut<'a> {
     }
 }
 
+impl<'a> MatrixMut<'a> {
+    /// The same matrix in blocks of `rows` rows, the last perhaps of fewer.
+    ///
+    /// # Panics
+    /// `rows` is 0.
+    pub fn row_blocks(self, rows: usize) -> impl Iterator<Item = MatrixMut<'a>> {
+        let MatrixMut {
+            data,
+            rows: all,
+            columns,
+            row_stride,
+        } = self;
+        let count = all.div_ceil(rows);
+        let blocks = data.chunks_mut((rows * row_stride).max(1)).take(count);
+        blocks.enumerate().map(move |(i, data)| {
+            let rows = rows.min(all - i * rows);
+            MatrixMut::new(data, rows, columns, row_stride)
+        })
+    }
+}
+
 impl MatrixMut<'_> {
     /// Number of rows.
     pub fn rows(&self) -> usize {
@@ -132,6 +174,28 @@ mod tests {
 
     /// The inverse of 7 modulo 2⁶⁴: seven times it wraps to 1.
     const WRAPS: usize = 0x6DB6_DB6D_B6DB_6DB7_u64 as usize;
+
+    #[test]
+    fn blocks_of_rows_are_the_matrix_in_its_order() {
+        // Rows of 3 numbers, 4 apart; the last has nothing behind it.
+        let mut data: Vec<f32> = (0..27).map(|i| i as f32).collect();
+        let a = data.clone();
+        let a = Matrix::new(&a, 7, 3, 4);
+        for block in [1, 2, 3, 7, 9] {
+            let mut first = 0;
+            for mut part in MatrixMut::new(&mut data, 7, 3, 4).row_blocks(block) {
+                let view = a.row_range(first..first + part.rows());
+                for r in 0..part.rows() {
+                    let row = &view.data[r * view.row_stride..][..3];
+                    assert_eq!(part.row_mut(r), row);
+                }
+                first += part.rows();
+            }
+            assert_eq!(first, 7);
+        }
+        assert_eq!(a.row_range(7..7).rows(), 0);
+        assert_eq!(MatrixMut::new(&mut [], 0, 3, 4).row_blocks(2).count(), 0);
+    }
 
     #[test]
     #[should_panic(expected = "does not fit")]

@@ -202,10 +202,12 @@ impl Engine {
         let share = tokens.div_ceil(rayon::current_num_threads());
         let lengths = requests.iter().map(|r| r.source.len());
         let batches = batches(lengths, batch_tokens.min(share));
+        // With fewer batches than threads some of these would have nothing to do.
+        let alone = batches.len() < rayon::current_num_threads();
         let decoded: Vec<Result<Vec<Vec<Hypothesis>>>> = batches
             .par_iter()
             .map(|batch| {
-                let decoded = self.generate_batch(requests, batch, options);
+                let decoded = self.generate_batch(requests, batch, options, alone);
                 decoded.map_err(|e| match e.item().and_then(|i| batch.get(i)) {
                     Some(request) => e.in_item(*request),
                     None => e,
@@ -228,6 +230,7 @@ impl Engine {
         requests: &[Request],
         batch: &[usize],
         options: &SearchOptions,
+        alone: bool,
     ) -> Result<Vec<Vec<Hypothesis>>> {
         let source: Rows = batch.iter().map(|i| &requests[*i].source).collect();
         let inputs: Vec<SearchInput> = batch
@@ -239,7 +242,7 @@ impl Engine {
             })
             .collect();
         self.with_arena(|arena| {
-            let mut run = Run::inference(arena, &self.parameters);
+            let mut run = Run::inference(arena, &self.parameters).alone(alone);
             let memory = self.encode(&mut run, &source);
             let state = self.model.start(&run, &source, memory, options.attention);
             let mut decoder = Decoder {
@@ -370,7 +373,7 @@ impl Engine {
                 [target].into_iter().collect(),
             );
             let logits = |arena: &Arena| {
-                let mut run = Run::inference(arena, &self.parameters);
+                let mut run = Run::inference(arena, &self.parameters).alone(true);
                 let memory = self.model.encode(&mut run, &source);
                 let x = self.model.decode(&mut run, &target, &memory, &source);
                 let logits = self.model.logits(&mut run, &x);

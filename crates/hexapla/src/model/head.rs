@@ -47,6 +47,7 @@ impl Head {
         let product = Product {
             isa: hexapla_kernels::Isa::best(),
             precision,
+            alone: false,
         };
         PackedTable::new(product, weights, self.output.table)
     }

@@ -52,7 +52,8 @@ pub fn linear_activated(
         plus: Plus::Bias(packed.plain(bias)),
         activation: Some(kind),
     };
-    packed.multiply(weight, y.matrix_mut(), x.matrix(), epilogue);
+    let alone = run.product().alone;
+    packed.multiply(alone, weight, y.matrix_mut(), x.matrix(), epilogue);
     y
 }
 

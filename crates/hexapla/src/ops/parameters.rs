@@ -129,7 +129,7 @@ impl<'a> Parameters<'a> {
     ) {
         match self {
             Parameters::Trained(weights, _) => product.gemm(y, x, weights.matrix(weight), plus),
-            Parameters::Packed(packed) => packed.multiply(weight, y, x, plus.into()),
+            Parameters::Packed(packed) => packed.multiply(product.alone, weight, y, x, plus.into()),
         }
     }
 
@@ -147,7 +147,7 @@ impl<'a> Parameters<'a> {
                 Some(packed) => gemm_packed(y, x, &packed.transposed, plus.into()),
                 None => product.gemm(y, x, weights.matrix(table).transposed(), plus),
             },
-            Parameters::Packed(packed) => packed.multiply(table, y, x, plus.into()),
+            Parameters::Packed(packed) => packed.multiply(product.alone, table, y, x, plus.into()),
         }
     }
 }

@@ -98,6 +98,8 @@ pub struct Run<'a> {
     pub isa: Isa,
     /// Arithmetic of the large products that are not packed; a packed matrix brings its own.
     pub precision: Precision,
+    /// Whether the threads have no other work meanwhile, and so share its products.
+    alone: bool,
     /// Where buffers come from.
     pub arena: Arena,
     /// The parameters.
@@ -115,6 +117,7 @@ impl<'a> Run<'a> {
         Run {
             isa: Isa::best(),
             precision: Precision::Float32,
+            alone: false,
             arena: arena.clone(),
             parameters,
             recording: None,
@@ -143,11 +146,18 @@ impl<'a> Run<'a> {
         Run { precision, ..self }
     }
 
+    /// The same pass, whose products all threads share where they have no other work. That changes no result.
+    #[must_use]
+    pub fn alone(self, alone: bool) -> Self {
+        Run { alone, ..self }
+    }
+
     /// How large products are computed.
     pub fn product(&self) -> Product {
         Product {
             isa: self.isa,
             precision: self.precision,
+            alone: self.alone,
         }
     }
 

@@ -44,7 +44,13 @@ fn outputs(packed: &PackedWeights) -> Vec<u32> {
         let x: Vec<f32> = (0..3 * rows).map(|_| random.normal()).collect();
         let mut y = vec![0.0; 3 * columns];
         let to = MatrixMut::new(&mut y, 3, columns, columns);
-        packed.multiply(id, to, Matrix::new(&x, 3, rows, rows), Plus::Nothing.into());
+        packed.multiply(
+            false,
+            id,
+            to,
+            Matrix::new(&x, 3, rows, rows),
+            Plus::Nothing.into(),
+        );
         all.extend(y.iter().map(|v| v.to_bits()));
     }
     all
