@@ -9,7 +9,8 @@ use hexapla::formats::{self, ConvertModel, convert};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{protocol, train};
+use crate::protocol;
+use crate::train::{Sentences, write_weights};
 
 /// A piece of work.
 #[derive(Debug, Deserialize)]
@@ -78,30 +79,14 @@ struct Prepared {
     reference: Option<PathBuf>,
     /// The command whose answers are compared.
     check: String,
+    /// How far two losses may be apart, as a share.
+    tolerance: f64,
     /// The commands of a short run: the first warms, the second is timed.
     trial: [String; 2],
     /// The commands that warm and that are a run, where these are not left to the clock.
     run: Option<[String; 2]>,
     /// Giga-operations of the products for each target token.
     gop: f64,
-}
-
-/// A batch without padding.
-#[derive(Debug, Default, Serialize)]
-struct Sentences {
-    source: Vec<Vec<u32>>,
-    decoder_input: Vec<Vec<u32>>,
-    labels: Vec<Vec<u32>>,
-}
-
-impl Sentences {
-    /// Adds a pair without special tokens; id 0 both starts the decoder and ends a sentence.
-    fn push(&mut self, mut source: Vec<u32>, target: &[u32]) {
-        source.push(0);
-        self.source.push(source);
-        self.decoder_input.push([&[0], target].concat());
-        self.labels.push([target, &[0]].concat());
-    }
 }
 
 /// Random words, the same each time: Knuth's generator, whose high bits are the good ones.
@@ -159,13 +144,14 @@ impl TrainSpec {
         };
         write(&self.folder, "batches.json", &batches)?;
         let (timed, checked) = (job(0.1, "timed.json")?, job(0.0, "checked.json")?);
-        train::write_weights(&crate::read(&checked.to_string_lossy())?)?;
+        write_weights(&crate::read(&checked.to_string_lossy())?)?;
         let steps = |n: usize| format!("run {n}");
         Ok(Prepared {
             timed: [timed.clone(), timed],
             checked: [checked.clone(), checked],
             reference: None,
             check: steps(3),
+            tolerance: if self.precision == "bf16" { 1e-3 } else { 1e-4 },
             trial: if count > 1 {
                 [5, 10].map(steps)
             } else {
@@ -299,6 +285,7 @@ impl TranslateSpec {
             ],
             reference: reference.transpose()?,
             check: "outputs".into(),
+            tolerance: 0.0,
             trial: [one(), one()],
             run: Some([one(), one()]),
             gop: (self.source_word + self.beam as f64 * self.hypothesis_word) / 1e3,

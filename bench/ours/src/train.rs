@@ -9,7 +9,7 @@ use hexapla::error::{Error, Result};
 use hexapla::model::transformer::Transformer;
 use hexapla::train::shards::TrainStep;
 use hexapla::weights::Weights;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{protocol, weights};
@@ -35,12 +35,12 @@ pub(crate) struct Job {
 }
 
 /// A batch without padding: a row of ids for each sentence.
-#[derive(Debug, Deserialize)]
-struct Sentences {
-    source: Vec<Vec<u32>>,
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Sentences {
+    pub(crate) source: Vec<Vec<u32>>,
     /// What the decoder reads; one step behind `labels`.
     decoder_input: Vec<Vec<u32>>,
-    labels: Vec<Vec<u32>>,
+    pub(crate) labels: Vec<Vec<u32>>,
 }
 
 impl Job {
@@ -77,6 +77,14 @@ impl Job {
 }
 
 impl Sentences {
+    /// Adds a pair without special tokens; id 0 both starts the decoder and ends a sentence.
+    pub(crate) fn push(&mut self, mut source: Vec<u32>, target: &[u32]) {
+        source.push(0);
+        self.source.push(source);
+        self.decoder_input.push([&[0], target].concat());
+        self.labels.push([target, &[0]].concat());
+    }
+
     /// Sentences in turn to each of the shards, as the trainer deals them.
     fn shards(&self, shards: usize) -> Vec<PairRows> {
         let mut parts = vec![PairRows::default(); shards];

@@ -27,6 +27,7 @@ struct Prepared {
     checked: [PathBuf; 2],
     reference: Option<PathBuf>,
     check: String,
+    tolerance: f64,
     trial: [String; 2],
     run: Option<[String; 2]>,
     gop: f64,
@@ -135,11 +136,10 @@ impl Prepared {
             answer(peer, &self.checked[1])?,
         );
         if a["losses"].is_array() {
-            let tolerance = if self.timed_in_bf16()? { 1e-3 } else { 1e-4 };
             return check::losses(
                 &peers::part::<Vec<f64>>(&a, "losses")?,
                 &peers::part::<Vec<f64>>(&b, "losses")?,
-                tolerance,
+                self.tolerance,
             );
         }
         let outputs = |answer: &Value| peers::part::<Vec<Vec<u32>>>(answer, "outputs");
@@ -150,11 +150,6 @@ impl Prepared {
                 check::nearness(&outputs(&a)?, &outputs(&b)?, &reference, 0.05)
             }
         }
-    }
-
-    fn timed_in_bf16(&self) -> Result<bool> {
-        let text = std::fs::read_to_string(&self.checked[0]).map_err(|e| e.to_string())?;
-        Ok(text.contains("\"precision\":\"bf16\""))
     }
 
     /// Warms both sides; gives the command of a run.

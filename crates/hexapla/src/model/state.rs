@@ -16,8 +16,8 @@ use crate::tensor::Tensor;
 pub(crate) struct LayerState {
     /// Of the target rows so far.
     pub(crate) target: KvCache,
-    /// Of the encoder's output.
-    pub(crate) source: KvCache,
+    /// Of the encoder's output, in a layer that attends to it.
+    pub(crate) source: Option<KvCache>,
 }
 
 /// A batch of hypotheses under way.
@@ -60,12 +60,7 @@ impl DecoderState {
         let cache = |a: &AttentionConfig| KvCache::new(a.heads * a.head_width, a.heads, bf16);
         let layer = |layer: &LayerConfig| LayerState {
             target: cache(&layer.self_attention),
-            source: cache(
-                layer
-                    .cross_attention
-                    .as_ref()
-                    .unwrap_or(&layer.self_attention),
-            ),
+            source: layer.cross_attention.as_ref().map(cache),
         };
         let rows_of = |s: &crate::batch::Span| (s.start as u32..(s.start + s.len) as u32).collect();
         DecoderState {
@@ -182,15 +177,15 @@ impl Context for StepContext<'_> {
             slots: &self.target_slots,
             weights: None,
         });
-        let memory = Memory {
+        let memory = caches.source.as_mut().map(|cache| Memory {
             rows: self.memory,
             mask: AttentionMask::Cached(Cached {
-                cache: &mut caches.source,
+                cache,
                 new_slots: &self.new_source_slots,
                 slots: &self.source_slots,
                 weights: self.attention.as_deref_mut().filter(|_| is_last),
             }),
-        };
-        (mask, Some(memory))
+        });
+        (mask, memory)
     }
 }
