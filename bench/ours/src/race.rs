@@ -197,7 +197,8 @@ pub(crate) fn end(job: &Job) -> Result<()> {
     formats::save(
         &job.output,
         &SaveModel {
-            config,
+            assembly: opened.model.assembly(),
+            family: None,
             weights: &weights,
             generation: &GenerationDefaults::for_training(config),
             files,

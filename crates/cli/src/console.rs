@@ -24,6 +24,16 @@ pub(crate) fn broken(e: io::Error) -> Error {
     Error::io("cannot write the output", Path::new("standard output"), &e)
 }
 
+/// Lines on standard output.
+pub(crate) fn print(lines: &[String]) -> Result<()> {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    lines
+        .iter()
+        .try_for_each(|line| writeln!(out, "{line}"))
+        .and_then(|()| out.flush())
+        .map_err(broken)
+}
+
 /// A piece as part of a line: what would end the line or its column is written out.
 pub(crate) fn shown(piece: &str) -> String {
     piece

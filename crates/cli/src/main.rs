@@ -2,15 +2,18 @@
 #![forbid(unsafe_code)]
 
 mod calibration;
+mod classify;
 mod console;
 mod convert;
 mod demo;
+mod embed;
 mod evaluate;
 mod language;
 mod logits;
 mod model;
 mod numerals;
 mod signals;
+mod text;
 mod tokenizer;
 mod train;
 mod translate;
@@ -41,6 +44,18 @@ enum Command {
     Train(train::TrainArgs),
     /// Translate text: one line out for each line in.
     Translate(translate::TranslateArgs),
+    /// Vectors of texts: one for each line.
+    Embed(embed::EmbedArgs),
+    /// How alike the two texts of each line are.
+    Similarity(embed::SimilarityArgs),
+    /// How well each passage answers a query.
+    Rerank(classify::RerankArgs),
+    /// The class of each text.
+    Classify(classify::ClassifyArgs),
+    /// The class of each token of each text.
+    Tag(classify::TagArgs),
+    /// The words that masks stand for.
+    Fill(classify::FillArgs),
     /// Log-probabilities and perplexity of given pairs.
     Score(evaluate::ScoreArgs),
     /// BLEU and chrF of a file, or of a model on a test set.
@@ -101,6 +116,12 @@ fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Command::Train(args) => return train::run(args),
         Command::Translate(args) => translate::run(args)?,
+        Command::Embed(args) => embed::embed(args)?,
+        Command::Similarity(args) => embed::similarity(args)?,
+        Command::Rerank(args) => classify::rerank(args)?,
+        Command::Classify(args) => classify::classify(args)?,
+        Command::Tag(args) => classify::tag(args)?,
+        Command::Fill(args) => classify::fill(args)?,
         Command::Score(args) => evaluate::score(args)?,
         Command::Evaluate(args) => evaluate::run(args)?,
         Command::Logits(args) => logits::run(args)?,

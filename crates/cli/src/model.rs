@@ -67,7 +67,7 @@ pub(crate) fn inspect(args: InspectArgs) -> Result<()> {
     let mut line = |name: &str, value: String| {
         writeln!(out, "{name:24} {value}").map_err(crate::console::broken)
     };
-    let c = &opened.config;
+    let c = opened.encoder_decoder()?;
     line("model_type", opened.family.to_string())?;
     line(
         "parameters",

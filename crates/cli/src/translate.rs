@@ -10,27 +10,22 @@ use hexapla::formats;
 use hexapla::generate::engine::{Engine, Request};
 use hexapla::generate::translator::{Translation, Translator};
 use hexapla::generate::{EarlyStopping, Sampling, TranslateOptions};
-use hexapla::text::corpus::{Lines, read_lines};
+use hexapla::text::corpus::read_lines;
 
-use crate::console::{Batches, broken, say, shown};
+use crate::console::{broken, say, shown};
 use crate::language::LanguageFlags;
-
-/// Most lines translated at a time, so that output flows while input still comes.
-const LINES: usize = 2048;
+use crate::text::{LINES, TextArgs};
 
 #[derive(Debug, clap::Args)]
 #[command(allow_negative_numbers = true)]
 pub(crate) struct TranslateArgs {
-    /// Text to translate; without it, --input or standard input is read.
-    text: Vec<String>,
+    #[command(flatten)]
+    texts: TextArgs,
     /// Model folder; the embedded model where absent.
     #[arg(long, short)]
     model: Option<PathBuf>,
     #[command(flatten)]
     language: LanguageFlags,
-    /// File to translate; `-` is standard input.
-    #[arg(long, short, conflicts_with = "text")]
-    input: Option<PathBuf>,
     /// JSON lines, an array of token ids each; prints arrays of ids.
     #[arg(
         long,
@@ -203,7 +198,7 @@ pub(crate) fn run(args: TranslateArgs) -> Result<()> {
         }
         options.first_line = done as u64;
         let translated = model.translate_with(lines, &options);
-        for translations in translated.map_err(|e| e.within(name(&args)))? {
+        for translations in translated.map_err(|e| e.within(args.texts.name()))? {
             unfinished += usize::from(translations.first().is_some_and(|t| !t.finished));
             for t in &translations {
                 show(&mut out, t, &args).map_err(broken)?;
@@ -212,7 +207,7 @@ pub(crate) fn run(args: TranslateArgs) -> Result<()> {
         done += lines.len();
         out.flush().map_err(broken)
     };
-    let mut batches = read(&args)?;
+    let mut batches = args.texts.open()?;
     loop {
         let (lines, read) = batches.next(LINES);
         let last = read.is_ok() && (lines.is_empty() || batches.is_at_end());
@@ -234,34 +229,6 @@ pub(crate) fn run(args: TranslateArgs) -> Result<()> {
         ));
     }
     Ok(())
-}
-
-/// The file that is translated.
-fn file(args: &TranslateArgs) -> &Path {
-    args.input.as_deref().unwrap_or(Path::new("-"))
-}
-
-/// What is translated, as errors name it.
-fn name(args: &TranslateArgs) -> String {
-    match (args.text.is_empty(), file(args)) {
-        (false, _) => "arguments".into(),
-        (true, path) if path == Path::new("-") => "standard input".into(),
-        (true, path) => path.display().to_string(),
-    }
-}
-
-/// The lines of the arguments, each of which may have several, of the input file or of standard input.
-fn read(args: &TranslateArgs) -> Result<Batches> {
-    if args.text.is_empty() {
-        return Batches::open(file(args));
-    }
-    let end = |text: &String| match text.ends_with('\n') {
-        true => text.clone(),
-        false => format!("{text}\n"),
-    };
-    let text: String = args.text.iter().map(end).collect();
-    let lines = Lines::new(std::io::Cursor::new(text), "arguments");
-    Ok(Batches::all(lines))
 }
 
 /// Target prefixes, a line for each line of the input.
@@ -326,10 +293,9 @@ fn show(out: &mut dyn Write, t: &Translation, args: &TranslateArgs) -> std::io::
 /// Needs no tokenizer.
 fn translate_ids(args: &TranslateArgs, path: &Path, out: &mut dyn Write) -> Result<()> {
     let opened = formats::open(crate::model::folder(args.model.as_deref()))?;
-    let defaults = TranslateOptions::for_folder(&opened.config, &opened.generation);
-    let options = args
-        .search
-        .change(defaults, opened.config.target_vocab_size)?;
+    let config = opened.encoder_decoder()?;
+    let defaults = TranslateOptions::for_folder(config, &opened.generation);
+    let options = args.search.change(defaults, config.target_vocab_size)?;
     let packed = opened.pack(args.search.compute_type)?;
     let engine = Engine::new(opened.model().clone(), packed);
     let mut requests = Vec::new();

@@ -18,6 +18,8 @@ pub struct Rows {
     pub ids: Vec<u32>,
     /// Each row's position in its sentence, from 0.
     pub positions: Vec<u32>,
+    /// Each row's segment, such as that of the second text of a pair; rows beyond its end have 0.
+    pub segments: Vec<u32>,
     /// One for each sentence, in order, covering all rows.
     pub spans: Vec<Span>,
 }
@@ -30,6 +32,15 @@ impl Rows {
         let len = self.ids.len() - start;
         self.positions.extend(0..len as u32);
         self.spans.push(Span { start, len });
+    }
+
+    /// Adds a text whose tokens have segments; those beyond the end of `segments` have 0.
+    pub fn push_with_segments(&mut self, ids: &[u32], segments: &[u32]) {
+        if segments.iter().any(|segment| *segment != 0) {
+            self.segments.resize(self.ids.len(), 0);
+            self.segments.extend(segments.iter().take(ids.len()));
+        }
+        self.push(ids.iter().copied());
     }
 
     /// Number of rows.
@@ -106,6 +117,38 @@ impl PairRows {
             .push([decoder_start].into_iter().chain(target.iter().copied()));
         self.labels.extend(target.iter().copied().chain([eos]));
     }
+}
+
+/// Sentences of like length together, at most `batch_tokens` tokens a batch (a longer sentence is alone).
+pub fn batches(lengths: impl Iterator<Item = usize>, batch_tokens: usize) -> Vec<Vec<usize>> {
+    let mut order: Vec<(usize, usize)> = lengths.enumerate().map(|(i, len)| (len, i)).collect();
+    // The longest first, so that no long batch is left for one thread at the end.
+    order.sort_by(|a, b| b.cmp(a));
+    let mut batches: Vec<Vec<usize>> = Vec::new();
+    let mut room = 0;
+    for (len, i) in order {
+        match batches.last_mut() {
+            Some(batch) if len <= room => {
+                batch.push(i);
+                room -= len;
+            }
+            _ => {
+                batches.push(vec![i]);
+                room = batch_tokens.saturating_sub(len);
+            }
+        }
+    }
+    batches
+}
+
+/// Puts the results of batches in the order of the sentences.
+pub fn in_order<T>(n: usize, batches: &[Vec<usize>], results: Vec<Vec<T>>) -> Vec<T> {
+    let mut all: Vec<(usize, T)> = Vec::with_capacity(n);
+    for (batch, results) in batches.iter().zip(results) {
+        all.extend(batch.iter().copied().zip(results));
+    }
+    all.sort_by_key(|(i, _)| *i);
+    all.into_iter().map(|(_, result)| result).collect()
 }
 
 /// Refuses ids that a vocabulary of `vocab_size` has no row for.

@@ -39,6 +39,7 @@ pub mod batch;
 #[doc(hidden)]
 pub mod chart;
 pub mod config;
+pub mod encode;
 pub mod error;
 #[doc(hidden)]
 pub mod files;
@@ -63,6 +64,8 @@ pub mod text;
 pub mod train;
 #[doc(hidden)]
 pub mod weights;
+#[doc(hidden)]
+pub mod workers;
 
 pub use config::{ComputeType, Recipe, TransformerConfig};
 pub use error::{Error, ErrorKind, Result};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hexapla_kernels::{
     Buffer, Epilogue, Isa, Matrix, MatrixMut, PackedInt8, PackedMatrix, Plus, QuantizedRows,
-    gemm_int8, gemm_packed, gemm_packed_columns,
+    gemm_int8_all, gemm_packed, gemm_packed_columns,
 };
 use rayon::prelude::*;
 
@@ -123,39 +123,77 @@ impl PackedWeights {
         scratch
     }
 
-    /// `y = activation(x · W + bias)`, or of `x · tableᵀ`. One or a few rows by a large matrix are divided among threads, and so
-    /// is any product that is worth it where they have no other work (`alone`): by rows, or by columns where these are few. That
-    /// changes no result, since each output is a chain of its own.
-    pub(crate) fn multiply(
-        &self,
+    /// `y = activation(x · W + bias)`, or of `x · tableᵀ`, for each of `products`. One or a few rows by a large matrix are divided
+    /// among threads, and so is any product that is worth it where they have no other work (`alone`): by rows, or by columns
+    /// where these are few. That changes no result, since each output is a chain of its own. In int8 `x` is quantized once.
+    pub(crate) fn multiply<'a, const N: usize>(
+        &'a self,
         alone: bool,
-        id: ParameterId,
-        y: MatrixMut,
         x: Matrix,
-        epilogue: Epilogue,
+        products: [PackedProduct<'a>; N],
     ) {
-        let value = &self.values[id.0];
-        let (rows, columns, threads) = (x.rows(), y.columns(), rayon::current_num_threads());
-        let few = rows <= FEW_ROWS && x.columns() * columns >= LARGE_MATRIX;
+        let (rows, threads) = (x.rows(), rayon::current_num_threads());
+        let size = |p: &PackedProduct| x.columns() * p.y.columns();
+        let all: usize = products.iter().map(size).sum();
+        let largest = products.iter().map(size).max().unwrap_or(0);
+        let few = rows <= FEW_ROWS && largest >= LARGE_MATRIX;
         let many = rows >= threads * BLOCK_ROWS;
         // In int8 some ten rows are faster on one thread than divided by columns, where each thread quantizes all of them.
-        let divides = many || !matches!(value, Value::Int8(_));
-        let worth = alone && divides && rows * x.columns() * columns >= SHARED_WORK;
+        let in_int8 = |p: &PackedProduct| matches!(self.values[p.id.0], Value::Int8(_));
+        let divides = many || !products.iter().any(in_int8);
+        let worth = alone && divides && rows * all >= SHARED_WORK;
         if !(few || worth) || rows == 0 || threads == 1 {
-            return value.multiply(y, x, epilogue);
+            return self.multiply_on_this_thread(x, products);
         }
         if many {
             let block = rows.div_ceil(threads).next_multiple_of(BLOCK_ROWS);
-            let blocks: Vec<MatrixMut> = y.row_blocks(block).collect();
+            let mut blocks: Vec<Vec<PackedProduct>> = Vec::new();
+            for PackedProduct { id, y, epilogue } in products {
+                for (i, y) in y.row_blocks(block).enumerate() {
+                    if blocks.len() == i {
+                        blocks.push(Vec::with_capacity(N));
+                    }
+                    blocks[i].push(PackedProduct { id, y, epilogue });
+                }
+            }
             let blocks = blocks.into_par_iter().enumerate();
-            return blocks.for_each(|(i, y)| {
+            return blocks.for_each(|(i, products)| {
                 let first = i * block;
-                let x = x.row_range(first..first + y.rows());
-                value.multiply(y, x, epilogue);
+                let x = x.row_range(first..rows.min(first + block));
+                self.multiply_on_this_thread(x, products);
             });
         }
-        value.multiply_by_columns(y, x, epilogue, threads);
+        for PackedProduct { id, y, epilogue } in products {
+            self.values[id.0].multiply_by_columns(y, x, epilogue, threads);
+        }
     }
+
+    fn multiply_on_this_thread<'a>(
+        &'a self,
+        x: Matrix,
+        products: impl IntoIterator<Item = PackedProduct<'a>>,
+    ) {
+        // Those in floats at once, the others together.
+        let in_int8 = products
+            .into_iter()
+            .filter_map(|p| match &self.values[p.id.0] {
+                Value::Int8(m) => Some((p.y, m, p.epilogue)),
+                Value::Float(m) => {
+                    gemm_packed(p.y, x, m, p.epilogue);
+                    None
+                }
+                Value::Plain(_) => panic!("a vector is no factor of a product"),
+            });
+        gemm_int8_all(x, in_int8);
+    }
+}
+
+/// One of the products of an input.
+pub(crate) struct PackedProduct<'a> {
+    /// The other factor.
+    pub(crate) id: ParameterId,
+    pub(crate) y: MatrixMut<'a>,
+    pub(crate) epilogue: Epilogue<'a>,
 }
 
 impl Value {
@@ -209,15 +247,7 @@ impl Value {
         }
     }
 
-    fn multiply(&self, y: MatrixMut, x: Matrix, epilogue: Epilogue) {
-        match self {
-            Value::Float(m) => gemm_packed(y, x, m, epilogue),
-            Value::Int8(m) => gemm_int8(y, x, m, epilogue),
-            Value::Plain(_) => panic!("a vector is no factor of a product"),
-        }
-    }
-
-    /// As [`Value::multiply`], each thread some of the columns.
+    /// The product, each thread some of the columns.
     fn multiply_by_columns(&self, mut y: MatrixMut, x: Matrix, epilogue: Epilogue, threads: usize) {
         let columns = y.columns();
         // Whole panels of every packed form.
@@ -289,7 +319,12 @@ mod tests {
                 plus: Plus::Bias(bias),
                 activation: Some(Activation::Swish),
             };
-            p.multiply(true, id, to, Matrix::new(&x, rows, 520, 520), epilogue);
+            let product = PackedProduct {
+                id,
+                y: to,
+                epilogue,
+            };
+            p.multiply(true, Matrix::new(&x, rows, 520, 520), [product]);
         });
         y
     }

@@ -66,7 +66,7 @@ fn logits_and_searches_are_those_of_transformers() {
             let number =
                 |key: &str, default: usize| s[key].as_u64().map_or(default, |v| v as usize);
             let real = |key: &str, default: f32| s[key].as_f64().map_or(default, |v| v as f32);
-            let c = &opened.config;
+            let c = opened.encoder_decoder().unwrap();
             let mut o = SearchOptions::for_folder(c, g);
             if let Value::Bool(renormalize) = s["renormalize_logits"] {
                 o.renormalize = renormalize;

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A module and all that it imports from its siblings. `docs/architecture.md` explains the order.
-const ROWS: [(&str, &[&str]); 18] = [
+const ROWS: [(&str, &[&str]); 20] = [
     ("error", &[]),
     ("random", &[]),
     ("chart", &[]),
@@ -18,6 +18,7 @@ const ROWS: [(&str, &[&str]); 18] = [
     // From numbers to a model.
     ("batch", &["error"]),
     ("tensor", &[]),
+    ("workers", &["tensor"]),
     ("weights", &["random"]),
     ("product", &["config"]),
     ("packed", &["config", "weights"]),
@@ -37,13 +38,22 @@ const ROWS: [(&str, &[&str]); 18] = [
     // What is done with a model.
     (
         "formats",
-        &["error", "files", "config", "weights", "packed", "model"],
+        &[
+            "error", "files", "config", "weights", "packed", "ops", "model",
+        ],
+    ),
+    (
+        "encode",
+        &[
+            "error", "files", "config", "text", "batch", "tensor", "workers", "packed", "ops",
+            "model", "formats",
+        ],
     ),
     (
         "generate",
         &[
-            "error", "random", "files", "config", "text", "batch", "tensor", "packed", "ops",
-            "model", "formats",
+            "error", "random", "files", "config", "text", "batch", "tensor", "workers", "packed",
+            "ops", "model", "formats",
         ],
     ),
     (

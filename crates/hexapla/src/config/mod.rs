@@ -1,8 +1,10 @@
 //! Every setting, typed, defaulted once and validated once.
 
 mod arithmetic;
+mod assembly;
 mod data;
 mod early_stopping;
+mod encoder;
 mod language;
 mod model;
 mod recipe;
@@ -13,14 +15,16 @@ mod training;
 mod transformer;
 
 pub use arithmetic::{ComputeType, Precision};
+pub use assembly::Assembly;
 pub use data::{Corpus, DataTable};
 pub use early_stopping::EarlyStopping;
+pub use encoder::{ClassScores, EncoderConfig, EncoderHead};
 pub use language::{LanguagePair, tagged_language};
 pub use model::ModelTable;
 pub use recipe::{FORMAT_VERSION, Recipe};
 pub use stack::{
-    AttentionConfig, EmbeddingConfig, FeedForwardConfig, HeadConfig, LayerConfig, ModelConfig,
-    NormConfig, StackConfig,
+    AttentionConfig, DenseConfig, EmbeddingConfig, FeedForwardConfig, HeadConfig, LayerConfig,
+    ModelConfig, NormConfig, NormKind, OutputConfig, RelativePositions, StackConfig,
 };
 pub use test_set::TestSet;
 pub use tokenizer::{TokenizerKind, TokenizerTable};

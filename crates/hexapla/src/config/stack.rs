@@ -2,6 +2,8 @@
 //!
 //! Every choice is made here. A layer is built from its part of this, and nothing below looks at a configuration again.
 
+use serde::{Deserialize, Serialize};
+
 use super::transformer::{Activation, Norm, Positions, TransformerConfig};
 
 /// The shape and the mathematics of a model.
@@ -14,7 +16,7 @@ pub struct ModelConfig {
     /// The half that sees its text up to each token, and the encoder's output where there is one.
     pub decoder: Option<StackConfig>,
     /// What is made of the last half's output.
-    pub head: HeadConfig,
+    pub head: Option<HeadConfig>,
 }
 
 /// An embedding and the layers above it.
@@ -22,6 +24,8 @@ pub struct ModelConfig {
 pub struct StackConfig {
     /// What comes in.
     pub embedding: EmbeddingConfig,
+    /// Added to the scores of all layers, by the distance between query and key.
+    pub relative_positions: Option<RelativePositions>,
     /// From the lowest up.
     pub layers: Vec<LayerConfig>,
     /// A last norm.
@@ -35,6 +39,8 @@ pub struct EmbeddingConfig {
     pub table: &'static str,
     /// The table's rows.
     pub vocab_size: usize,
+    /// The tables' columns. Where they are not d_model, a linear layer follows.
+    pub width: usize,
     /// What a token's vector is multiplied by.
     pub scale: f32,
     /// Kind of positions.
@@ -45,8 +51,21 @@ pub struct EmbeddingConfig {
     pub max_positions: usize,
     /// A token that has no position, as in fairseq: it does not count for those behind it.
     pub unplaced_token: Option<u32>,
+    /// Rows of the table of segments; 0 where there is none.
+    pub segments: usize,
     /// Of the sum.
+    pub norm: Option<NormConfig>,
+    /// Of the sum, after its norm.
     pub dropout: f32,
+}
+
+/// A number for each head and each bucket of distances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelativePositions {
+    /// Buckets, those of both sides together.
+    pub buckets: usize,
+    /// Distances from here on share a bucket.
+    pub max_distance: usize,
 }
 
 /// A layer: self-attention, attention over the encoder's output or none, feed-forward.
@@ -77,6 +96,8 @@ pub struct AttentionConfig {
     pub head_width: usize,
     /// What a product of query and key is multiplied by.
     pub scale: f32,
+    /// Whether its linear layers have a bias.
+    pub bias: bool,
     /// Whether a row sees no row behind its own.
     pub causal: bool,
     /// Of the probabilities.
@@ -90,20 +111,55 @@ pub struct FeedForwardConfig {
     pub width: usize,
     /// Between the two.
     pub activation: Activation,
+    /// Whether the linear layers have a bias.
+    pub bias: bool,
     /// After the activation.
     pub dropout: f32,
 }
 
-/// Layer norm.
+/// A norm of each row.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct NormConfig {
-    /// Added to the variance.
+    /// Which.
+    pub kind: NormKind,
+    /// Added to the variance, or to the mean of the squares.
     pub eps: f32,
+}
+
+/// Kinds of norms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NormKind {
+    /// Layer norm, with scale and shift (Ba et al. 2016).
+    Layer,
+    /// RMS norm, with a scale alone (Zhang and Sennrich 2019).
+    Rms,
 }
 
 /// What a model says in the end.
 #[derive(Debug, Clone, PartialEq)]
-pub enum HeadConfig {
+pub struct HeadConfig {
+    /// Whether it speaks once for each text, from the text's first row; otherwise for each row.
+    pub first_row: bool,
+    /// A linear layer with an activation before the output.
+    pub dense: Option<DenseConfig>,
+    /// After that layer.
+    pub norm: Option<NormConfig>,
+    /// The last linear layer.
+    pub output: Option<OutputConfig>,
+}
+
+/// A linear layer and its activation.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct DenseConfig {
+    /// Its outputs.
+    pub width: usize,
+    /// After it.
+    pub activation: Activation,
+}
+
+/// The last linear layer.
+#[derive(Debug, Clone, PartialEq)]
+pub enum OutputConfig {
     /// A logit for each token of a vocabulary.
     Tokens {
         /// The name of its table; an embedding's where these are tied.
@@ -113,6 +169,8 @@ pub enum HeadConfig {
         /// Whether each token has a bias.
         bias: bool,
     },
+    /// A logit for each of so many classes.
+    Classes(usize),
 }
 
 impl TransformerConfig {
@@ -123,6 +181,7 @@ impl TransformerConfig {
             false => ["source_embedding.weight", "target_embedding.weight"],
         };
         let norm = NormConfig {
+            kind: NormKind::Layer,
             eps: self.layer_norm_eps,
         };
         let fairseq = self.positions == Positions::SinusoidalHalvesFairseq;
@@ -130,6 +189,7 @@ impl TransformerConfig {
         let embedding = |table, vocab_size| EmbeddingConfig {
             table,
             vocab_size,
+            width: self.d_model,
             scale: match self.scale_embedding {
                 true => (self.d_model as f32).sqrt(),
                 false => 1.0,
@@ -138,6 +198,8 @@ impl TransformerConfig {
             position_offset: self.position_offset,
             max_positions: self.max_position_embeddings,
             unplaced_token: unplaced.then_some(self.pad_token_id),
+            segments: 0,
+            norm: None,
             dropout: self.dropout,
         };
         let attention = |heads: usize, causal| AttentionConfig {
@@ -145,6 +207,7 @@ impl TransformerConfig {
             kv_heads: heads,
             head_width: self.d_model / heads,
             scale: 1.0 / ((self.d_model / heads) as f32).sqrt(),
+            bias: true,
             causal,
             dropout: self.attention_dropout,
         };
@@ -154,6 +217,7 @@ impl TransformerConfig {
             feed_forward: FeedForwardConfig {
                 width,
                 activation: self.activation,
+                bias: true,
                 dropout: self.activation_dropout,
             },
             norm,
@@ -172,6 +236,7 @@ impl TransformerConfig {
         );
         let stack = |embedding, layer: LayerConfig, count| StackConfig {
             embedding,
+            relative_positions: None,
             layers: vec![layer; count],
             norm: self.final_norm.then_some(norm),
         };
@@ -187,15 +252,20 @@ impl TransformerConfig {
                 decoder_layer,
                 self.decoder_layers,
             )),
-            head: HeadConfig::Tokens {
-                table: if self.tie_output {
-                    target_table
-                } else {
-                    "output.weight"
-                },
-                vocab_size: self.target_vocab_size,
-                bias: self.output_bias,
-            },
+            head: Some(HeadConfig {
+                first_row: false,
+                dense: None,
+                norm: None,
+                output: Some(OutputConfig::Tokens {
+                    table: if self.tie_output {
+                        target_table
+                    } else {
+                        "output.weight"
+                    },
+                    vocab_size: self.target_vocab_size,
+                    bias: self.output_bias,
+                }),
+            }),
         }
     }
 }

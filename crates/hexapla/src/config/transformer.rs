@@ -14,6 +14,10 @@ pub enum Activation {
     Gelu,
     /// x·sigmoid(x), also called SiLU.
     Swish,
+    /// x·Φ(x) with Φ by a tanh: GPT-2.
+    GeluTanh,
+    /// The hyperbolic tangent.
+    Tanh,
 }
 
 /// Where layer norm stands.

@@ -168,6 +168,15 @@ impl Folder {
         }
     }
 
+    /// The folder `name` inside this one. Inside the program there is none.
+    #[must_use]
+    pub fn join(&self, name: &str) -> Folder {
+        match self {
+            Folder::Disk(folder) => Folder::from(&folder.path().join(name)),
+            Folder::Embedded(_) => Folder::Embedded(&[]),
+        }
+    }
+
     /// The file `name`, as errors name it.
     pub fn path_of(&self, name: &str) -> PathBuf {
         self.path().join(name)

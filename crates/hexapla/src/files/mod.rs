@@ -9,6 +9,7 @@ mod checksum;
 mod exchange;
 mod folder;
 mod input;
+mod npy;
 mod temporary;
 
 pub use atomic::write_atomically;
@@ -17,6 +18,7 @@ pub use checksum::{crc32, sha256_bytes, sha256_file};
 pub use exchange::{check_replaceable, recover_folder, write_folder_atomically};
 pub use folder::{Folder, Opened, read_limited};
 pub use input::{Fingerprint, Input, open_fingerprinted, open_input};
+pub use npy::write_npy;
 pub use temporary::remove_leftovers;
 
 /// The names in a folder.

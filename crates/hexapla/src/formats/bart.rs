@@ -15,7 +15,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::keys::{Keys, float};
+use super::keys::{Keys, activation_name, float};
+use super::names::TensorNames;
 use super::safetensors::TensorStore;
 use crate::config::{Activation, TransformerConfig};
 use crate::error::{Error, Result};
@@ -30,23 +31,10 @@ pub(super) const OUTPUT_BIAS: &str = "final_logits_bias";
 /// Both families' layer norms have no setting for it.
 pub(super) const LAYER_NORM_EPS: f32 = 1e-5;
 
-/// The names of a parameter of ours in a folder, and its layout there.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct TensorNames {
-    /// Names under which it may stand; those that are there must agree.
-    pub(crate) read: Vec<String>,
-    /// Names under which it is written.
-    pub(crate) write: Vec<String>,
-    /// Its shape there.
-    pub(crate) shape: Vec<usize>,
-    /// It stands there transposed.
-    pub(crate) transposed: bool,
-}
-
 /// The settings of both families in their own terms, with the defaults of the class in transformers.
 pub(super) struct Defaults {
     pub(super) vocab_size: usize,
-    pub(super) activation: &'static str,
+    pub(super) activation: Activation,
     pub(super) attention_dropout: f32,
     pub(super) scale_embedding: bool,
     pub(super) pad_token_id: u32,
@@ -72,18 +60,7 @@ pub(super) fn read_sizes(
     config.max_position_embeddings = keys.size("max_position_embeddings")?.unwrap_or(1024);
     config.source_vocab_size = keys.size("vocab_size")?.unwrap_or(defaults.vocab_size);
     config.target_vocab_size = config.source_vocab_size;
-    let activation = keys.text("activation_function")?;
-    config.activation = match activation.as_deref().unwrap_or(defaults.activation) {
-        "relu" => Activation::Relu,
-        "gelu" => Activation::Gelu,
-        "swish" | "silu" => Activation::Swish,
-        other => {
-            return Err(keys
-                .error("activation_function")
-                .expected("relu, gelu, swish or silu")
-                .found(other));
-        }
-    };
+    config.activation = keys.activation("activation_function", defaults.activation)?;
     config.scale_embedding = keys
         .flag("scale_embedding")?
         .unwrap_or(defaults.scale_embedding);
@@ -211,11 +188,6 @@ pub(super) fn write_sizes(
     model_type: &str,
     class: &str,
 ) -> Map<String, Value> {
-    let activation = match config.activation {
-        Activation::Relu => "relu",
-        Activation::Gelu => "gelu",
-        Activation::Swish => "swish",
-    };
     let Value::Object(map) = json!({
         "architectures": [class],
         "model_type": model_type,
@@ -231,7 +203,7 @@ pub(super) fn write_sizes(
         "decoder_ffn_dim": config.decoder_feed_forward,
         "encoder_layerdrop": 0.0,
         "decoder_layerdrop": 0.0,
-        "activation_function": activation,
+        "activation_function": activation_name(config.activation),
         "dropout": float(config.dropout),
         "attention_dropout": float(config.attention_dropout),
         "activation_dropout": float(config.activation_dropout),
@@ -335,16 +307,8 @@ fn layer_names(name: &str, parameter: &Parameter) -> Result<TensorNames> {
         }
         _ => return Err(unknown()),
     };
-    let (shape, transposed) = match parameter.shape.as_slice() {
-        [inputs, outputs] => (vec![*outputs, *inputs], true),
-        shape => (shape.to_vec(), false),
-    };
-    Ok(TensorNames {
-        read: vec![theirs.clone()],
-        write: vec![theirs],
-        shape,
-        transposed,
-    })
+    let names = vec![theirs];
+    Ok(TensorNames::of_pytorch(parameter, names.clone(), names))
 }
 
 fn projection(which: &str) -> Option<&'static str> {

@@ -3,16 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde_json::Value;
-
-use super::family::{Family, write_config};
-use super::generation::{self, GENERATION_FILE};
+use super::family::Family;
 use super::manifest::{MANIFEST_FILE, Manifest, ManifestFields};
 use super::open::ModelFolder;
 use super::safetensors::{WEIGHTS_FILE, is_plain_name};
 use super::save::{
-    COMPANIONS, CONFIG_FILE, RESERVED, SaveModel, Saved, refuse_model, replace,
-    strangers_to_another, write_json,
+    COMPANIONS, RESERVED, SaveModel, Saved, refuse_model, replace, strangers_to_another,
+    write_json, write_settings,
 };
 use super::stored::{self, Storage};
 use crate::config::ComputeType;
@@ -70,7 +67,8 @@ pub fn convert(job: &ConvertModel<'_>, to: &Path) -> Result<Saved> {
             replace(
                 to,
                 &SaveModel {
-                    config: &model.config,
+                    assembly: &model.assembly,
+                    family: Some(model.family),
                     weights,
                     generation: &model.generation,
                     files,
@@ -79,7 +77,7 @@ pub fn convert(job: &ConvertModel<'_>, to: &Path) -> Result<Saved> {
             )
         }
         ComputeType::Int8 => {
-            let (family, note) = Family::for_config(&model.config);
+            let (family, note) = Family::for_assembly(&model.assembly, Some(model.family))?;
             write_folder_atomically(to, strangers_to_another(to), |new| {
                 write_int8(new, family, model)?;
                 for (name, bytes) in &files {
@@ -102,15 +100,10 @@ pub fn convert(job: &ConvertModel<'_>, to: &Path) -> Result<Saved> {
 }
 
 fn write_int8(folder: &Path, family: Family, model: &ModelFolder) -> Result<()> {
-    let mut config = write_config(family, &model.config)?;
-    config.insert(stored::KEY.into(), stored::setting());
-    write_json(&folder.join(CONFIG_FILE), &Value::Object(config))?;
-    write_json(
-        &folder.join(GENERATION_FILE),
-        &generation::write(&model.generation, &model.config),
-    )?;
+    let int8 = Some((stored::KEY, stored::setting()));
+    write_settings(folder, family, &model.assembly, &model.generation, int8)?;
     let packed = model.pack(ComputeType::Int8)?;
-    stored::write(folder, (family, &model.config), &packed)
+    stored::write(folder, (family, &model.assembly), &packed)
 }
 
 /// The files that go with the model.

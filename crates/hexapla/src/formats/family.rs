@@ -4,11 +4,14 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-use super::bart::{self, TensorNames};
+use super::encoders::{
+    BERT, CAMEMBERT, DISTILBERT, ELECTRA, EncoderFamily, MPNET, ROBERTA, XLM_ROBERTA,
+};
+use super::names::TensorNames;
 use super::safetensors::TensorStore;
-use super::{m2m_100, marian, native};
-use crate::config::TransformerConfig;
-use crate::error::Result;
+use super::{bart, m2m_100, marian, native};
+use crate::config::{Assembly, TransformerConfig};
+use crate::error::{Error, Result};
 use crate::weights::Parameter;
 
 /// Whose names and conventions a folder follows: its `model_type`.
@@ -18,20 +21,60 @@ pub enum Family {
     Marian,
     /// Pre-norm; transformers opens it.
     M2m100,
-    /// Everything else; only this program opens it.
+    /// Encoder and decoder in any other way; only this program opens it.
     Native,
+    /// An encoder: BERT, MiniLM, BGE, E5, GTE.
+    Bert,
+    /// An encoder with RoBERTa's positions and heads.
+    Roberta,
+    /// RoBERTa in French.
+    Camembert,
+    /// RoBERTa in a hundred languages.
+    XlmRoberta,
+    /// A smaller BERT.
+    Distilbert,
+    /// An encoder trained to find replaced words.
+    Electra,
+    /// An encoder with relative positions.
+    Mpnet,
 }
 
 impl Family {
-    pub(super) const ALL: [Family; 3] = [Family::Marian, Family::M2m100, Family::Native];
+    pub(super) const ALL: [Family; 10] = [
+        Family::Marian,
+        Family::M2m100,
+        Family::Native,
+        Family::Bert,
+        Family::Roberta,
+        Family::Camembert,
+        Family::XlmRoberta,
+        Family::Distilbert,
+        Family::Electra,
+        Family::Mpnet,
+    ];
 
     /// The `model_type` in `config.json`.
     pub fn model_type(self) -> &'static str {
-        match self {
-            Family::Marian => "marian",
-            Family::M2m100 => "m2m_100",
-            Family::Native => "hexapla",
+        match (self, self.encoder()) {
+            (_, Some(encoder)) => encoder.model_type,
+            (Family::Marian, _) => "marian",
+            (Family::M2m100, _) => "m2m_100",
+            _ => "hexapla",
         }
+    }
+
+    /// The tables of a family of encoders.
+    pub(super) fn encoder(self) -> Option<&'static EncoderFamily> {
+        Some(match self {
+            Family::Marian | Family::M2m100 | Family::Native => return None,
+            Family::Bert => &BERT,
+            Family::Roberta => &ROBERTA,
+            Family::Camembert => &CAMEMBERT,
+            Family::XlmRoberta => &XLM_ROBERTA,
+            Family::Distilbert => &DISTILBERT,
+            Family::Electra => &ELECTRA,
+            Family::Mpnet => &MPNET,
+        })
     }
 
     /// The family that can say `config`, and, where it is our own, why the others cannot.
@@ -48,37 +91,78 @@ impl Family {
         }
     }
 
+    /// As [`Family::for_config`]. Of encoders, several families may have the same mathematics: `own` is preferred.
+    ///
+    /// # Errors
+    /// No family of encoders can say the configuration.
+    pub(super) fn for_assembly(
+        assembly: &Assembly,
+        own: Option<Family>,
+    ) -> Result<(Family, Option<String>)> {
+        let config = match assembly {
+            Assembly::EncoderDecoder(config) => return Ok(Family::for_config(config)),
+            Assembly::Encoder(config) => config,
+        };
+        let mut why = String::new();
+        for family in own.into_iter().chain(Family::ALL) {
+            let Some(encoder) = family.encoder() else {
+                continue;
+            };
+            match encoder.cannot_say(config) {
+                None => return Ok((family, None)),
+                Some(reason) => why.push_str(&format!("{}: {reason}; ", family.model_type())),
+            }
+        }
+        Err(
+            Error::settings("no family of encoders can say this configuration")
+                .found(why.trim_end_matches("; ").to_string()),
+        )
+    }
+
     pub(super) fn names(
         self,
-        config: &TransformerConfig,
+        assembly: &Assembly,
         parameter: &Parameter,
         tensors: Option<&TensorStore>,
     ) -> Result<TensorNames> {
-        match self {
-            Family::Native => Ok(native::names(parameter)),
-            Family::Marian | Family::M2m100 => bart::names(config, parameter, tensors),
+        match (assembly, self.encoder()) {
+            (Assembly::Encoder(config), Some(encoder)) => encoder.names(config, parameter),
+            (Assembly::EncoderDecoder(config), None) => match self {
+                Family::Native => Ok(native::names(parameter)),
+                _ => bart::names(config, parameter, tensors),
+            },
+            _ => Err(other_assembly(self)),
         }
     }
 
     pub(super) fn without_use(self, name: &str) -> bool {
-        self != Family::Native && bart::without_use(name)
+        match (self, self.encoder()) {
+            (_, Some(encoder)) => encoder.without_use(name),
+            (Family::Native, _) => false,
+            _ => bart::without_use(name),
+        }
     }
+
+    /// `config.json` of this family.
+    pub(super) fn write_config(self, assembly: &Assembly) -> Result<Map<String, Value>> {
+        match (assembly, self.encoder()) {
+            (Assembly::Encoder(config), Some(encoder)) => encoder.write(config),
+            (Assembly::EncoderDecoder(config), None) => match self {
+                Family::Marian => Ok(marian::write(config)),
+                Family::M2m100 => Ok(m2m_100::write(config)),
+                _ => native::write(config),
+            },
+            _ => Err(other_assembly(self)),
+        }
+    }
+}
+
+fn other_assembly(family: Family) -> Error {
+    Error::internal("a family of models was asked for another assembly").at(family.model_type())
 }
 
 impl fmt::Display for Family {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.model_type())
-    }
-}
-
-/// `config.json` of this family.
-pub(super) fn write_config(
-    family: Family,
-    config: &TransformerConfig,
-) -> Result<Map<String, Value>> {
-    match family {
-        Family::Marian => Ok(marian::write(config)),
-        Family::M2m100 => Ok(m2m_100::write(config)),
-        Family::Native => native::write(config),
     }
 }

@@ -4,6 +4,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::config::Activation;
 use crate::error::{Error, Result};
 use crate::files::Folder;
 
@@ -111,6 +112,20 @@ impl Keys {
     /// A text.
     pub(crate) fn text(&mut self, key: &str) -> Result<Option<String>> {
         self.get(key, "a text", |v| v.as_str().map(str::to_string))
+    }
+
+    /// An activation by its name in transformers.
+    pub(crate) fn activation(&mut self, key: &str, absent: Activation) -> Result<Activation> {
+        let Some(name) = self.text(key)? else {
+            return Ok(absent);
+        };
+        let known = ACTIVATIONS.iter().find(|(known, _)| *known == name);
+        known.map(|(_, activation)| *activation).ok_or_else(|| {
+            let names: Vec<&str> = ACTIVATIONS.iter().map(|(name, _)| *name).collect();
+            self.error(key)
+                .expected(format!("one of {}", names.join(", ")))
+                .found(name)
+        })
     }
 
     /// One token's id, bare or as a list of one.
@@ -245,6 +260,25 @@ impl Keys {
                 .hint("only a model that is computed exactly as its maker meant is run"),
         })
     }
+}
+
+/// Activations by their names in transformers; of several names the first is written.
+const ACTIVATIONS: [(&str, Activation); 9] = [
+    ("relu", Activation::Relu),
+    ("gelu", Activation::Gelu),
+    ("gelu_python", Activation::Gelu),
+    ("swish", Activation::Swish),
+    ("silu", Activation::Swish),
+    ("gelu_new", Activation::GeluTanh),
+    ("gelu_pytorch_tanh", Activation::GeluTanh),
+    ("gelu_fast", Activation::GeluTanh),
+    ("tanh", Activation::Tanh),
+];
+
+/// Its name in transformers.
+pub(crate) fn activation_name(activation: Activation) -> &'static str {
+    let known = ACTIVATIONS.iter().find(|(_, known)| *known == activation);
+    known.map_or("", |(name, _)| name)
 }
 
 fn as_id(value: &Value) -> Option<u32> {

@@ -17,13 +17,13 @@ use super::bart::{self, Defaults};
 use super::generation::SpecialIds;
 use super::keys::Keys;
 use super::safetensors::TensorStore;
-use crate::config::{Norm, Positions, TransformerConfig};
+use crate::config::{Activation, Norm, Positions, TransformerConfig};
 use crate::error::Result;
 
 const CLASS: &str = "M2M100ForConditionalGeneration";
 const DEFAULTS: Defaults = Defaults {
     vocab_size: 128_112,
-    activation: "relu",
+    activation: Activation::Relu,
     attention_dropout: 0.1,
     scale_embedding: true,
     pad_token_id: 1,

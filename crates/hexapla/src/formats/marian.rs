@@ -17,13 +17,13 @@ use super::bart::{self, Defaults};
 use super::generation::SpecialIds;
 use super::keys::Keys;
 use super::safetensors::TensorStore;
-use crate::config::{Norm, Positions, TransformerConfig};
+use crate::config::{Activation, Norm, Positions, TransformerConfig};
 use crate::error::Result;
 
 const CLASS: &str = "MarianMTModel";
 const DEFAULTS: Defaults = Defaults {
     vocab_size: 58101,
-    activation: "gelu",
+    activation: Activation::Gelu,
     attention_dropout: 0.0,
     scale_embedding: false,
     pad_token_id: 58100,

@@ -6,22 +6,26 @@
 
 mod bart;
 mod convert;
+mod encoders;
 mod family;
 #[doc(hidden)]
 pub mod generation;
 mod keys;
+mod labels;
 #[doc(hidden)]
 pub mod m2m_100;
 #[doc(hidden)]
 pub mod manifest;
 #[doc(hidden)]
 pub mod marian;
+mod names;
 #[doc(hidden)]
 pub mod native;
 mod open;
 #[doc(hidden)]
 pub mod safetensors;
 mod save;
+pub(crate) mod sentence;
 mod stored;
 #[cfg(test)]
 mod tests;
@@ -33,4 +37,5 @@ pub use open::{ModelFolder, open};
 pub use save::Saved;
 #[doc(hidden)]
 pub use save::{SaveModel, recover, refuse_model, replace, save};
+pub use sentence::Similarity;
 pub use stored::Storage;

@@ -5,9 +5,9 @@
 
 use serde_json::{Map, Value};
 
-use super::bart::TensorNames;
 use super::generation::SpecialIds;
 use super::keys::Keys;
+use super::names::TensorNames;
 use crate::config::TransformerConfig;
 use crate::error::{Error, Result};
 use crate::weights::Parameter;

@@ -6,16 +6,16 @@ use std::path::Path;
 use hexapla_kernels::{Matrix, PackedInt8, SharedBytes};
 use rayon::prelude::*;
 
-use super::bart::TensorNames;
 use super::family::Family;
 use super::generation::{self, GenerationDefaults};
 use super::keys::Keys;
 use super::manifest::Manifest;
+use super::names::TensorNames;
 use super::safetensors::{TensorReader, TensorStore, WEIGHTS_FILE, transpose};
 use super::save::CONFIG_FILE;
 use super::stored::{self, Storage, StoredMatrix};
 use super::{m2m_100, marian, native};
-use crate::config::{ComputeType, TransformerConfig};
+use crate::config::{Assembly, ComputeType, EncoderConfig, TransformerConfig};
 use crate::error::{Error, Result};
 use crate::files::Folder;
 use crate::model::transformer::Transformer;
@@ -30,9 +30,9 @@ const PIECE: usize = 1 << 18;
 pub struct ModelFolder {
     /// Whose conventions it follows.
     pub family: Family,
-    /// The model's shape and mathematics.
-    pub config: TransformerConfig,
-    /// How it generates by default.
+    /// The parts that it has, and their settings.
+    pub assembly: Assembly,
+    /// How it generates by default, if it generates.
     #[doc(hidden)]
     pub generation: GenerationDefaults,
     /// Where it comes from, if it says so.
@@ -47,6 +47,39 @@ pub struct ModelFolder {
 }
 
 impl ModelFolder {
+    /// The settings of a model that translates.
+    ///
+    /// # Errors
+    /// It is another kind of model.
+    pub fn encoder_decoder(&self) -> Result<&TransformerConfig> {
+        match &self.assembly {
+            Assembly::EncoderDecoder(config) => Ok(config),
+            Assembly::Encoder(_) => Err(self.other_assembly("an encoder and a decoder").hint(
+                "an encoder analyses texts: `hexapla embed`, `classify`, `tag`, `fill`, `rerank`",
+            )),
+        }
+    }
+
+    /// The settings of an encoder alone.
+    ///
+    /// # Errors
+    /// It is another kind of model.
+    pub fn encoder(&self) -> Result<&EncoderConfig> {
+        match &self.assembly {
+            Assembly::Encoder(config) => Ok(config),
+            Assembly::EncoderDecoder(_) => Err(self
+                .other_assembly("an encoder alone, such as `bert`")
+                .hint("this model translates: `hexapla translate --model`")),
+        }
+    }
+
+    fn other_assembly(&self, expected: &str) -> Error {
+        Error::model("this kind of model cannot do that")
+            .at(self.folder.path().display().to_string())
+            .expected(expected)
+            .found(format!("`{}`", self.family))
+    }
+
     /// The folder, with its files held open: a tokenizer read through it belongs to this model.
     pub fn folder(&self) -> &Folder {
         &self.folder
@@ -223,16 +256,16 @@ fn open_folder(folder: &Folder) -> Result<ModelFolder> {
     };
     let Settings {
         family,
-        config,
+        assembly,
         generation,
         storage,
         tensors,
     } = read_settings(folder, mapped)?;
-    let model = Transformer::new(config.clone())?;
-    let names = find_names((family, storage), &config, model.index(), &tensors)?;
+    let model = Transformer::new(assembly.clone())?;
+    let names = find_names((family, storage), &assembly, model.index(), &tensors)?;
     Ok(ModelFolder {
         family,
-        config,
+        assembly,
         generation,
         manifest,
         storage,
@@ -246,7 +279,7 @@ fn open_folder(folder: &Folder) -> Result<ModelFolder> {
 /// What a folder says of itself.
 struct Settings {
     family: Family,
-    config: TransformerConfig,
+    assembly: Assembly,
     generation: GenerationDefaults,
     storage: Storage,
     tensors: TensorStore,
@@ -276,18 +309,27 @@ fn read_settings(folder: &Folder, mapped: Option<SharedBytes>) -> Result<Setting
     if storage == Storage::Int8 {
         tensors.map()?;
     }
-    let (generation, ids) = generation::read(folder, &mut keys)?;
-    let config = match family {
-        Family::Marian => marian::read(keys, ids, &tensors)?,
-        Family::M2m100 => m2m_100::read(keys, ids, &tensors)?,
-        Family::Native => native::read(keys, ids)?,
+    let (assembly, generation) = match family.encoder() {
+        Some(encoder) => {
+            let config = encoder.read(keys, |name| tensors.contains(name))?;
+            (Assembly::Encoder(config), GenerationDefaults::default())
+        }
+        None => {
+            let (generation, ids) = generation::read(folder, &mut keys)?;
+            let config = match family {
+                Family::Marian => marian::read(keys, ids, &tensors)?,
+                Family::M2m100 => m2m_100::read(keys, ids, &tensors)?,
+                _ => native::read(keys, ids)?,
+            };
+            (Assembly::EncoderDecoder(config), generation)
+        }
     };
-    config
+    assembly
         .validate()
         .map_err(|e| e.hint(format!("see {}", folder.path_of(CONFIG_FILE).display())))?;
     Ok(Settings {
         family,
-        config,
+        assembly,
         generation,
         storage,
         tensors,
@@ -297,13 +339,13 @@ fn read_settings(folder: &Folder, mapped: Option<SharedBytes>) -> Result<Setting
 /// Where each parameter lies, once every tensor is known to fit.
 fn find_names(
     (family, storage): (Family, Storage),
-    config: &TransformerConfig,
+    assembly: &Assembly,
     index: &ParameterIndex,
     tensors: &TensorStore,
 ) -> Result<Vec<TensorNames>> {
     let names: Vec<TensorNames> = index
         .iter()
-        .map(|p| family.names(config, p, Some(tensors)))
+        .map(|p| family.names(assembly, p, Some(tensors)))
         .collect::<Result<_>>()?;
     let mut known: BTreeSet<String> = BTreeSet::new();
     for (parameter, names) in index.iter().zip(&names) {

@@ -87,7 +87,14 @@ impl TensorStore {
                 .at(path.display().to_string())
                 .expected("a file with a name in UTF-8")
         })?;
-        let folder = Folder::from(path.parent().unwrap_or(Path::new("")));
+        TensorStore::open_in(Folder::from(path.parent().unwrap_or(Path::new(""))), name)
+    }
+
+    /// The tensors of the file `name` of `folder`.
+    ///
+    /// # Errors
+    /// As [`TensorStore::open_file`].
+    pub(crate) fn open_in(folder: Folder, name: &str) -> Result<Self> {
         let mut store = TensorStore::empty(folder, name);
         store.add_file(name)?;
         Ok(store)
@@ -221,12 +228,30 @@ impl TensorStore {
         Ok(values)
     }
 
+    /// As [`TensorStore::read`], of bytes and whole numbers too.
+    ///
+    /// # Errors
+    /// As [`TensorStore::read`].
+    pub(crate) fn read_small(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        use Dtype::{BF16, F16, F32, F64, I8, I32, I64};
+        self.check_as(name, shape, &[F32, F16, BF16, F64, I8, I32, I64])?;
+        let mut values = Vec::new();
+        self.reader_of(name, shape)?
+            .read(shape.iter().product(), &mut values)?;
+        Ok(values)
+    }
+
     /// Reads the tensor called `name`, of this shape, in row order piece by piece.
     ///
     /// # Errors
     /// As [`TensorStore::check`].
     pub fn reader(&self, name: &str, shape: &[usize]) -> Result<TensorReader> {
         self.check(name, shape)?;
+        self.reader_of(name, shape)
+    }
+
+    /// Of a tensor whose shape and type were checked.
+    fn reader_of(&self, name: &str, shape: &[usize]) -> Result<TensorReader> {
         let entry = self.entry(name, shape)?;
         let file = self.files.get(entry.file).map_or("", String::as_str);
         let (mut opened, _) = self.open(file)?;
@@ -392,6 +417,19 @@ fn append_f32(bytes: &[u8], dtype: Dtype, values: &mut Vec<f32>) {
                 words.iter().map(|w| half::f16::from_le_bytes(*w)).collect();
             values.resize(start + halves.len(), 0.0);
             halves.convert_to_f32_slice(values.get_mut(start..).unwrap_or_default());
+        }
+        Dtype::I8 => values.extend(bytes.iter().map(|b| f32::from(*b as i8))),
+        Dtype::I32 => {
+            let (words, _) = bytes.as_chunks::<4>();
+            values.extend(words.iter().map(|w| i32::from_le_bytes(*w) as f32));
+        }
+        Dtype::I64 => {
+            let (words, _) = bytes.as_chunks::<8>();
+            values.extend(words.iter().map(|w| i64::from_le_bytes(*w) as f32));
+        }
+        Dtype::F64 => {
+            let (words, _) = bytes.as_chunks::<8>();
+            values.extend(words.iter().map(|w| f64::from_le_bytes(*w) as f32));
         }
         Dtype::BF16 => values.extend(words.iter().map(|w| half::bf16::from_le_bytes(*w).to_f32())),
         _ => values.extend(

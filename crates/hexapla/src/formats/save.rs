@@ -6,11 +6,11 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::family::{Family, write_config};
+use super::family::Family;
 use super::generation::{self, GENERATION_FILE, GenerationDefaults};
 use super::manifest::{MANIFEST_FILE, Manifest, ManifestFields};
 use super::safetensors::{INDEX_FILE, NamedTensor, WEIGHTS_FILE, is_plain_name, write_tensors};
-use crate::config::TransformerConfig;
+use crate::config::Assembly;
 use crate::error::{Error, Result};
 use crate::files::{recover_folder, write_atomically, write_folder_atomically};
 use crate::weights::Weights;
@@ -52,8 +52,10 @@ const FOREIGN_WEIGHTS: [&str; 3] = [
 /// A model to write.
 #[derive(Debug, Clone)]
 pub struct SaveModel<'a> {
-    /// The model's shape and mathematics.
-    pub config: &'a TransformerConfig,
+    /// The model's parts and their settings.
+    pub assembly: &'a Assembly,
+    /// Whose conventions to follow where several families can say the same.
+    pub family: Option<Family>,
     /// Its parameters.
     pub weights: &'a Weights,
     /// How it generates by default.
@@ -96,7 +98,7 @@ fn save_beside(
     model: &SaveModel<'_>,
     keep: impl Fn(&OsStr) -> bool,
 ) -> Result<Saved> {
-    model.config.validate()?;
+    model.assembly.validate()?;
     if let Some(name) = model
         .files
         .keys()
@@ -106,7 +108,7 @@ fn save_beside(
             Error::settings("a further file of the model cannot have this name").at(name.clone()),
         );
     }
-    let (family, note) = Family::for_config(model.config);
+    let (family, note) = Family::for_assembly(model.assembly, model.family)?;
     write_folder_atomically(folder, keep, |new| write_files(new, family, model))?;
     Ok(Saved { family, note })
 }
@@ -161,15 +163,10 @@ pub(super) fn strangers_to_another(folder: &Path) -> impl Fn(&OsStr) -> bool + u
 }
 
 fn write_files(folder: &Path, family: Family, model: &SaveModel<'_>) -> Result<()> {
-    let config = write_config(family, model.config)?;
-    write_json(&folder.join(CONFIG_FILE), &Value::Object(config))?;
-    write_json(
-        &folder.join(GENERATION_FILE),
-        &generation::write(model.generation, model.config),
-    )?;
+    write_settings(folder, family, model.assembly, model.generation, None)?;
     let mut tensors = Vec::new();
     for parameter in model.weights.index.iter() {
-        let names = family.names(model.config, parameter, None)?;
+        let names = family.names(model.assembly, parameter, None)?;
         let data = model
             .weights
             .data
@@ -188,6 +185,26 @@ fn write_files(folder: &Path, family: Family, model: &SaveModel<'_>) -> Result<(
     }
     let manifest = Manifest::of_folder(folder, model.manifest.clone())?;
     write_json(&folder.join(MANIFEST_FILE), &manifest)
+}
+
+/// `config.json`, with what else is to stand in it, and `generation_config.json` of a model that generates.
+pub(super) fn write_settings(
+    folder: &Path,
+    family: Family,
+    assembly: &Assembly,
+    defaults: &GenerationDefaults,
+    also: Option<(&str, Value)>,
+) -> Result<()> {
+    let mut config = family.write_config(assembly)?;
+    config.extend(also.map(|(key, value)| (key.to_string(), value)));
+    write_json(&folder.join(CONFIG_FILE), &Value::Object(config))?;
+    match assembly {
+        Assembly::EncoderDecoder(config) => {
+            let settings = generation::write(defaults, config);
+            write_json(&folder.join(GENERATION_FILE), &settings)
+        }
+        Assembly::Encoder(_) => Ok(()),
+    }
 }
 
 pub(super) fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {

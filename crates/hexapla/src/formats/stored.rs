@@ -20,11 +20,11 @@ use hexapla_kernels::{Isa, PackedInt8, StoredInt8};
 use safetensors::tensor::Dtype;
 use serde_json::{Value, json};
 
-use super::bart::TensorNames;
 use super::family::Family;
 use super::keys::Keys;
+use super::names::TensorNames;
 use super::safetensors::{Part, TensorStore, WEIGHTS_FILE, write_parts};
-use crate::config::TransformerConfig;
+use crate::config::Assembly;
 use crate::error::{Error, Result};
 use crate::packed::{PackedWeights, Value as PackedValue};
 use crate::weights::{Kind, Parameter};
@@ -177,12 +177,12 @@ impl<'a> StoredMatrix<'a> {
 /// A weight that is not finite, or a file that cannot be written.
 pub(super) fn write(
     folder: &Path,
-    (family, config): (Family, &TransformerConfig),
+    (family, assembly): (Family, &Assembly),
     packed: &PackedWeights,
 ) -> Result<()> {
     let (mut parts, mut small) = (Vec::new(), Vec::new());
     for (parameter, value) in packed.parameters() {
-        let names = family.names(config, parameter, None)?;
+        let names = family.names(assembly, parameter, None)?;
         let Some(name) = names.write.first() else {
             continue;
         };

@@ -4,10 +4,10 @@ use hexapla_kernels::{Buffer, Matrix, RowLoss};
 use rayon::ThreadPool;
 use rayon::prelude::*;
 use std::ops::Range;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::{Hypothesis, SearchInput, SearchOptions, StepDecoder, search};
-use crate::batch::{Pair, PairRows, Rows, check_ids, check_length};
+use crate::batch::{Pair, PairRows, Rows, batches, check_ids, check_length, in_order};
 use crate::config::{ComputeType, TransformerConfig};
 use crate::error::{Error, Result};
 use crate::files::Folder;
@@ -18,6 +18,7 @@ use crate::ops::Run;
 use crate::ops::cross_entropy::LossOptions;
 use crate::packed::PackedWeights;
 use crate::tensor::{Arena, Tensor};
+use crate::workers::Workers;
 
 /// Source tokens that pass through the encoder together: enough for its products to be fast, few enough to stay in the
 /// second cache.
@@ -33,10 +34,7 @@ const LINE_SHIFT: u32 = 20;
 pub struct Engine {
     model: Transformer,
     parameters: PackedWeights,
-    /// Buffers of batches that are done, for those to come.
-    arenas: Mutex<Vec<Arena>>,
-    /// Whose threads do the work; rayon's own where absent.
-    threads: Option<Arc<ThreadPool>>,
+    pub(super) workers: Workers,
 }
 
 /// One sentence to decode.
@@ -92,8 +90,7 @@ impl Engine {
         Engine {
             model,
             parameters,
-            arenas: Mutex::default(),
-            threads: None,
+            workers: Workers::default(),
         }
     }
 
@@ -103,6 +100,7 @@ impl Engine {
     /// As [`formats::open`].
     pub fn open(folder: impl Into<Folder>, compute_type: ComputeType) -> Result<Self> {
         let opened = formats::open(folder)?;
+        opened.encoder_decoder()?;
         Ok(Engine::new(
             opened.model().clone(),
             opened.pack(compute_type)?,
@@ -113,39 +111,14 @@ impl Engine {
     #[must_use]
     pub fn with_thread_pool(self, pool: Arc<ThreadPool>) -> Self {
         Engine {
-            threads: Some(pool),
+            workers: self.workers.with_thread_pool(pool),
             ..self
         }
     }
 
     /// Frees the memory that calls before this one left behind for those to come.
     pub fn trim(&self) {
-        self.arenas
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .clear();
-    }
-
-    /// Does `work` on the engine's threads.
-    pub(super) fn on_threads<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        match &self.threads {
-            Some(pool) => pool.install(work),
-            None => work(),
-        }
-    }
-
-    /// Does `work` with an arena that nobody else uses meanwhile.
-    pub(super) fn with_arena<T>(&self, work: impl FnOnce(&Arena) -> T) -> T {
-        let arenas = || {
-            // A panic cannot have left the list half-changed.
-            self.arenas
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner)
-        };
-        let arena = arenas().pop().unwrap_or_default();
-        let result = work(&arena);
-        arenas().push(arena);
-        result
+        self.workers.trim();
     }
 
     /// The model's shape and mathematics.
@@ -188,7 +161,8 @@ impl Engine {
             self.check_length(i, "source", r.source.len())?;
             self.check(i, "prefix", &r.prefix, c.target_vocab_size)?;
         }
-        self.on_threads(|| self.generate_on_threads(requests, options, batch_tokens))
+        self.workers
+            .on_threads(|| self.generate_on_threads(requests, options, batch_tokens))
     }
 
     fn generate_on_threads(
@@ -241,7 +215,7 @@ impl Engine {
                 seed_index: requests[*i].seed_index,
             })
             .collect();
-        self.with_arena(|arena| {
+        self.workers.with_arena(|arena| {
             let mut run = Run::inference(arena, &self.parameters).alone(alone);
             let memory = self.encode(&mut run, &source);
             let state = self.model.start(&run, &source, memory, options.attention);
@@ -295,10 +269,12 @@ impl Engine {
         let batches = batches(usable.iter().map(|p| p.tokens()), LOSS_TOKENS);
         let of_batch = |batch: &Vec<usize>| {
             let pairs: Vec<&Pair> = batch.iter().map(|i| usable[*i]).collect();
-            self.with_arena(|arena| self.loss_of(arena, &pairs, options))
+            self.workers
+                .with_arena(|arena| self.loss_of(arena, &pairs, options))
         };
-        let sums: Vec<(f64, f64, usize)> =
-            self.on_threads(|| batches.par_iter().map(of_batch).collect());
+        let sums: Vec<(f64, f64, usize)> = self
+            .workers
+            .on_threads(|| batches.par_iter().map(of_batch).collect());
         let sum = sums.iter().fold((0.0, 0.0, 0), |a: (f64, f64, usize), b| {
             (a.0 + b.0, a.1 + b.1, a.2 + b.2)
         });
@@ -379,7 +355,7 @@ impl Engine {
                 let logits = self.model.logits(&mut run, &x);
                 (0..target.len()).map(|r| logits.row(r).to_vec()).collect()
             };
-            each(self.on_threads(|| self.with_arena(logits)))?;
+            each(self.workers.on_threads(|| self.workers.with_arena(logits)))?;
         }
         Ok(())
     }
@@ -393,41 +369,6 @@ impl Engine {
     pub(super) fn check_length(&self, number: usize, side: &str, tokens: usize) -> Result<()> {
         check_length(tokens, self.max_tokens()).map_err(|e| e.at(side).in_item(number))
     }
-}
-
-/// Sentences of like length together, at most `batch_tokens` tokens a batch (a longer sentence is alone).
-pub(super) fn batches(
-    lengths: impl Iterator<Item = usize>,
-    batch_tokens: usize,
-) -> Vec<Vec<usize>> {
-    let mut order: Vec<(usize, usize)> = lengths.enumerate().map(|(i, len)| (len, i)).collect();
-    // The longest first, so that no long batch is left for one thread at the end.
-    order.sort_by(|a, b| b.cmp(a));
-    let mut batches: Vec<Vec<usize>> = Vec::new();
-    let mut room = 0;
-    for (len, i) in order {
-        match batches.last_mut() {
-            Some(batch) if len <= room => {
-                batch.push(i);
-                room -= len;
-            }
-            _ => {
-                batches.push(vec![i]);
-                room = batch_tokens.saturating_sub(len);
-            }
-        }
-    }
-    batches
-}
-
-/// Puts the results of batches in the order of the sentences.
-pub(super) fn in_order<T>(n: usize, batches: &[Vec<usize>], results: Vec<Vec<T>>) -> Vec<T> {
-    let mut all: Vec<(usize, T)> = Vec::with_capacity(n);
-    for (batch, results) in batches.iter().zip(results) {
-        all.extend(batch.iter().copied().zip(results));
-    }
-    all.sort_by_key(|(i, _)| *i);
-    all.into_iter().map(|(_, result)| result).collect()
 }
 
 /// The model as the search sees it.

@@ -3,10 +3,10 @@
 use hexapla_kernels::Matrix;
 use rayon::prelude::*;
 
-use super::engine::{Engine, batches, in_order};
+use super::engine::Engine;
 use super::log_softmax::log_sum_exp;
 use super::sentence::not_a_number;
-use crate::batch::{PairRows, Span};
+use crate::batch::{PairRows, Span, batches, in_order};
 use crate::error::Result;
 use crate::ops::Run;
 use crate::ops::cross_entropy::LossOptions;
@@ -144,9 +144,11 @@ impl Engine {
                     .push([c.decoder_start_token_id].into_iter().chain(target()));
                 rows.labels.extend(target().chain([c.eos_token_id]));
             }
-            self.with_arena(|arena| work(arena, &rows))
+            self.workers.with_arena(|arena| work(arena, &rows))
         };
-        let done: Vec<Vec<T>> = self.on_threads(|| batches.par_iter().map(of_batch).collect());
+        let done: Vec<Vec<T>> = self
+            .workers
+            .on_threads(|| batches.par_iter().map(of_batch).collect());
         Ok(in_order(pairs.len(), &batches, done))
     }
 }

@@ -125,6 +125,7 @@ impl Translator {
         // Either may take most of the time from the start to the first word.
         let model = || {
             let opened = formats::open(folder.clone())?;
+            opened.encoder_decoder()?;
             let packed = opened.pack(compute_type)?;
             Ok::<_, Error>((opened, packed))
         };

@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use crate::batch::Rows;
 use crate::config::{EmbeddingConfig, Positions};
+use crate::model::layers::{Linear, Norm};
 use crate::model::positions::Sinusoids;
 use crate::ops::Run;
+use crate::ops::add_rows::add_rows;
 use crate::ops::embedding::{Embedding, PositionTable, embed};
+use crate::ops::pointwise::dropout;
 use crate::tensor::Tensor;
 use crate::weights::{Kind, ParameterId, ParameterIndex};
 
@@ -20,6 +23,11 @@ pub(super) struct Embedder {
     scale: f32,
     offset: u32,
     unplaced_token: Option<u32>,
+    /// `[segments, width]`.
+    segments: Option<ParameterId>,
+    norm: Option<Norm>,
+    /// From the tables' width to d_model.
+    projection: Option<Linear>,
     dropout: f32,
 }
 
@@ -46,30 +54,40 @@ fn deviation(d_model: usize) -> f32 {
 }
 
 impl Embedder {
-    /// `name` is the table of positions', where that is a parameter. `table` is that of the tokens, `shared` the tables of
-    /// positions that were computed before.
+    /// `half` and `side` name its parameters: of the encoder, and of the source. `table` is that of the tokens, `shared` the
+    /// tables of positions that were computed before.
     pub(super) fn new(
         index: &mut ParameterIndex,
-        name: &str,
+        (half, side): (&str, &str),
         table: ParameterId,
         shared: &mut Vec<Arc<Sinusoids>>,
         d_model: usize,
         config: &EmbeddingConfig,
     ) -> Self {
         let rows = config.max_positions + config.position_offset;
+        let width = config.width;
+        let table_of = |index: &mut ParameterIndex, name: &str, rows: usize| {
+            let name = format!("{side}_{name}.weight");
+            index.add(name, &[rows, width], Kind::Positions(deviation(width)))
+        };
         Embedder {
             table,
             positions: match config.positions {
-                Positions::Learned => {
-                    let kind = Kind::Positions(deviation(d_model));
-                    let name = format!("{name}_positions.weight");
-                    PositionRows::Learned(index.add(name, &[rows, d_model], kind))
-                }
-                _ => PositionRows::Computed(Sinusoids::among(shared, config, d_model)),
+                Positions::Learned => PositionRows::Learned(table_of(index, "positions", rows)),
+                _ => PositionRows::Computed(Sinusoids::among(shared, config, width)),
             },
             scale: config.scale,
             offset: config.position_offset as u32,
             unplaced_token: config.unplaced_token,
+            segments: (config.segments > 0).then(|| table_of(index, "segments", config.segments)),
+            norm: config.norm.as_ref().map(|norm| {
+                let name = format!("{half}.embedding_norm");
+                Norm::new(index, &name, width, norm)
+            }),
+            projection: (width != d_model).then(|| {
+                let name = format!("{half}.embedding_projection");
+                Linear::new(index, &name, [width, d_model], true)
+            }),
             dropout: config.dropout,
         }
     }
@@ -93,11 +111,35 @@ impl Embedder {
 
     /// Whole texts: `[rows, d_model]`.
     pub(super) fn texts(&self, run: &mut Run, rows: &Rows) -> Tensor {
-        self.tokens(run, &rows.ids, &self.positions(rows))
+        let x = self.tokens(run, &rows.ids, &self.positions(rows));
+        self.finish(run, x, &rows.segments)
     }
 
-    /// Each token at its position: `[tokens, d_model]`.
-    pub(super) fn tokens(&self, run: &mut Run, ids: &[u32], positions: &[u32]) -> Tensor {
+    /// Each token at its position, in a step: `[tokens, d_model]`.
+    pub(super) fn step(&self, run: &mut Run, ids: &[u32], positions: &[u32]) -> Tensor {
+        let x = self.tokens(run, ids, positions);
+        self.finish(run, x, &[])
+    }
+
+    /// Segments, norm, and the way to d_model. Rows beyond `segments` are in the first one.
+    fn finish(&self, run: &mut Run, x: Tensor, segments: &[u32]) -> Tensor {
+        let mut x = x;
+        if let Some(table) = self.segments {
+            let segment = |row| segments.get(row).copied().unwrap_or(0);
+            x = add_rows(run, &x, table, (0..x.rows()).map(segment));
+        }
+        if let Some(norm) = &self.norm {
+            x = norm.forward(run, &x);
+            x = dropout(run, x, self.dropout);
+        }
+        match &self.projection {
+            Some(projection) => projection.forward(run, &x),
+            None => x,
+        }
+    }
+
+    /// The sums of tokens and positions: `[tokens, width]`.
+    fn tokens(&self, run: &mut Run, ids: &[u32], positions: &[u32]) -> Tensor {
         let row = |(id, position): (&u32, &u32)| match self.unplaced_token {
             // Its row of the table is zero.
             Some(unplaced) if *id == unplaced => (*id, unplaced),
@@ -114,7 +156,10 @@ impl Embedder {
                     PositionTable::Fixed(table.rows(rows.unwrap_or(0)))
                 }
             },
-            dropout: self.dropout,
+            dropout: match self.norm {
+                Some(_) => 0.0,
+                None => self.dropout,
+            },
         };
         embed(run, &options, tokens)
     }

@@ -6,6 +6,7 @@ use crate::config::LayerConfig;
 use crate::model::layers::{AddNorm, FeedForward, MultiHeadAttention};
 use crate::ops::Run;
 use crate::ops::attention::AttentionMask;
+use crate::ops::relative::RelativeBias;
 use crate::tensor::Tensor;
 use crate::weights::ParameterIndex;
 
@@ -33,21 +34,22 @@ impl Layer {
         name: &str,
         d_model: usize,
         config: &LayerConfig,
+        bias: Option<RelativeBias>,
     ) -> Self {
         let norm = |index: &mut ParameterIndex, of: &str| {
             AddNorm::new(index, &format!("{name}.{of}_norm"), d_model, config)
         };
-        let attention = |index: &mut ParameterIndex, of: &str, config| {
-            MultiHeadAttention::new(index, &format!("{name}.{of}"), d_model, config)
+        let attention = |index: &mut ParameterIndex, of: &str, config, bias| {
+            MultiHeadAttention::new(index, &format!("{name}.{of}"), d_model, config, bias)
         };
         Layer {
             self_attention: (
-                attention(index, "self_attention", &config.self_attention),
+                attention(index, "self_attention", &config.self_attention, bias),
                 norm(index, "self_attention"),
             ),
             cross_attention: config.cross_attention.as_ref().map(|config| {
                 (
-                    attention(index, "cross_attention", config),
+                    attention(index, "cross_attention", config, None),
                     norm(index, "cross_attention"),
                 )
             }),
@@ -76,10 +78,10 @@ impl Layer {
         memory: Option<Memory>,
     ) -> Tensor {
         let (attention, add_norm) = &self.self_attention;
-        let mut x = add_norm.around(run, x, |run, x| attention.forward(run, x, x, mask));
+        let mut x = add_norm.around(run, x, |run, x| attention.forward(run, x, None, mask));
         if let Some(((attention, add_norm), memory)) = self.cross_attention.as_ref().zip(memory) {
             x = add_norm.around(run, &x, |run, x| {
-                attention.forward(run, x, memory.rows, memory.mask)
+                attention.forward(run, x, Some(memory.rows), memory.mask)
             });
         }
         let (feed_forward, add_norm) = &self.feed_forward;

@@ -2,78 +2,113 @@
 
 use hexapla_kernels::Activation;
 
-use crate::config::{self, AttentionConfig, FeedForwardConfig, LayerConfig, Norm, NormConfig};
+use crate::config::{
+    self, AttentionConfig, FeedForwardConfig, LayerConfig, Norm as Order, NormConfig, NormKind,
+};
 use crate::ops::Run;
 use crate::ops::attention::{Attention, AttentionMask, Projections, attention};
 use crate::ops::layer_norm::layer_norm;
-use crate::ops::linear::{linear, linear_activated};
+use crate::ops::linear::{linear, linear_activated, linears};
 use crate::ops::pointwise::residual;
+use crate::ops::relative::RelativeBias;
+use crate::ops::rms_norm::rms_norm;
 use crate::tensor::Tensor;
 use crate::weights::{Kind, ParameterId, ParameterIndex};
 
-/// `x · W + b`.
+/// `x · W + b`, or without b.
 #[derive(Debug, Clone)]
 pub struct Linear {
     /// `[in, out]`.
     pub weight: ParameterId,
     /// `[out]`.
-    pub bias: ParameterId,
+    pub bias: Option<ParameterId>,
 }
 
 impl Linear {
-    fn new(index: &mut ParameterIndex, name: &str, inputs: usize, outputs: usize) -> Self {
+    pub(super) fn new(
+        index: &mut ParameterIndex,
+        name: &str,
+        [inputs, outputs]: [usize; 2],
+        bias: bool,
+    ) -> Self {
         Linear {
             weight: index.add(format!("{name}.weight"), &[inputs, outputs], Kind::Weight),
-            bias: index.add(format!("{name}.bias"), &[outputs], Kind::Vector(0.0)),
+            bias: bias.then(|| index.add(format!("{name}.bias"), &[outputs], Kind::Vector(0.0))),
         }
     }
 
     /// `[rows, in]` to `[rows, out]`.
     pub fn forward(&self, run: &mut Run, x: &Tensor) -> Tensor {
-        linear(run, x, self.weight, Some(self.bias))
+        linear(run, x, self.weight, self.bias)
+    }
+
+    /// `[rows, in]` to what each of `layers` makes of it.
+    fn all<const N: usize>(run: &mut Run, x: &Tensor, layers: [&Linear; N]) -> [Tensor; N] {
+        linears(run, x, layers.map(|layer| (layer.weight, layer.bias)))
     }
 
     /// `[rows, in]` to `dropout(activation([rows, out]))`.
-    fn activated(&self, run: &mut Run, x: &Tensor, kind: Activation, dropout: f32) -> Tensor {
+    pub(super) fn activated(
+        &self,
+        run: &mut Run,
+        x: &Tensor,
+        kind: Activation,
+        dropout: f32,
+    ) -> Tensor {
         linear_activated(run, x, self.weight, self.bias, kind, dropout)
     }
 }
 
-/// Layer norm with a trained scale and shift.
+/// The kernels' name of an activation.
+pub(crate) fn activation(activation: config::Activation) -> Activation {
+    match activation {
+        config::Activation::Relu => Activation::Relu,
+        config::Activation::Gelu => Activation::Gelu,
+        config::Activation::GeluTanh => Activation::GeluTanh,
+        config::Activation::Swish => Activation::Swish,
+        config::Activation::Tanh => Activation::Tanh,
+    }
+}
+
+/// A norm with a trained scale.
 #[derive(Debug, Clone)]
-pub struct LayerNorm {
+pub struct Norm {
     scale: ParameterId,
-    shift: ParameterId,
+    /// Of layer norm; RMS norm has none.
+    shift: Option<ParameterId>,
     eps: f32,
 }
 
-impl LayerNorm {
+impl Norm {
     pub(super) fn new(
         index: &mut ParameterIndex,
         name: &str,
-        d_model: usize,
+        width: usize,
         config: &NormConfig,
     ) -> Self {
         let mut vector =
-            |part, value| index.add(format!("{name}.{part}"), &[d_model], Kind::Vector(value));
-        LayerNorm {
+            |part, value| index.add(format!("{name}.{part}"), &[width], Kind::Vector(value));
+        Norm {
             scale: vector("weight", 1.0),
-            shift: vector("bias", 0.0),
+            shift: (config.kind == NormKind::Layer).then(|| vector("bias", 0.0)),
             eps: config.eps,
         }
     }
 
-    /// `[rows, d_model]` to the same.
+    /// `[rows, width]` to the same.
     pub fn forward(&self, run: &mut Run, x: &Tensor) -> Tensor {
-        layer_norm(run, x, self.scale, self.shift, self.eps)
+        match self.shift {
+            Some(shift) => layer_norm(run, x, self.scale, shift, self.eps),
+            None => rms_norm(run, x, self.scale, self.eps),
+        }
     }
 }
 
-/// The figure's "Add & Norm": a sublayer's residual connection and its layer norm (section 3.1).
+/// The figure's "Add & Norm": a sublayer's residual connection and its norm (section 3.1).
 #[derive(Debug, Clone)]
 pub struct AddNorm {
-    norm: LayerNorm,
-    order: Norm,
+    norm: Norm,
+    order: Order,
     dropout: f32,
 }
 
@@ -85,7 +120,7 @@ impl AddNorm {
         config: &LayerConfig,
     ) -> Self {
         AddNorm {
-            norm: LayerNorm::new(index, name, d_model, &config.norm),
+            norm: Norm::new(index, name, d_model, &config.norm),
             order: config.order,
             dropout: config.dropout,
         }
@@ -99,12 +134,12 @@ impl AddNorm {
         sublayer: impl FnOnce(&mut Run, &Tensor) -> Tensor,
     ) -> Tensor {
         match self.order {
-            Norm::Post => {
+            Order::Post => {
                 let y = sublayer(run, x);
                 let sum = residual(run, x, &y, self.dropout);
                 self.norm.forward(run, &sum)
             }
-            Norm::Pre => {
+            Order::Pre => {
                 let normed = self.norm.forward(run, x);
                 let y = sublayer(run, &normed);
                 residual(run, x, &y, self.dropout)
@@ -129,10 +164,12 @@ impl MultiHeadAttention {
         name: &str,
         d_model: usize,
         config: &AttentionConfig,
+        bias: Option<RelativeBias>,
     ) -> Self {
         let [width, kv_width] = [config.heads, config.kv_heads].map(|n| n * config.head_width);
         let mut linear = |part: &str, inputs, outputs| {
-            Linear::new(index, &format!("{name}.{part}"), inputs, outputs)
+            let name = format!("{name}.{part}");
+            Linear::new(index, &name, [inputs, outputs], config.bias)
         };
         MultiHeadAttention {
             query: linear("query", d_model, width),
@@ -144,23 +181,30 @@ impl MultiHeadAttention {
                 kv_heads: config.kv_heads,
                 head_width: config.head_width,
                 scale: config.scale,
+                bias,
                 dropout: config.dropout,
             },
         }
     }
 
-    /// Queries come from `x` `[rows, d_model]`, keys and values from `memory` `[memory rows, d_model]`, which is `x` itself in
-    /// self-attention; the result has the shape of `x`.
+    /// Queries come from `x` `[rows, d_model]`, keys and values from `memory` `[memory rows, d_model]`, or from `x` itself where
+    /// there is none (self-attention); the result has the shape of `x`.
     pub fn forward(
         &self,
         run: &mut Run,
         x: &Tensor,
-        memory: &Tensor,
+        memory: Option<&Tensor>,
         mask: AttentionMask,
     ) -> Tensor {
-        let query = self.query.forward(run, x);
-        let key = self.key.forward(run, memory);
-        let value = self.value.forward(run, memory);
+        let (query, key, value) = (&self.query, &self.key, &self.value);
+        let [query, key, value] = match memory {
+            None => Linear::all(run, x, [query, key, value]),
+            Some(memory) => {
+                let query = query.forward(run, x);
+                let [key, value] = Linear::all(run, memory, [key, value]);
+                [query, key, value]
+            }
+        };
         let projections = Projections { query, key, value };
         let heads = attention(run, projections, &self.attention, mask);
         self.output.forward(run, &heads)
@@ -183,14 +227,12 @@ impl FeedForward {
         d_model: usize,
         config: &FeedForwardConfig,
     ) -> Self {
+        let mut linear =
+            |part: &str, shape| Linear::new(index, &format!("{name}.{part}"), shape, config.bias);
         FeedForward {
-            inner: Linear::new(index, &format!("{name}.inner"), d_model, config.width),
-            outer: Linear::new(index, &format!("{name}.outer"), config.width, d_model),
-            activation: match config.activation {
-                config::Activation::Relu => Activation::Relu,
-                config::Activation::Gelu => Activation::Gelu,
-                config::Activation::Swish => Activation::Swish,
-            },
+            inner: linear("inner", [d_model, config.width]),
+            outer: linear("outer", [config.width, d_model]),
+            activation: activation(config.activation),
             dropout: config.dropout,
         }
     }

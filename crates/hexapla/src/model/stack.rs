@@ -6,18 +6,19 @@ use crate::batch::{Rows, Span};
 use crate::config::StackConfig;
 use crate::model::embedding::Embedder;
 use crate::model::layer::{Layer, Memory};
-use crate::model::layers::LayerNorm;
+use crate::model::layers::Norm;
 use crate::ops::Run;
 use crate::ops::attention::AttentionMask;
+use crate::ops::relative::RelativeBias;
 use crate::tensor::Tensor;
-use crate::weights::ParameterIndex;
+use crate::weights::{Kind, ParameterIndex};
 
 /// An encoder or a decoder.
 #[derive(Debug, Clone)]
 pub(super) struct Stack {
     pub(super) embedder: Embedder,
     layers: Vec<Layer>,
-    norm: Option<LayerNorm>,
+    norm: Option<Norm>,
     /// What it was built from.
     pub(super) config: StackConfig,
 }
@@ -64,10 +65,21 @@ impl Stack {
         embedder: Embedder,
         config: StackConfig,
     ) -> Self {
+        let bias = config.relative_positions.map(|relative| RelativeBias {
+            table: {
+                let heads = config.layers.first().map_or(1, |l| l.self_attention.heads);
+                let shape = [relative.buckets, heads];
+                let name = format!("{name}.relative_positions.weight");
+                index.add(name, &shape, Kind::Positions(0.02))
+            },
+            max_distance: relative.max_distance,
+            bidirectional: true,
+        });
         let layers = config.layers.iter().enumerate();
-        let layer = |(i, layer)| Layer::new(index, &format!("{name}.layers.{i}"), d_model, layer);
+        let layer =
+            |(i, layer)| Layer::new(index, &format!("{name}.layers.{i}"), d_model, layer, bias);
         let layers = layers.map(layer).collect();
-        let norm = |config| LayerNorm::new(index, &format!("{name}.norm"), d_model, config);
+        let norm = |config| Norm::new(index, &format!("{name}.norm"), d_model, config);
         Stack {
             embedder,
             layers,

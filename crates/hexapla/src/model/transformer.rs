@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hexapla_kernels::Matrix;
 
 use crate::batch::{PairRows, Rows};
-use crate::config::{Precision, TransformerConfig};
+use crate::config::{Assembly, EncoderConfig, Precision, TransformerConfig};
 use crate::error::Result;
 use crate::model::embedding::{Embedder, table};
 use crate::model::head::Head;
@@ -21,11 +21,11 @@ use crate::weights::{ParameterIndex, Weights};
 /// With both halves it translates. An encoder alone analyses texts, a decoder alone goes on with them.
 #[derive(Debug, Clone)]
 pub struct Transformer {
-    config: TransformerConfig,
+    assembly: Assembly,
     index: Arc<ParameterIndex>,
     encoder: Option<Stack>,
     decoder: Option<Stack>,
-    head: Head,
+    head: Option<Head>,
 }
 
 impl Transformer {
@@ -33,9 +33,10 @@ impl Transformer {
     ///
     /// # Errors
     /// The configuration does not fit together.
-    pub fn new(config: TransformerConfig) -> Result<Self> {
-        config.validate()?;
-        let model = config.model();
+    pub fn new(assembly: impl Into<Assembly>) -> Result<Self> {
+        let assembly = assembly.into();
+        assembly.validate()?;
+        let model = assembly.model();
         let d_model = model.d_model;
         let mut index = ParameterIndex::default();
         // The order of the parameters is that of every checkpoint, and of the streams of their initial weights: tables of
@@ -47,17 +48,19 @@ impl Transformer {
         let halves = halves.map(|(name, side, config)| {
             config.map(|config| {
                 let tokens = &config.embedding;
-                let table = table(&mut index, tokens.table, [tokens.vocab_size, d_model]);
+                let table = table(&mut index, tokens.table, [tokens.vocab_size, tokens.width]);
                 (name, side, table, config)
             })
         });
-        let head_table = Head::table(&mut index, d_model, &model.head);
+        let head = model.head.as_ref();
+        let head = head.map(|config| (Head::table(&mut index, d_model, config), config));
         let mut shared = Vec::new();
         let halves = halves.map(|half| {
             half.map(|(name, side, table, config)| {
                 let embedding = &config.embedding;
+                let names = (name, side);
                 let embedder =
-                    Embedder::new(&mut index, side, table, &mut shared, d_model, embedding);
+                    Embedder::new(&mut index, names, table, &mut shared, d_model, embedding);
                 (name, embedder, config)
             })
         });
@@ -69,9 +72,9 @@ impl Transformer {
         Ok(Transformer {
             encoder,
             decoder,
-            head: Head::new(&mut index, head_table, &model.head),
+            head: head.map(|(table, config)| Head::new(&mut index, table, d_model, config)),
             index: Arc::new(index),
-            config,
+            assembly,
         })
     }
 
@@ -83,9 +86,35 @@ impl Transformer {
         self.decoder.as_ref().expect("a model with a decoder")
     }
 
-    /// The configuration.
+    fn head(&self) -> &Head {
+        self.head.as_ref().expect("a model with a head")
+    }
+
+    /// Which parts it has, and their settings.
+    pub fn assembly(&self) -> &Assembly {
+        &self.assembly
+    }
+
+    /// The configuration of a model with both halves.
+    ///
+    /// # Panics
+    /// It has one alone: a mistake in this library, for folders are asked when they are opened.
     pub fn config(&self) -> &TransformerConfig {
-        &self.config
+        match &self.assembly {
+            Assembly::EncoderDecoder(config) => config,
+            Assembly::Encoder(_) => panic!("a model with both halves"),
+        }
+    }
+
+    /// The configuration of an encoder alone.
+    ///
+    /// # Panics
+    /// It has a decoder: a mistake in this library.
+    pub fn encoder_config(&self) -> &EncoderConfig {
+        match &self.assembly {
+            Assembly::Encoder(config) => config,
+            Assembly::EncoderDecoder(_) => panic!("an encoder alone"),
+        }
     }
 
     /// Names, shapes and ranges of the parameters.
@@ -95,7 +124,7 @@ impl Transformer {
 
     /// The output layer packed, as training wants it.
     pub fn pack_output(&self, weights: &Weights, precision: Precision) -> PackedTable {
-        self.head.pack(weights, precision)
+        self.head().pack(weights, precision)
     }
 
     /// The encoder: `[source rows, d_model]`.
@@ -118,7 +147,7 @@ impl Transformer {
     /// The decoder for one more token of each hypothesis: `[hypotheses, d_model]`.
     pub fn decode_step(&self, run: &mut Run, tokens: &[u32], state: &mut DecoderState) -> Tensor {
         let positions = state.advance();
-        let x = self.decoder().embedder.tokens(run, tokens, &positions);
+        let x = self.decoder().embedder.step(run, tokens, &positions);
         let x = self.decoder().forward(run, x, &mut state.step());
         state.forget_memory(run);
         x
@@ -126,19 +155,28 @@ impl Transformer {
 
     /// The output layer: `[rows, d_model]` to `[rows, vocab]`.
     pub fn logits(&self, run: &mut Run, x: &Tensor) -> Tensor {
-        self.head.logits(run, x)
+        self.head().forward(run, x, &[])
+    }
+
+    /// What the head says of texts whose encoding is `x` `[rows, d_model]`: for each row of them, or for each text. Without a
+    /// head it is `x`.
+    pub fn answer(&self, run: &mut Run, x: &Tensor, texts: &Rows) -> Tensor {
+        match &self.head {
+            Some(head) => head.forward(run, x, &texts.spans),
+            None => x.clone(),
+        }
     }
 
     /// As [`Transformer::logits`], to `out`, which holds `rows · vocab` numbers.
     pub fn logits_into(&self, run: &Run, x: Matrix, out: &mut [f32]) {
-        self.head.logits_into(run, x, out);
+        self.head().logits_into(run, x, out);
     }
 
     /// The loss of each target row of `pairs`.
     pub fn loss(&self, run: &mut Run, pairs: &PairRows, options: LossOptions) -> Losses {
         let memory = self.encode(run, &pairs.source);
         let x = self.decode(run, &pairs.target, &memory, &pairs.source);
-        self.head.loss(run, &x, &pairs.labels, options)
+        self.head().loss(run, &x, &pairs.labels, options)
     }
 }
 

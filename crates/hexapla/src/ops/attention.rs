@@ -6,9 +6,11 @@ use hexapla_kernels::{
     Dropout, Isa, Matrix, MatrixMut, Plus, Visible, dropout_in_place, gemm,
     softmax_backward_in_place, softmax_in_place,
 };
+use rayon::prelude::*;
 
 use crate::batch::Span;
 use crate::ops::kv_cache::{Cached, attend_cached};
+use crate::ops::relative::{BiasByDistance, RelativeBias};
 use crate::ops::{Run, Step};
 use crate::tape::{Backward, keep};
 use crate::tensor::{Node, Tensor};
@@ -39,6 +41,8 @@ pub struct Attention {
     pub head_width: usize,
     /// What a product of query and key is multiplied by: 1/√d_k in the paper.
     pub scale: f32,
+    /// Added to the scores after their scale, by the distance between query and key.
+    pub bias: Option<RelativeBias>,
     /// Dropout of the probabilities.
     pub dropout: f32,
 }
@@ -51,6 +55,7 @@ impl Attention {
             kv_heads: heads,
             head_width,
             scale: 1.0 / (head_width as f32).sqrt(),
+            bias: None,
             dropout: 0.0,
         }
     }
@@ -78,6 +83,17 @@ pub struct Projections {
     pub value: Tensor,
 }
 
+impl Projections {
+    /// The same numbers, held once more.
+    fn again(&self) -> Self {
+        Projections {
+            query: self.query.clone(),
+            key: self.key.clone(),
+            value: self.value.clone(),
+        }
+    }
+}
+
 /// What the backward step needs.
 #[derive(Debug)]
 pub struct Recorded {
@@ -103,84 +119,71 @@ pub fn attention(
             queries,
             keys,
             visible,
-        } => over_spans(run, p, options, (queries, keys), visible),
+        } => {
+            // A span without its partner would leave its rows as they were.
+            assert_eq!(queries.len(), keys.len());
+            let of = |spans: &[Span]| spans.iter().map(|s| s.len).max().unwrap_or(0);
+            let bias = options.bias.as_ref();
+            let bias = bias.map(|bias| bias.by_distance(run, of(queries), of(keys)));
+            let heads = Heads {
+                isa: run.isa,
+                p: &p,
+                options,
+                visible,
+                bias: bias.as_ref(),
+            };
+            match run.is_recording() {
+                false => heads.attend(run, queries, keys),
+                true => recorded(run, &heads, queries, keys),
+            }
+        }
         AttentionMask::Cached(cached) => {
             assert_eq!(
                 options.heads, options.kv_heads,
                 "the cache has a head for each"
             );
+            assert_eq!(options.bias, None, "the cache knows no distances");
             attend_cached(run, (&p.query, &p.key, &p.value), options.scale, cached)
         }
     }
 }
 
-fn over_spans(
-    run: &mut Run,
-    p: Projections,
-    options: &Attention,
-    (queries, keys): (&[Span], &[Span]),
-    visible: Visible,
-) -> Tensor {
+/// With probabilities kept for the way back.
+fn recorded(run: &mut Run, heads: &Heads, queries: &[Span], keys: &[Span]) -> Tensor {
+    let Heads { p, options, .. } = heads;
     let dropout = run.dropout(options.dropout);
-    // Where nothing goes back, one head's are enough at a time.
-    let recording = run.is_recording();
-    let size: usize = match recording {
-        true => {
-            let of = |(q, k): (&Span, &Span)| q.len * k.len * options.heads;
-            queries.iter().zip(keys).map(of).sum()
-        }
-        false => largest(queries, keys),
-    };
+    let pairs = || queries.iter().zip(keys);
+    let size = |(q, k): (&Span, &Span)| q.len * k.len;
+    let all: usize = pairs().map(size).sum();
+    let most = pairs().map(size).max().unwrap_or(0);
     let mut out = run.tensor(p.query.rows(), p.query.columns());
-    let mut probabilities = run.arena.tensor(1, size);
-    let mut dropped = run.arena.tensor(
-        1,
-        if dropout.is_none() {
-            0
-        } else {
-            largest(queries, keys)
-        },
-    );
-    // A span without its partner would leave its rows as they were.
-    assert_eq!(queries.len(), keys.len());
+    let mut probabilities = run.arena.tensor(1, all * options.heads);
+    let mut dropped = run
+        .arena
+        .tensor(1, if dropout.is_none() { 0 } else { most });
     let mut start = 0;
-    for (q, k) in queries.iter().zip(keys) {
+    for (q, k) in pairs() {
         for h in 0..options.heads {
-            let (head, kv) = options.columns(h);
             let end = start + q.len * k.len;
             let scores = &mut probabilities.data_mut()[start..end];
-            product(
-                run.isa,
-                scores,
-                head.of(&p.query, *q),
-                kv.of(&p.key, *k).transposed(),
-            );
-            softmax_in_place(run.isa, scores, k.len, options.scale, visible);
+            heads.probabilities(scores, h, (*q, 0), *k);
             let seen = if dropout.is_none() {
                 &*scores
             } else {
                 let copy = &mut dropped.data_mut()[..end - start];
                 copy.copy_from_slice(scores);
-                dropout_in_place(run.isa, copy, dropout, start as u32);
+                dropout_in_place(heads.isa, copy, dropout, start as u32);
                 &*copy
             };
-            let seen = Matrix::new(seen, q.len, k.len, k.len);
-            gemm(
-                run.isa,
-                head.of_mut(&mut out, *q),
-                seen,
-                kv.of(&p.value, *k),
-                Plus::Nothing,
-            );
-            if recording {
-                start = end;
-            }
+            let (head, _) = options.columns(h);
+            heads.values(head.of_mut(&mut out, *q), seen, h, *k);
+            start = end;
         }
     }
     run.record(|lists| {
         Step::Attention(Recorded {
-            p,
-            attention: *options,
+            p: p.again(),
+            attention: **options,
             probabilities,
             pairs: keep(
                 &mut lists.pairs,
@@ -191,6 +194,106 @@ fn over_spans(
         })
     });
     out
+}
+
+/// What the heads of a pass read.
+struct Heads<'a> {
+    isa: Isa,
+    p: &'a Projections,
+    options: &'a Attention,
+    visible: Visible,
+    bias: Option<&'a BiasByDistance>,
+}
+
+/// Multiplications of a pass over one text from which on it is worth waking a thread.
+const SHARED_WORK: usize = 1 << 20;
+/// Query rows that one thread takes at least.
+const BLOCK_ROWS: usize = 16;
+
+impl Heads<'_> {
+    /// Nothing goes back: the probabilities of one head are enough at a time.
+    fn attend(&self, run: &mut Run, queries: &[Span], keys: &[Span]) -> Tensor {
+        let width = self.p.query.columns();
+        let mut out = run.tensor(self.p.query.rows(), width);
+        let threads = rayon::current_num_threads();
+        let work = |(q, k): (&Span, &Span)| q.len * k.len * width;
+        let all: usize = queries.iter().zip(keys).map(work).sum();
+        if run.product().alone && threads > 1 && all >= SHARED_WORK {
+            // Each thread some of the rows of each text.
+            let mut pieces = Vec::new();
+            let mut rest = out.data_mut();
+            let mut done = 0;
+            for (q, k) in queries.iter().zip(keys) {
+                let block = q.len.div_ceil(threads).next_multiple_of(BLOCK_ROWS);
+                for first in (0..q.len).step_by(block) {
+                    let rows = Span {
+                        start: q.start + first,
+                        len: block.min(q.len - first),
+                    };
+                    let (_, from) = rest.split_at_mut((rows.start - done) * width);
+                    let (out, others) = from.split_at_mut(rows.len * width);
+                    rest = others;
+                    done = rows.start + rows.len;
+                    pieces.push((out, (rows, first), *k));
+                }
+            }
+            let arena = &run.arena;
+            pieces.into_par_iter().for_each(|(out, (rows, first), k)| {
+                let mut scores = arena.tensor(1, rows.len * k.len);
+                self.piece(out, scores.data_mut(), (rows, first), k);
+            });
+            return out;
+        }
+        let size = |(q, k): (&Span, &Span)| q.len * k.len;
+        let most = queries.iter().zip(keys).map(size).max().unwrap_or(0);
+        let mut scores = run.arena.tensor(1, most);
+        for (q, k) in queries.iter().zip(keys) {
+            let scores = &mut scores.data_mut()[..q.len * k.len];
+            let out = &mut out.data_mut()[q.start * width..][..q.len * width];
+            self.piece(out, scores, (*q, 0), *k);
+        }
+        out
+    }
+
+    /// All heads of the query rows `q`, of which the first is number `first` of its text: to `out`, which is theirs alone.
+    fn piece(&self, out: &mut [f32], scores: &mut [f32], (q, first): (Span, usize), k: Span) {
+        let width = self.p.query.columns();
+        for h in 0..self.options.heads {
+            self.probabilities(scores, h, (q, first), k);
+            let (head, _) = self.options.columns(h);
+            let out = out.get_mut(head.start..).unwrap_or(&mut []);
+            let out = MatrixMut::new(out, q.len, head.width, width);
+            self.values(out, scores, h, k);
+        }
+    }
+
+    /// Head `h`: what each of the query rows `q`, of which the first is number `first` of its text, makes of each key of `k`.
+    fn probabilities(&self, scores: &mut [f32], h: usize, (q, first): (Span, usize), k: Span) {
+        let (head, kv) = self.options.columns(h);
+        let keys = kv.of(&self.p.key, k).transposed();
+        product(self.isa, scores, head.of(&self.p.query, q), keys);
+        let visible = Visible {
+            offset: self.visible.offset + first,
+            ..self.visible
+        };
+        let Some(bias) = self.bias else {
+            return softmax_in_place(self.isa, scores, k.len, self.options.scale, visible);
+        };
+        for (r, row) in scores.chunks_exact_mut(k.len.max(1)).enumerate() {
+            let bias = bias.row(h, first + r, k.len);
+            for (score, bias) in row.iter_mut().zip(bias) {
+                *score = score.mul_add(self.options.scale, *bias);
+            }
+        }
+        softmax_in_place(self.isa, scores, k.len, 1.0, visible);
+    }
+
+    /// Head `h`: the values of `k`, as the rows of probabilities `seen` weigh them.
+    fn values(&self, out: MatrixMut, seen: &[f32], h: usize, k: Span) {
+        let (_, kv) = self.options.columns(h);
+        let seen = Matrix::new(seen, out.rows(), k.len, k.len);
+        gemm(self.isa, out, seen, kv.of(&self.p.value, k), Plus::Nothing);
+    }
 }
 
 /// One head's columns.
@@ -218,16 +321,6 @@ impl Head {
             .unwrap_or(&mut []);
         MatrixMut::new(rest, span.len, self.width, columns)
     }
-}
-
-/// Numbers in the largest table of probabilities of one head.
-fn largest(queries: &[Span], keys: &[Span]) -> usize {
-    queries
-        .iter()
-        .zip(keys)
-        .map(|(q, k)| q.len * k.len)
-        .max()
-        .unwrap_or(0)
 }
 
 /// `out = a · b`, `out` without gaps.
@@ -287,7 +380,22 @@ impl Recorded {
                 let ds = &mut ds.data_mut()[..size];
                 product(isa, ds, d_head, kv.of(value, *k).transposed());
                 dropout_in_place(isa, ds, self.dropout, start as u32);
-                softmax_backward_in_place(isa, ds, p, k.len, self.attention.scale);
+                match &self.attention.bias {
+                    None => softmax_backward_in_place(isa, ds, p, k.len, self.attention.scale),
+                    Some(bias) => {
+                        softmax_backward_in_place(isa, ds, p, k.len, 1.0);
+                        let buckets = back.weights.index.get(bias.table).shape[0];
+                        let range = back.weights.index.get(bias.table).range.clone();
+                        let gradient = &mut back.gradients[range];
+                        for (i, row) in ds.chunks_exact_mut(k.len.max(1)).enumerate() {
+                            for (j, d) in row.iter_mut().enumerate() {
+                                let bucket = bias.bucket(j as isize - i as isize, buckets);
+                                gradient[bucket * self.attention.heads + h] += *d;
+                                *d *= self.attention.scale;
+                            }
+                        }
+                    }
+                }
                 let ds = Matrix::new(ds, q.len, k.len, k.len);
                 gemm(
                     isa,
@@ -336,7 +444,24 @@ mod tests {
 
     /// Four heads of width 3; keys and values have `kv_heads`.
     fn check(kv_heads: usize, dropout: f32, keys: &'static [Span; 3], visible: Visible) {
+        for bias in [false, true] {
+            check_with(bias, kv_heads, dropout, keys, visible);
+        }
+    }
+
+    fn check_with(
+        bias: bool,
+        kv_heads: usize,
+        dropout: f32,
+        keys: &'static [Span; 3],
+        visible: Visible,
+    ) {
         let mut check = Check::new();
+        let bias = bias.then(|| RelativeBias {
+            table: check.parameter(&[6, 4]),
+            max_distance: 4,
+            bidirectional: true,
+        });
         let rows = keys[2].start + keys[2].len;
         let (q, k, v) = (
             check.input(8, 12),
@@ -347,6 +472,7 @@ mod tests {
             kv_heads,
             dropout,
             scale: 0.7,
+            bias,
             ..Attention::new(4, 3)
         };
         check.run(|run, x| {

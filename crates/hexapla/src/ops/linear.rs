@@ -4,6 +4,7 @@ use hexapla_kernels::{Activation, Epilogue, MatrixMut, Plus, bias_gradient};
 
 use crate::ops::pointwise::activation;
 use crate::ops::{Parameters, Run, Step};
+use crate::packed::PackedProduct;
 use crate::tape::Backward;
 use crate::tensor::{Node, Tensor};
 use crate::weights::ParameterId;
@@ -20,7 +21,7 @@ pub struct Recorded {
 /// `x` is `[rows, in]`, the weight `[in, out]`, the bias `[out]`; the result is `[rows, out]`.
 pub fn linear(run: &mut Run, x: &Tensor, weight: ParameterId, bias: Option<ParameterId>) -> Tensor {
     let parameters = run.parameters;
-    let plus = bias.map_or(Plus::Nothing, |b| Plus::Bias(parameters.plain(b)));
+    let plus = plus_of(parameters, bias);
     let mut y = run.tensor(x.rows(), parameters.shape(weight)[1]);
     parameters.multiply(run.product(), weight, y.matrix_mut(), x.matrix(), plus);
     run.record(|_| {
@@ -34,27 +35,59 @@ pub fn linear(run: &mut Run, x: &Tensor, weight: ParameterId, bias: Option<Param
     y
 }
 
+/// [`linear`] of one `x` by several layers; in int8 its rows are quantized once for all of them.
+pub fn linears<const N: usize>(
+    run: &mut Run,
+    x: &Tensor,
+    layers: [(ParameterId, Option<ParameterId>); N],
+) -> [Tensor; N] {
+    let Parameters::Packed(packed) = run.parameters else {
+        return layers.map(|(weight, bias)| linear(run, x, weight, bias));
+    };
+    let mut outputs =
+        layers.map(|(weight, _)| run.tensor(x.rows(), run.parameters.shape(weight)[1]));
+    let mut layers = layers.iter();
+    let products = outputs.each_mut().map(|y| {
+        let (weight, bias) = layers.next().expect("as many outputs as layers");
+        PackedProduct {
+            id: *weight,
+            y: y.matrix_mut(),
+            epilogue: plus_of(run.parameters, *bias).into(),
+        }
+    });
+    packed.multiply(run.product().alone, x.matrix(), products);
+    outputs
+}
+
 /// `dropout(activation(x · W + b))`: [`linear`] and [`activation`], in one pass where nothing will go back through them.
 pub fn linear_activated(
     run: &mut Run,
     x: &Tensor,
     weight: ParameterId,
-    bias: ParameterId,
+    bias: Option<ParameterId>,
     kind: Activation,
     dropout: f32,
 ) -> Tensor {
     let Parameters::Packed(packed) = run.parameters else {
-        let y = linear(run, x, weight, Some(bias));
+        let y = linear(run, x, weight, bias);
         return activation(run, &y, kind, dropout);
     };
     let mut y = run.tensor(x.rows(), run.parameters.shape(weight)[1]);
-    let epilogue = Epilogue {
-        plus: Plus::Bias(packed.plain(bias)),
-        activation: Some(kind),
+    let product = PackedProduct {
+        id: weight,
+        y: y.matrix_mut(),
+        epilogue: Epilogue {
+            plus: plus_of(run.parameters, bias),
+            activation: Some(kind),
+        },
     };
-    let alone = run.product().alone;
-    packed.multiply(alone, weight, y.matrix_mut(), x.matrix(), epilogue);
+    packed.multiply(run.product().alone, x.matrix(), [product]);
     y
+}
+
+/// What is added to a product.
+fn plus_of(parameters: Parameters<'_>, bias: Option<ParameterId>) -> Plus<'_> {
+    bias.map_or(Plus::Nothing, |b| Plus::Bias(parameters.plain(b)))
 }
 
 impl Recorded {

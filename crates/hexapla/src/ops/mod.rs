@@ -1,5 +1,6 @@
 //! The operations of the Transformer. Each file holds one: its forward step, its backward step, its gradient check.
 
+pub mod add_rows;
 pub mod attention;
 pub mod cross_entropy;
 pub mod embedding;
@@ -10,6 +11,7 @@ pub mod linear;
 pub mod parameters;
 pub mod pointwise;
 pub mod pool;
+pub mod relative;
 pub mod rms_norm;
 pub mod rotary;
 mod run;

@@ -3,7 +3,7 @@
 use hexapla_kernels::{Matrix, MatrixMut, PackedMatrix, Plus, gemm_packed};
 
 use crate::config::Precision;
-use crate::packed::PackedWeights;
+use crate::packed::{PackedProduct, PackedWeights};
 use crate::product::Product;
 use crate::weights::{ParameterId, ParameterIndex, Weights};
 
@@ -129,7 +129,15 @@ impl<'a> Parameters<'a> {
     ) {
         match self {
             Parameters::Trained(weights, _) => product.gemm(y, x, weights.matrix(weight), plus),
-            Parameters::Packed(packed) => packed.multiply(product.alone, weight, y, x, plus.into()),
+            Parameters::Packed(packed) => {
+                let epilogue = plus.into();
+                let one = PackedProduct {
+                    id: weight,
+                    y,
+                    epilogue,
+                };
+                packed.multiply(product.alone, x, [one]);
+            }
         }
     }
 
@@ -147,7 +155,15 @@ impl<'a> Parameters<'a> {
                 Some(packed) => gemm_packed(y, x, &packed.transposed, plus.into()),
                 None => product.gemm(y, x, weights.matrix(table).transposed(), plus),
             },
-            Parameters::Packed(packed) => packed.multiply(product.alone, table, y, x, plus.into()),
+            Parameters::Packed(packed) => {
+                let epilogue = plus.into();
+                let one = PackedProduct {
+                    id: table,
+                    y,
+                    epilogue,
+                };
+                packed.multiply(product.alone, x, [one]);
+            }
         }
     }
 }

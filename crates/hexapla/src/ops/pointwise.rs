@@ -53,6 +53,44 @@ impl RecordedActivation {
     }
 }
 
+/// What the backward step of [`dropout`] needs.
+#[derive(Debug)]
+pub struct RecordedDropout {
+    x: Option<Node>,
+    dropout: Dropout,
+    y: Option<Node>,
+}
+
+/// `dropout(x)`; `x` itself where nothing is dropped.
+pub fn dropout(run: &mut Run, x: Tensor, p: f32) -> Tensor {
+    let dropout = run.dropout(p);
+    if dropout.is_none() {
+        return x;
+    }
+    let mut y = run.tensor(x.rows(), x.columns());
+    y.data_mut().copy_from_slice(x.data());
+    dropout_in_place(run.isa, y.data_mut(), dropout, 0);
+    run.record(|_| {
+        Step::Dropout(RecordedDropout {
+            x: x.node(),
+            dropout,
+            y: y.node(),
+        })
+    });
+    y
+}
+
+impl RecordedDropout {
+    /// `dx = dy · dropout`.
+    pub fn backward(self, back: &mut Backward) {
+        let Some(mut d) = back.take(self.y) else {
+            return;
+        };
+        dropout_in_place(back.isa, d.data_mut(), self.dropout, 0);
+        back.give(self.x, d);
+    }
+}
+
 /// What the backward step of [`residual`] needs.
 #[derive(Debug)]
 pub struct RecordedResidual {
@@ -97,13 +135,26 @@ mod tests {
 
     #[test]
     fn gradients_of_activations_are_slopes() {
-        for kind in [Activation::Relu, Activation::Gelu, Activation::Swish] {
+        for kind in [
+            Activation::Relu,
+            Activation::Gelu,
+            Activation::GeluTanh,
+            Activation::Swish,
+            Activation::Tanh,
+        ] {
             for dropout in [0.0, 0.4] {
                 let mut check = Check::new();
                 let x = check.input(4, 9);
                 check.run(|run, inputs| activation(run, &inputs[x], kind, dropout));
             }
         }
+    }
+
+    #[test]
+    fn gradients_of_dropout_are_slopes() {
+        let mut check = Check::new();
+        let x = check.input(4, 9);
+        check.run(|run, inputs| dropout(run, inputs[x].clone(), 0.4));
     }
 
     #[test]

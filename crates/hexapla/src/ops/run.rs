@@ -5,8 +5,8 @@ use hexapla_kernels::{Buffer, Dropout, Isa};
 use crate::config::Precision;
 use crate::ops::parameters::{PackedTable, Parameters};
 use crate::ops::{
-    attention, cross_entropy, embedding, gate, layer_norm, linear, pointwise, pool, rms_norm,
-    rotary,
+    add_rows, attention, cross_entropy, embedding, gate, layer_norm, linear, pointwise, pool,
+    rms_norm, rotary,
 };
 use crate::packed::PackedWeights;
 use crate::product::Product;
@@ -34,10 +34,14 @@ pub enum Step {
     Pool(pool::Recorded),
     /// `ops/embedding.rs`
     Embedding(embedding::Recorded),
+    /// `ops/add_rows.rs`
+    AddRows(add_rows::Recorded),
     /// `ops/cross_entropy.rs`
     CrossEntropy(cross_entropy::Recorded),
     /// `ops/pointwise.rs`
     Activation(pointwise::RecordedActivation),
+    /// `ops/pointwise.rs`
+    Dropout(pointwise::RecordedDropout),
     /// `ops/pointwise.rs`
     Residual(pointwise::RecordedResidual),
 }
@@ -236,8 +240,10 @@ impl<'a> Run<'a> {
                 Step::Gate(s) => s.backward(backward),
                 Step::Pool(s) => s.backward(backward),
                 Step::Embedding(s) => s.backward(backward),
+                Step::AddRows(s) => s.backward(backward),
                 Step::CrossEntropy(s) => s.backward(backward),
                 Step::Activation(s) => s.backward(backward),
+                Step::Dropout(s) => s.backward(backward),
                 Step::Residual(s) => s.backward(backward),
             }
         });

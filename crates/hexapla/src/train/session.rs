@@ -322,7 +322,8 @@ impl Session {
         let saved = save(
             &self.folder,
             &SaveModel {
-                config,
+                assembly: &config.clone().into(),
+                family: None,
                 weights,
                 generation: &GenerationDefaults::for_training(config),
                 files,

@@ -43,7 +43,27 @@ pub fn gemm_int8(c: MatrixMut, a: Matrix, b: &PackedInt8, epilogue: Epilogue) {
     });
 }
 
-/// [`gemm_int8`] with rows that are quantized already, as where one input has several projections.
+/// [`gemm_int8`] of one A by several B, as where one input has several projections: A is quantized once.
+///
+/// # Panics
+/// The shapes do not fit.
+pub fn gemm_int8_all<'a>(
+    a: Matrix,
+    products: impl IntoIterator<Item = (MatrixMut<'a>, &'a PackedInt8, Epilogue<'a>)>,
+) {
+    QUANTIZED.with_borrow_mut(|quantized| {
+        let mut is_quantized = false;
+        for (c, b, epilogue) in products {
+            if !is_quantized {
+                quantized.quantize(b.isa, &a);
+                is_quantized = true;
+            }
+            gemm_int8_quantized(c, quantized, b, epilogue);
+        }
+    });
+}
+
+/// [`gemm_int8`] with rows that are quantized already.
 ///
 /// # Panics
 /// The shapes do not fit.

@@ -25,8 +25,8 @@ fn settings_that_change_the_mathematics_are_refused_by_name() {
         (
             "marian_shared",
             "activation_function",
-            json!("gelu_new"),
-            "gelu_new",
+            json!("quick_gelu"),
+            "quick_gelu",
         ),
         ("marian_shared", "is_encoder_decoder", json!(false), "false"),
         ("marian_shared", "pruned_heads", json!({"0": [1]}), "[1]"),
@@ -192,7 +192,7 @@ fn checksums_are_checked() {
         let folder = tempfile::tempdir().unwrap();
         save_as(
             folder.path(),
-            &model.config,
+            model.encoder_decoder().unwrap(),
             &model.weights().unwrap(),
             &model.generation,
         );

@@ -5,7 +5,13 @@ use crate::config::{Activation, ComputeType, EarlyStopping};
 
 #[test]
 fn folders_of_transformers_open_with_their_settings() {
-    let c = |name: &str| open(&golden(name)).unwrap().config;
+    let c = |name: &str| {
+        open(&golden(name))
+            .unwrap()
+            .encoder_decoder()
+            .unwrap()
+            .clone()
+    };
     let shared = c("marian_shared");
     assert_eq!(
         (shared.encoder_layers, shared.decoder_layers, shared.d_model),
@@ -110,7 +116,10 @@ fn every_number_arrives_in_its_place() {
         let weights = model.weights().unwrap();
         let get = |name: &str| weights.get(weights.index.find(name).unwrap());
         let store = TensorStore::open_folder(&golden(name)).unwrap();
-        let (d, inner) = (model.config.d_model, model.config.decoder_feed_forward);
+        let (d, inner) = (
+            model.encoder_decoder().unwrap().d_model,
+            model.encoder_decoder().unwrap().decoder_feed_forward,
+        );
         let ours = get("decoder.layers.0.feed_forward.inner.weight");
         let theirs = store
             .read("model.decoder.layers.0.fc1.weight", &[inner, d])
@@ -153,7 +162,7 @@ fn what_is_saved_opens_the_same() {
         let path = folder.path().join("model");
         let saved = save_as(
             &path,
-            &model.config,
+            model.encoder_decoder().unwrap(),
             &model.weights().unwrap(),
             &model.generation,
         );
@@ -166,8 +175,8 @@ fn what_is_saved_opens_the_same() {
         assert_eq!(saved.note.is_some(), expected == Family::Native);
         let again = open(&path).unwrap();
         assert_eq!(
-            (again.family, &again.config),
-            (expected, &model.config),
+            (again.family, again.encoder_decoder().unwrap()),
+            (expected, model.encoder_decoder().unwrap()),
             "{name}"
         );
         assert_eq!(again.weights().unwrap(), model.weights().unwrap(), "{name}");
@@ -209,7 +218,7 @@ fn every_kind_of_embedding_survives_in_every_family() {
                 let again = open(folder.path()).unwrap();
                 assert_eq!((saved.family, again.family), (family, family));
                 assert_eq!(
-                    (&again.config, &again.weights().unwrap()),
+                    (again.encoder_decoder().unwrap(), &again.weights().unwrap()),
                     (&config, &weights)
                 );
                 assert_eq!(again.generation, generation);
@@ -261,7 +270,7 @@ fn an_untied_folder_of_an_older_transformers_shares_its_sides() {
     write_all(&path, &tensors);
     let again = open(folder.path()).unwrap();
     assert_eq!(
-        (&again.config, again.weights().unwrap()),
+        (again.encoder_decoder().unwrap(), again.weights().unwrap()),
         (&config, weights)
     );
 }
@@ -277,7 +286,8 @@ fn saving_again_replaces_the_model_and_keeps_strangers() {
     fs::write(path.join(INDEX_FILE), "{}").unwrap();
     let other = Weights::random(weights.index.clone(), 6);
     let model = SaveModel {
-        config: &config,
+        assembly: &config.clone().into(),
+        family: None,
         weights: &other,
         generation: &GenerationDefaults::default(),
         files: BTreeMap::new(),
@@ -342,7 +352,10 @@ fn every_generation_default_is_saved() {
     let folder = tempfile::tempdir().unwrap();
     save_as(folder.path(), &config, &weights, &generation);
     let again = open(folder.path()).unwrap();
-    assert_eq!((again.generation, again.config), (generation, config));
+    assert_eq!(
+        (again.encoder_decoder().unwrap(), &again.generation),
+        (&config, &generation)
+    );
     let plain = GenerationDefaults::default();
     assert_eq!(
         (

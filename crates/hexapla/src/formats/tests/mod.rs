@@ -94,7 +94,8 @@ fn save_as(
     generation: &GenerationDefaults,
 ) -> Saved {
     let model = SaveModel {
-        config,
+        assembly: &config.clone().into(),
+        family: None,
         weights,
         generation,
         files: BTreeMap::from([("tokenizer.json".to_string(), b"{}".to_vec())]),

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::*;
 use crate::config::ComputeType;
 use crate::files::Folder;
-use crate::packed::{PackedWeights, Value as PackedValue};
+use crate::packed::{PackedProduct, PackedWeights, Value as PackedValue};
 use crate::random::SplitMix;
 
 /// The folder `from` stored in int8.
@@ -44,13 +44,12 @@ fn outputs(packed: &PackedWeights) -> Vec<u32> {
         let x: Vec<f32> = (0..3 * rows).map(|_| random.normal()).collect();
         let mut y = vec![0.0; 3 * columns];
         let to = MatrixMut::new(&mut y, 3, columns, columns);
-        packed.multiply(
-            false,
+        let product = PackedProduct {
             id,
-            to,
-            Matrix::new(&x, 3, rows, rows),
-            Plus::Nothing.into(),
-        );
+            y: to,
+            epilogue: Plus::Nothing.into(),
+        };
+        packed.multiply(false, Matrix::new(&x, 3, rows, rows), [product]);
         all.extend(y.iter().map(|v| v.to_bits()));
     }
     all
@@ -70,7 +69,7 @@ fn a_stored_model_computes_what_the_floats_in_int8_compute() {
             (int8.storage, floats.storage),
             (Storage::Int8, Storage::Float)
         );
-        assert_eq!(int8.config, floats.config, "{name}");
+        assert_eq!(int8.assembly, floats.assembly, "{name}");
         assert_eq!(int8.generation, floats.generation, "{name}");
         let expected = outputs(&floats.pack(ComputeType::Int8).unwrap());
         for compute_type in [ComputeType::Int8, ComputeType::Auto, ComputeType::Default] {
@@ -104,7 +103,7 @@ fn every_kind_of_embedding_is_stored() {
                 let (folder, weights) = saved(&config);
                 let (_folder, path) = stored(folder.path());
                 let model = open(&path).unwrap();
-                assert_eq!(model.config, config);
+                assert_eq!(*model.encoder_decoder().unwrap(), config);
                 let expected = outputs(&PackedWeights::new(&weights, ComputeType::Int8));
                 assert!(expected == outputs(&model.pack(ComputeType::Int8).unwrap()));
             }

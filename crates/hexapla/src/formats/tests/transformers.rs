@@ -14,7 +14,7 @@ fn transformers_opens_ours() {
         let folder = tempfile::tempdir().unwrap();
         save_as(
             folder.path(),
-            &model.config,
+            model.encoder_decoder().unwrap(),
             &model.weights().unwrap(),
             &model.generation,
         );
@@ -30,7 +30,7 @@ fn transformers_opens_what_only_we_write() {
         let model = open(&golden(name)).unwrap();
         let config = TransformerConfig {
             tie_output: false,
-            ..model.config.clone()
+            ..model.encoder_decoder().unwrap().clone()
         };
         let mut weights = Weights::zeros(register(&config).unwrap());
         let old = model.weights().unwrap();
@@ -48,12 +48,17 @@ fn transformers_opens_what_only_we_write() {
     old.get_mut(bias).fill(0.0);
     let config = TransformerConfig {
         output_bias: false,
-        ..model.config.clone()
+        ..model.encoder_decoder().unwrap().clone()
     };
     let mut weights = Weights::zeros(register(&config).unwrap());
     copy_values(&old, &mut weights);
     let (zero, none) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    save_as(zero.path(), &model.config, &old, &model.generation);
+    save_as(
+        zero.path(),
+        model.encoder_decoder().unwrap(),
+        &old,
+        &model.generation,
+    );
     save_as(none.path(), &config, &weights, &model.generation);
     let request = json!({"input_ids": [[3, 4, 1]], "decoder_input_ids": [[43, 5]]});
     assert_eq!(ask(zero.path(), &request), ask(none.path(), &request));
@@ -65,7 +70,7 @@ fn transformers_opens_what_only_we_write() {
 fn padding_counts_as_in_transformers() {
     for name in ["m2m_tied", "m2m_odd_pad", "marian_shared"] {
         let model = open(&golden(name)).unwrap();
-        let c = &model.config;
+        let c = model.encoder_decoder().unwrap();
         let (pad, start) = (c.pad_token_id, c.decoder_start_token_id);
         let source = vec![vec![5, pad, 6, 9], vec![pad, pad, 7], vec![8, 5, pad]];
         let target = vec![

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::files::{Folder, read_limited};
 
 /// Largest file that is read. The largest vocabularies in use (250,000 pieces) take some 35 MB.
-const MAX_BYTES: u64 = 512 << 20;
+pub(super) const MAX_BYTES: u64 = 512 << 20;
 /// Ids stay below this: the largest vocabulary that a model's configuration allows.
 const MAX_IDS: u32 = 1 << 24;
 /// How many times longer a normalizer or a decoder may make a text: known ones stay below 100.
@@ -125,7 +125,7 @@ fn broken() -> Error {
 }
 
 /// Refuses what the `tokenizers` crate would accept and then panic on.
-fn check(value: &Value) -> Result<()> {
+pub(super) fn check(value: &Value) -> Result<()> {
     if !value.is_object() || !value["model"].is_object() {
         return Err(broken().at("model").expected("an object").found("none"));
     }
@@ -250,6 +250,22 @@ fn special_names(value: &Value) -> HashSet<String> {
 /// other than the control tokens is found in text (the crate finds only those not called special when it is told to leave
 /// special ones as text).
 fn prepare(value: &mut Value) -> bool {
+    let mut changed = prepare_settings(value);
+    let added = value.get_mut("added_tokens").and_then(Value::as_array_mut);
+    for token in added.into_iter().flatten() {
+        let is_control = token["content"]
+            .as_str()
+            .is_some_and(|name| CONTROL.contains(&name));
+        if !is_control && token["special"].as_bool() == Some(true) {
+            token["special"] = Value::Bool(false);
+            changed = true;
+        }
+    }
+    changed
+}
+
+/// Switches truncation, padding and dropout off; says whether one was on.
+pub(super) fn prepare_settings(value: &mut Value) -> bool {
     let mut changed = false;
     for key in ["truncation", "padding"] {
         if let Some(setting) = value.get_mut(key).filter(|setting| !setting.is_null()) {
@@ -263,16 +279,6 @@ fn prepare(value: &mut Value) -> bool {
     {
         *dropout = Value::Null;
         changed = true;
-    }
-    let added = value.get_mut("added_tokens").and_then(Value::as_array_mut);
-    for token in added.into_iter().flatten() {
-        let is_control = token["content"]
-            .as_str()
-            .is_some_and(|name| CONTROL.contains(&name));
-        if !is_control && token["special"].as_bool() == Some(true) {
-            token["special"] = Value::Bool(false);
-            changed = true;
-        }
     }
     changed
 }

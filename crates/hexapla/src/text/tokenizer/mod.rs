@@ -18,6 +18,7 @@
 mod alphabet;
 mod codes;
 mod dropout;
+mod encoder;
 mod file;
 mod merges;
 mod pair;
@@ -37,6 +38,7 @@ use crate::files::write_atomically;
 use crate::text::clean::clean;
 pub use codes::join_pieces;
 pub use dropout::BpeDropout;
+pub use encoder::{EncodedText, EncoderTokenizer, TextTokens};
 pub use pair::Tokenizers;
 pub use stats::{Split, TokenizerStats};
 use template::Template;

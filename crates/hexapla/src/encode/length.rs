@@ -1,0 +1,114 @@
+//! Texts that are longer than a model.
+
+use crate::encode::encoder::Input;
+use crate::error::{Error, Result};
+use crate::text::tokenizer::{EncodedText, EncoderTokenizer, TextTokens};
+
+/// What becomes of a text that is longer than the model.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LongTexts {
+    /// An error.
+    #[default]
+    Refuse,
+    /// What is too long is cut off at its end.
+    Cut,
+    /// It is cut into windows, each as long as the model takes; what is found in them is put together.
+    Windows,
+}
+
+impl std::str::FromStr for LongTexts {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "error" => Ok(LongTexts::Refuse),
+            "cut" => Ok(LongTexts::Cut),
+            "windows" => Ok(LongTexts::Windows),
+            _ => Err(crate::error::unknown_name(
+                "way with long texts",
+                name,
+                &["error", "cut", "windows"],
+            )),
+        }
+    }
+}
+
+/// How long texts may be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limit {
+    /// Longest text in tokens, all that is put around it included.
+    pub(super) max_tokens: usize,
+    /// What becomes of longer ones.
+    pub(super) long: LongTexts,
+}
+
+impl Limit {
+    /// The windows of `text`, one where it is short enough; each with what is put around a text.
+    ///
+    /// # Errors
+    /// It is too long and that is not allowed.
+    pub(super) fn single(
+        self,
+        tokenizer: &EncoderTokenizer,
+        text: TextTokens,
+    ) -> Result<Vec<EncodedText>> {
+        let room = self
+            .max_tokens
+            .saturating_sub(tokenizer.added_tokens(false));
+        if text.len() <= room {
+            return Ok(vec![tokenizer.finish(text, None)?]);
+        }
+        let mut windows = self.windows(text, room, tokenizer.added_tokens(false))?;
+        if self.long == LongTexts::Cut {
+            windows.truncate(1);
+        }
+        windows
+            .into_iter()
+            .map(|window| tokenizer.finish(window, None))
+            .collect()
+    }
+
+    /// `second` behind `first`, which stands whole in each of several windows.
+    ///
+    /// # Errors
+    /// As [`Limit::single`]; or `first` leaves no room.
+    pub(super) fn pair(
+        self,
+        tokenizer: &EncoderTokenizer,
+        first: &TextTokens,
+        second: TextTokens,
+    ) -> Result<Vec<EncodedText>> {
+        let around = tokenizer.added_tokens(true) + first.len();
+        let room = self.max_tokens.saturating_sub(around);
+        if second.len() <= room {
+            return Ok(vec![tokenizer.finish(first.clone(), Some(second))?]);
+        }
+        let mut windows = self.windows(second, room, around)?;
+        if self.long == LongTexts::Cut {
+            windows.truncate(1);
+        }
+        let finish = |window| tokenizer.finish(first.clone(), Some(window));
+        windows.into_iter().map(finish).collect()
+    }
+
+    fn windows(self, text: TextTokens, room: usize, around: usize) -> Result<Vec<TextTokens>> {
+        if self.long == LongTexts::Refuse || room == 0 {
+            return Err(Error::input("a text is longer than the model takes")
+                .expected(format!("at most {} tokens", self.max_tokens))
+                .found(format!("{} tokens", text.len() + around))
+                .hint("shorten it, or give --long windows (all of it counts) or --long cut (its beginning alone)"));
+        }
+        Ok(text.windows(room))
+    }
+}
+
+/// As the model takes them; segments only where it has more than one.
+pub(super) fn input(text: &EncodedText, segments: usize) -> Input {
+    Input {
+        ids: text.ids.clone(),
+        segments: match segments {
+            0 | 1 => Vec::new(),
+            _ => text.segments.clone(),
+        },
+    }
+}
