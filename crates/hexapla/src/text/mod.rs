@@ -12,4 +12,6 @@ pub mod direction;
 pub mod language;
 pub(crate) mod script;
 pub mod segment;
+#[doc(hidden)]
+pub mod sentencepiece;
 pub mod tokenizer;

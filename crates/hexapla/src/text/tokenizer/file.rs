@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{BOS, CONTROL, EOS, Marker, PAD, Tokenizer, UNK, codes, guarded, template};
+use super::{BOS, CONTROL, EOS, Inner, Marker, PAD, Tokenizer, UNK, codes, guarded, template};
 use crate::error::{Error, Result};
 use crate::files::{Folder, read_limited};
 
@@ -99,7 +99,7 @@ impl Tokenizer {
                 .collect(),
             template,
             notes: Vec::new(),
-            inner,
+            inner: Inner::Library(Box::new(inner)),
             json,
         })
     }

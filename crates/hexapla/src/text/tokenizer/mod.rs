@@ -22,6 +22,7 @@ mod encoder;
 mod file;
 mod merges;
 mod pair;
+mod pieces;
 mod stats;
 mod template;
 mod train;
@@ -81,7 +82,7 @@ enum Marker {
 /// ```
 #[derive(Debug)]
 pub struct Tokenizer {
-    inner: tokenizers::Tokenizer,
+    inner: Inner,
     json: String,
     marker: Marker,
     vocab_size: usize,
@@ -96,16 +97,28 @@ pub struct Tokenizer {
     notes: Vec<String>,
 }
 
+/// What cuts texts.
+#[derive(Debug)]
+enum Inner {
+    /// A `tokenizer.json`, by the library that it is for.
+    Library(Box<tokenizers::Tokenizer>),
+    /// A SentencePiece model with a vocabulary.
+    Pieces(pieces::PieceVocabulary),
+}
+
 impl Tokenizer {
     /// The ids of `text`, without a start or end token, after [`clean`] took away what no model should see.
     ///
-    /// User tokens such as `>>de<<` are one id wherever they stand. A text that spells `</s>` is a text: the ids of
+    /// A SentencePiece model cleans texts in its own way, and is left to it. User tokens such as `>>de<<` are one id wherever they stand. A text that spells `</s>` is a text: the ids of
     /// [`BOS`], [`PAD`] and [`EOS`] never come out of here.
     ///
     /// # Errors
     /// A tokenizer from elsewhere that cannot tokenise this text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        self.encode_as_it_is(&clean(text))
+        match &self.inner {
+            Inner::Library(_) => self.encode_as_it_is(&clean(text)),
+            Inner::Pieces(_) => self.encode_as_it_is(text),
+        }
     }
 
     /// As [`Tokenizer::encode`], for a text that is clean, or was taken as it is when a training began.
@@ -113,8 +126,12 @@ impl Tokenizer {
     /// # Errors
     /// As [`Tokenizer::encode`].
     pub(crate) fn encode_as_it_is(&self, text: &str) -> Result<Vec<u32>> {
+        let library = match &self.inner {
+            Inner::Library(library) => library,
+            Inner::Pieces(pieces) => return Ok(pieces.encode(text)),
+        };
         let encoding = guarded("cannot tokenise the text", || {
-            self.inner.encode_fast(text, false)
+            library.encode_fast(text, false)
         })
         .map_err(|e| e.at(format!("`{}`", text.chars().take(40).collect::<String>())))?;
         Ok(encoding
@@ -217,9 +234,12 @@ impl Tokenizer {
             // Some decoders of the crate count on a first token.
             return Ok(String::new());
         }
-        guarded("cannot decode token ids", || {
-            self.inner.decode(&text, false)
-        })
+        match &self.inner {
+            Inner::Library(library) => guarded("cannot decode token ids", || {
+                library.decode(&text, false)
+            }),
+            Inner::Pieces(pieces) => Ok(pieces.decode(&text)),
+        }
     }
 
     /// `text` as the model sees it, cleaned and normalised: what `decode(encode(text))` gives back where no special token or unknown piece
@@ -229,8 +249,12 @@ impl Tokenizer {
     /// A tokenizer from elsewhere that cannot normalise this text.
     pub fn normalize(&self, text: &str) -> Result<String> {
         use tokenizers::Normalizer;
+        let library = match &self.inner {
+            Inner::Library(library) => library,
+            Inner::Pieces(pieces) => return Ok(pieces.normalize(text)),
+        };
         let mut normalized = tokenizers::NormalizedString::from(&*clean(text));
-        if let Some(normalizer) = self.inner.get_normalizer() {
+        if let Some(normalizer) = library.get_normalizer() {
             guarded("cannot normalise the text", || {
                 normalizer.normalize(&mut normalized)
             })?;
@@ -279,12 +303,18 @@ impl Tokenizer {
 
     /// The vocabulary's own form of an id.
     pub fn id_to_token(&self, id: u32) -> Option<String> {
-        self.inner.id_to_token(id)
+        match &self.inner {
+            Inner::Library(library) => library.id_to_token(id),
+            Inner::Pieces(pieces) => pieces.id_to_token(id),
+        }
     }
 
     /// The id of a token in the vocabulary's own form.
     pub fn token_to_id(&self, token: &str) -> Option<u32> {
-        self.inner.token_to_id(token)
+        match &self.inner {
+            Inner::Library(library) => library.token_to_id(token),
+            Inner::Pieces(pieces) => pieces.token_to_id(token),
+        }
     }
 
     /// All tokens in the vocabulary's own form, in the order of their ids.
@@ -328,7 +358,7 @@ impl Tokenizer {
         &self.notes
     }
 
-    /// The `tokenizer.json`, byte for byte as it was read or as training made it.
+    /// The `tokenizer.json`, byte for byte as it was read or as training made it; empty for a SentencePiece model.
     pub fn to_json(&self) -> &str {
         &self.json
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::Tokenizer;
+use super::{Tokenizer, pieces};
 use crate::config::TokenizerTable;
 use crate::error::{Error, Result};
 use crate::files::{Folder, write_atomically};
@@ -123,7 +123,8 @@ impl Tokenizers {
         Ok(())
     }
 
-    /// Reads `tokenizer.json`, or `source_tokenizer.json` and `target_tokenizer.json`, from a model's folder.
+    /// Reads `tokenizer.json`, or `source_tokenizer.json` and `target_tokenizer.json`, from a model's folder; or, as OPUS-MT and
+    /// M2M-100 are published, `vocab.json` with `source.spm` and `target.spm` or with `sentencepiece.bpe.model`.
     ///
     /// # Errors
     /// The folder holds neither, or a file is broken.
@@ -139,9 +140,18 @@ impl Tokenizers {
             let tokenizer = Tokenizer::open_in(folder, JOINT).map_err(Error::of_model)?;
             return Ok(Self::joint(tokenizer));
         }
+        if pieces::is_there(folder) {
+            let (source, target) = pieces::open(folder).map_err(Error::of_model)?;
+            return Ok(match target {
+                Some(target) => Self::separate(source, target),
+                None => Self::joint(source),
+            });
+        }
         Err(Error::model("the folder has no tokenizer")
             .at(folder.path().display().to_string())
-            .expected(format!("`{JOINT}`, or `{SOURCE}` and `{TARGET}`"))
+            .expected(format!(
+                "`{JOINT}`, `{SOURCE}` and `{TARGET}`, or `vocab.json` and SentencePiece models"
+            ))
             .found(if folder.exists() {
                 "none of them"
             } else {

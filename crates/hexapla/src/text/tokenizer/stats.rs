@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use super::{Marker, Tokenizer, codes, guarded};
-use crate::error::Result;
+use super::{Inner, Marker, Tokenizer, codes, guarded};
+use crate::error::{Error, Result};
 use crate::text::script::is_han;
 
 /// Rows of the table of splits.
@@ -87,9 +87,10 @@ impl TokenizerStats {
         line: &str,
         splits: &mut HashMap<String, (usize, Vec<String>)>,
     ) -> Result<()> {
-        let encoding = guarded("cannot tokenise the text", || {
-            tokenizer.inner.encode(line, false)
-        })?;
+        let Inner::Library(library) = &tokenizer.inner else {
+            return Err(Error::settings("statistics are counted for a tokenizer.json alone"));
+        };
+        let encoding = guarded("cannot tokenise the text", || library.encode(line, false))?;
         self.lines += 1;
         self.characters += line.chars().count();
         self.han += line.chars().filter(|c| is_han(*c)).count();
