@@ -1,6 +1,6 @@
-"""Seeded random marian and m2m_100 folders of odd shapes, and what transformers computes with them.
+"""Seeded random folders of odd shapes (marian, m2m_100, bart, mbart), and what transformers computes with them.
 
-    python folders.py OUTDIR
+    python folders.py OUTDIR [NAME…]
 
 Writes OUTDIR/NAME/ (config.json, generation_config.json, model.safetensors) and OUTDIR/NAME/golden.json for each case.
 golden.json holds
@@ -18,7 +18,8 @@ import sys
 from pathlib import Path
 
 import torch
-from transformers import M2M100Config, M2M100ForConditionalGeneration, MarianConfig, MarianMTModel
+from transformers import (BartConfig, BartForConditionalGeneration, M2M100Config, M2M100ForConditionalGeneration, MarianConfig,
+                          MarianMTModel, MBartConfig, MBartForConditionalGeneration)
 from transformers.utils import logging
 
 logging.set_verbosity_error()
@@ -74,9 +75,25 @@ M2M = {
         bad_words=False),
 }
 
+BART = {
+    "bart_small": dict(
+        config=dict(vocab_size=45, d_model=20, encoder_layers=2, decoder_layers=2, encoder_attention_heads=4,
+                    decoder_attention_heads=2, encoder_ffn_dim=26, decoder_ffn_dim=34, activation_function="gelu",
+                    max_position_embeddings=48, pad_token_id=1, eos_token_id=2, decoder_start_token_id=2, bos_token_id=0),
+        forced_eos=True, bad_words=True),
+    "mbart_small": dict(
+        config=dict(vocab_size=49, d_model=16, encoder_layers=2, decoder_layers=1, encoder_attention_heads=2,
+                    decoder_attention_heads=4, encoder_ffn_dim=22, decoder_ffn_dim=30, activation_function="relu",
+                    max_position_embeddings=48, scale_embedding=True, pad_token_id=1, eos_token_id=2,
+                    decoder_start_token_id=2, bos_token_id=0),
+        forced_bos=9, bad_words=False),
+}
+CLASSES = {"marian": (MarianConfig, MarianMTModel), "m2m": (M2M100Config, M2M100ForConditionalGeneration),
+           "bart": (BartConfig, BartForConditionalGeneration), "mbart": (MBartConfig, MBartForConditionalGeneration)}
+
 # 200 inputs are decoded greedily and with four beams; the variants take the first few of each case.
 INPUTS = {"marian_shared": 60, "marian_old": 25, "marian_separate": 25, "marian_untied": 20, "m2m_tied": 40,
-          "m2m_odd_pad": 15, "m2m_untied": 15}
+          "m2m_odd_pad": 15, "m2m_untied": 15, "bart_small": 15, "mbart_small": 15}
 VARIANT_INPUTS = 6
 VARIANTS = {
     "length_penalty_0.6": dict(num_beams=4, length_penalty=0.6),
@@ -106,9 +123,9 @@ def randomize(model, end_bias):
     config = model.config
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if "embed_positions" in name:
+            if "embed_positions" in name and not isinstance(config, BartConfig | MBartConfig):
                 continue
-            if "layer_norm" in name:
+            if "layer_norm" in name or "layernorm" in name:
                 parameter.copy_(torch.randn_like(parameter) * 0.1 + (1.0 if name.endswith("weight") else 0.0))
             elif parameter.dim() == 1:
                 parameter.copy_(torch.randn_like(parameter) * 0.1)
@@ -129,9 +146,9 @@ def randomize(model, end_bias):
 
 def build(name, case, seed):
     torch.manual_seed(seed)
-    marian = name in MARIAN
-    config = (MarianConfig if marian else M2M100Config)(**case["config"])
-    model = (MarianMTModel if marian else M2M100ForConditionalGeneration)(config).eval()
+    config_class, model_class = CLASSES[name.split("_")[0]]
+    config = config_class(**case["config"])
+    model = model_class(config).eval()
     randomize(model, end_bias=1.0 + seed % 5)
     g = model.generation_config
     g.max_length, g.num_beams = 24, 4
@@ -262,9 +279,11 @@ def steady_rows(model, count, generator):
     return rows
 
 
-def main(out):
+def main(out, names):
     torch.set_num_threads(1)
-    for number, (name, case) in enumerate({**MARIAN, **M2M}.items()):
+    for number, (name, case) in enumerate({**MARIAN, **M2M, **BART}.items()):
+        if names and name not in names:
+            continue
         folder = out / name
         shutil.rmtree(folder, ignore_errors=True)
         generator = torch.Generator().manual_seed(number)
@@ -290,6 +309,6 @@ def main(out):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    if len(sys.argv) < 2:
         sys.exit(__doc__)
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:])

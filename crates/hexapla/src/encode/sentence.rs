@@ -103,6 +103,44 @@ impl SentenceEncoder {
         Ok(model)
     }
 
+    /// What a folder says of its vectors, as names and values.
+    ///
+    /// # Errors
+    /// As [`SentenceEncoder::open`].
+    pub fn describe(folder: &Folder) -> Result<Vec<(&'static str, String)>> {
+        let settings = SentenceSettings::read(folder).map_err(Error::of_model)?;
+        let mut lines = Vec::new();
+        let module = |module: &Module| match module {
+            Module::Pooling {
+                kinds,
+                include_prompt,
+            } => {
+                let kinds: Vec<String> = kinds.iter().map(|kind| format!("{kind:?}")).collect();
+                let without = if *include_prompt {
+                    ""
+                } else {
+                    " without the prompt"
+                };
+                format!("pooling {}{without}", kinds.join(" + "))
+            }
+            Module::Dense(dense) => format!("dense {} to {}", dense.inputs, dense.outputs),
+            Module::Normalize => "normalize".into(),
+        };
+        if settings.described {
+            let modules: Vec<String> = settings.modules.iter().map(module).collect();
+            lines.push(("modules", modules.join(", ")));
+            lines.push(("similarity", format!("{:?}", settings.similarity)));
+        }
+        if let Some(most) = settings.max_tokens {
+            lines.push(("longest text", format!("{most} tokens")));
+        }
+        if !settings.prompts.is_empty() {
+            let names: Vec<&str> = settings.prompts.keys().map(String::as_str).collect();
+            lines.push(("prompts", names.join(", ")));
+        }
+        Ok(lines)
+    }
+
     /// Refuses layers whose widths do not follow from one another.
     fn check_widths(&self) -> Result<usize> {
         let mut width = match &self.source {
@@ -239,6 +277,23 @@ impl SentenceEncoder {
             .collect())
     }
 
+    /// As [`SentenceEncoder::embed`], of ids with all that the model wants around them.
+    ///
+    /// # Errors
+    /// As [`Encoder::hidden`]; or the model is a table.
+    #[doc(hidden)]
+    pub fn embed_ids(&self, texts: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
+        let Source::Encoder(encoder) = &self.source else {
+            return Err(Error::settings("a table of vectors is not raced"));
+        };
+        let text = |ids: &Vec<u32>| EncodedText {
+            ids: ids.clone(),
+            ..EncodedText::default()
+        };
+        let texts: Vec<_> = texts.iter().map(|ids| vec![text(ids)]).collect();
+        self.encode(encoder, &texts, 0)
+    }
+
     /// The text of a prompt.
     fn prompt(&self, name: Option<&str>) -> Result<&str> {
         let prompts = &self.settings.prompts;
@@ -254,7 +309,9 @@ impl SentenceEncoder {
                 true => error
                     .expected("none: its folder names no prompts")
                     .hint("write the prompt before each text yourself, such as `query: ` for E5"),
-                false => error.expected(format!("one of {}", known.join(", "))),
+                false => error
+                    .expected(format!("one of {}", known.join(", ")))
+                    .hint("`hexapla inspect` shows them; without the flag the default is taken"),
             }
         })
     }

@@ -1,4 +1,4 @@
-//! What `marian` and `m2m_100` have in common: both descend from BART's code and share its names.
+//! What `bart`, `mbart`, `marian` and `m2m_100` have in common: all descend from BART's code and share its names.
 //!
 //! A linear layer's weight lies `[out, in]` there and `[in, out]` here; embeddings lie `[vocab, d_model]` in both.
 //! Which tables are one and the same, by `share` (`share_encoder_decoder_embeddings`; always true for `m2m_100`) and
@@ -40,6 +40,8 @@ pub(super) struct Defaults {
     pub(super) pad_token_id: u32,
     pub(super) eos_token_id: u32,
     pub(super) decoder_start_token_id: u32,
+    /// Positions are a table of the file, and embeddings are normed.
+    pub(super) trained_positions: bool,
 }
 
 /// Fills in what both families name alike. Vocabularies, special ids, norms and positions are the caller's.
@@ -71,7 +73,7 @@ pub(super) fn read_sizes(
     config.activation_dropout = keys.number("activation_dropout")?.unwrap_or(0.0);
     config.layer_norm_eps = LAYER_NORM_EPS;
     config.pad_token_id = keys.id("pad_token_id")?.unwrap_or(defaults.pad_token_id);
-    refuse_other_architectures(keys)
+    refuse_other_architectures(keys, defaults.trained_positions)
 }
 
 /// transformers lets the alias override the name, so two values are a contradiction.
@@ -85,13 +87,13 @@ fn aliased(keys: &mut Keys, name: &str, alias: &str) -> Result<Option<usize>> {
     }
 }
 
-fn refuse_other_architectures(keys: &mut Keys) -> Result<()> {
+fn refuse_other_architectures(keys: &mut Keys, trained_positions: bool) -> Result<()> {
     keys.only("is_encoder_decoder", &[json!(true)]);
     for key in ["is_decoder", "add_cross_attention", "tie_encoder_decoder"] {
         keys.only(key, &[json!(false)]);
     }
-    keys.only("static_position_embeddings", &[json!(true)]);
-    keys.only("normalize_embedding", &[json!(false)]);
+    keys.only("static_position_embeddings", &[json!(!trained_positions)]);
+    keys.only("normalize_embedding", &[json!(trained_positions)]);
     keys.only("pruned_heads", &[json!({})]);
     for key in [
         "quantization_config",
@@ -149,6 +151,7 @@ const WITHOUT_EFFECT: &[&str] = &[
     "extra_pos_embeddings",
     "finetuning_task",
     "gradient_checkpointing",
+    "grapheme_chars",
     "id2label",
     "init_std",
     "label2id",
@@ -156,6 +159,7 @@ const WITHOUT_EFFECT: &[&str] = &[
     "output_attentions",
     "output_hidden_states",
     "output_past",
+    "phoneme_chars",
     "prefix",
     "problem_type",
     "return_dict",
@@ -281,6 +285,11 @@ fn layer_names(name: &str, parameter: &Parameter) -> Result<TensorNames> {
     let parts: Vec<&str> = name.split('.').collect();
     let theirs = match parts.as_slice() {
         [side @ ("encoder" | "decoder"), "norm", kind] => format!("model.{side}.layer_norm.{kind}"),
+        [side @ ("encoder" | "decoder"), "embedding_norm", kind] => {
+            format!("model.{side}.layernorm_embedding.{kind}")
+        }
+        ["source_positions", "weight"] => "model.encoder.embed_positions.weight".into(),
+        ["target_positions", "weight"] => "model.decoder.embed_positions.weight".into(),
         [
             side @ ("encoder" | "decoder"),
             "layers",

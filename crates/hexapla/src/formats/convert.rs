@@ -6,15 +6,16 @@ use std::path::Path;
 use super::family::Family;
 use super::manifest::{MANIFEST_FILE, Manifest, ManifestFields};
 use super::open::ModelFolder;
-use super::safetensors::{WEIGHTS_FILE, is_plain_name};
+use super::safetensors::{WEIGHTS_FILE, is_inner_name};
 use super::save::{
     COMPANIONS, RESERVED, SaveModel, Saved, refuse_model, replace, strangers_to_another,
-    write_json, write_settings,
+    write_files_of, write_json, write_settings,
 };
+use super::sentence;
 use super::stored::{self, Storage};
 use crate::config::ComputeType;
 use crate::error::{Error, Result};
-use crate::files::{Folder, check_replaceable, write_atomically, write_folder_atomically};
+use crate::files::{Folder, check_replaceable, write_folder_atomically};
 
 const MAX_FILE_BYTES: u64 = 512 << 20;
 
@@ -80,9 +81,7 @@ pub fn convert(job: &ConvertModel<'_>, to: &Path) -> Result<Saved> {
             let (family, note) = Family::for_assembly(&model.assembly, Some(model.family))?;
             write_folder_atomically(to, strangers_to_another(to), |new| {
                 write_int8(new, family, model)?;
-                for (name, bytes) in &files {
-                    write_atomically(&new.join(name), |w| w.write_all(bytes))?;
-                }
+                write_files_of(new, &files)?;
                 let mut manifest = Manifest::of_folder(new, manifest)?;
                 manifest.add_crc32(new, WEIGHTS_FILE)?;
                 write_json(&new.join(MANIFEST_FILE), &manifest)
@@ -109,9 +108,11 @@ fn write_int8(folder: &Path, family: Family, model: &ModelFolder) -> Result<()> 
 /// The files that go with the model.
 fn companions(manifest: Option<&Manifest>, from: &Folder) -> Result<BTreeMap<String, Vec<u8>>> {
     let listed = manifest.iter().flat_map(|m| m.files.keys());
+    let modules = sentence::module_files(from)?;
     let names = listed.map(String::as_str).chain(COMPANIONS);
+    let names = names.chain(modules.iter().map(String::as_str));
     names
-        .filter(|name| is_plain_name(name) && !RESERVED.contains(name) && from.contains(name))
+        .filter(|name| is_inner_name(name) && !RESERVED.contains(name) && from.contains(name))
         .map(|name| {
             Ok((
                 name.to_string(),

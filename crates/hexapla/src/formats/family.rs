@@ -9,7 +9,7 @@ use super::encoders::{
 };
 use super::names::TensorNames;
 use super::safetensors::TensorStore;
-use super::{bart, m2m_100, marian, native};
+use super::{bart, m2m_100, marian, mbart, native};
 use crate::config::{Assembly, TransformerConfig};
 use crate::error::{Error, Result};
 use crate::weights::Parameter;
@@ -21,6 +21,10 @@ pub enum Family {
     Marian,
     /// Pre-norm; transformers opens it.
     M2m100,
+    /// Post-norm with trained positions; transformers opens it.
+    Bart,
+    /// Pre-norm with trained positions; transformers opens it.
+    Mbart,
     /// Encoder and decoder in any other way; only this program opens it.
     Native,
     /// An encoder: BERT, MiniLM, BGE, E5, GTE.
@@ -40,9 +44,11 @@ pub enum Family {
 }
 
 impl Family {
-    pub(super) const ALL: [Family; 10] = [
+    pub(super) const ALL: [Family; 12] = [
         Family::Marian,
         Family::M2m100,
+        Family::Bart,
+        Family::Mbart,
         Family::Native,
         Family::Bert,
         Family::Roberta,
@@ -59,6 +65,8 @@ impl Family {
             (_, Some(encoder)) => encoder.model_type,
             (Family::Marian, _) => "marian",
             (Family::M2m100, _) => "m2m_100",
+            (Family::Bart, _) => "bart",
+            (Family::Mbart, _) => "mbart",
             _ => "hexapla",
         }
     }
@@ -66,7 +74,9 @@ impl Family {
     /// The tables of a family of encoders.
     pub(super) fn encoder(self) -> Option<&'static EncoderFamily> {
         Some(match self {
-            Family::Marian | Family::M2m100 | Family::Native => return None,
+            Family::Marian | Family::M2m100 | Family::Bart | Family::Mbart | Family::Native => {
+                return None;
+            }
             Family::Bert => &BERT,
             Family::Roberta => &ROBERTA,
             Family::Camembert => &CAMEMBERT,
@@ -79,6 +89,11 @@ impl Family {
 
     /// The family that can say `config`, and, where it is our own, why the others cannot.
     pub fn for_config(config: &TransformerConfig) -> (Family, Option<String>) {
+        for (kind, family) in [(mbart::BART, Family::Bart), (mbart::MBART, Family::Mbart)] {
+            if kind.cannot_say(config).is_none() {
+                return (family, None);
+            }
+        }
         match (marian::cannot_say(config), m2m_100::cannot_say(config)) {
             (None, _) => (Family::Marian, None),
             (_, None) => (Family::M2m100, None),
@@ -150,6 +165,8 @@ impl Family {
             (Assembly::EncoderDecoder(config), None) => match self {
                 Family::Marian => Ok(marian::write(config)),
                 Family::M2m100 => Ok(m2m_100::write(config)),
+                Family::Bart => Ok(mbart::BART.write(config)),
+                Family::Mbart => Ok(mbart::MBART.write(config)),
                 _ => native::write(config),
             },
             _ => Err(other_assembly(self)),

@@ -29,6 +29,7 @@ const DEFAULTS: Defaults = Defaults {
     pad_token_id: 1,
     eos_token_id: 2,
     decoder_start_token_id: 2,
+    trained_positions: false,
 };
 
 /// Reads `config.json`, whose generation settings are taken already.
@@ -44,6 +45,7 @@ pub(super) fn read(
         keys.only(key, &[json!(true)]);
     }
     config.norm = Norm::Pre;
+    config.embedding_norm = false;
     config.final_norm = true;
     config.positions = Positions::SinusoidalHalvesFairseq;
     config.position_offset = config.pad_token_id as usize + 1;
@@ -73,6 +75,10 @@ pub(super) fn write(config: &TransformerConfig) -> Map<String, Value> {
 pub(super) fn cannot_say(config: &TransformerConfig) -> Option<&'static str> {
     let first = config.pad_token_id as usize + 1;
     [
+        (
+            config.embedding_norm,
+            "m2m_100 has no norm of the embeddings",
+        ),
         (config.norm != Norm::Pre, "m2m_100 is pre-norm"),
         (!config.final_norm, "m2m_100 has a norm after each stack"),
         (

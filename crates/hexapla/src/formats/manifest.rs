@@ -12,7 +12,7 @@ use hexapla_kernels::SharedBytes;
 use serde::{Deserialize, Serialize};
 
 use super::generation::GENERATION_FILE;
-use super::safetensors::{INDEX_FILE, WEIGHTS_FILE, is_plain_name};
+use super::safetensors::{INDEX_FILE, WEIGHTS_FILE, is_inner_name};
 use crate::config::LanguagePair;
 use crate::error::{Error, Result};
 use crate::files::{Folder, crc32, sha256_file};
@@ -82,15 +82,9 @@ pub struct Manifest {
 impl Manifest {
     /// A manifest of this program for the files of `folder`, this file itself left out.
     pub(crate) fn of_folder(folder: &Path, fields: ManifestFields) -> Result<Self> {
-        let failed = |e: std::io::Error| Error::io("cannot read the folder", folder, &e);
         let mut files = BTreeMap::new();
-        for entry in std::fs::read_dir(folder).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if name != MANIFEST_FILE {
-                files.insert(name, sha256_file(&entry.path())?);
-            }
-        }
+        add_files(folder, "", &mut files)?;
+        files.remove(MANIFEST_FILE);
         Ok(Manifest {
             format_version: FORMAT_VERSION,
             created_by: format!("hexapla {}", env!("CARGO_PKG_VERSION")),
@@ -98,6 +92,12 @@ impl Manifest {
             files,
             crc32: BTreeMap::new(),
         })
+    }
+
+    /// Whether it lists `name`, or a file in the folder `name`.
+    pub(crate) fn holds(&self, name: &str) -> bool {
+        let inside = |file: &String| file.split('/').next() == Some(name);
+        self.files.keys().any(inside)
     }
 
     /// Adds the CRC-32 of the file `name` of `folder`.
@@ -175,7 +175,7 @@ impl Manifest {
     fn verify_files(&self, folder: &Folder, wanted: impl Fn(&str) -> bool) -> Result<()> {
         let location = |name: &str| folder.path_of(name).display().to_string();
         for (name, expected) in &self.files {
-            if !is_plain_name(name) {
+            if !is_inner_name(name) {
                 return Err(
                     Error::model("the manifest names a file outside of its folder")
                         .at(location(MANIFEST_FILE))
@@ -220,4 +220,20 @@ impl Manifest {
         }
         Ok(())
     }
+}
+
+/// The SHA-256 of each file of `folder`, whose name begins with `prefix`, and of the folders inside it.
+fn add_files(folder: &Path, prefix: &str, files: &mut BTreeMap<String, String>) -> Result<()> {
+    let failed = |e: std::io::Error| Error::io("cannot read the folder", folder, &e);
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+        match entry.file_type().map_err(failed)?.is_dir() && prefix.is_empty() {
+            true => add_files(&entry.path(), &format!("{name}/"), files)?,
+            false => {
+                files.insert(name, sha256_file(&entry.path())?);
+            }
+        }
+    }
+    Ok(())
 }

@@ -29,6 +29,7 @@ const DEFAULTS: Defaults = Defaults {
     pad_token_id: 58100,
     eos_token_id: 0,
     decoder_start_token_id: 58100,
+    trained_positions: false,
 };
 
 /// Reads `config.json`, whose generation settings are taken already.
@@ -44,6 +45,7 @@ pub(super) fn read(
         keys.only(key, &[json!(false)]);
     }
     config.norm = Norm::Post;
+    config.embedding_norm = false;
     config.final_norm = false;
     config.positions = Positions::SinusoidalHalves;
     config.position_offset = 0;
@@ -99,6 +101,10 @@ pub(super) fn write(config: &TransformerConfig) -> Map<String, Value> {
 /// Why this family cannot say a configuration; nothing where it can.
 pub(super) fn cannot_say(config: &TransformerConfig) -> Option<&'static str> {
     [
+        (
+            config.embedding_norm,
+            "marian has no norm of the embeddings",
+        ),
         (config.norm != Norm::Post, "marian is post-norm"),
         (config.final_norm, "marian has no norm after the stacks"),
         (

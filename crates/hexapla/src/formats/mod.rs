@@ -1,8 +1,8 @@
 //! Model folders in the Hugging Face layout: `config.json`, `generation_config.json`, `model.safetensors`, whatever the
 //! tokenizer needs, and our `manifest.json`.
 //!
-//! Three families are read and written: `marian`, `m2m_100`, and our own `hexapla` for what neither can say. A
-//! setting that would change what is computed and is not known here is refused, never passed over.
+//! Encoder-decoders are read and written as `marian`, `m2m_100`, `bart`, `mbart`, and as our own `hexapla` where none of these
+//! can say them; encoders as `bert`, `roberta`, `camembert`, `xlm-roberta`, `distilbert`, `electra` and `mpnet`. A setting that would change what is computed and is not known here is refused, never passed over.
 
 mod bart;
 mod convert;
@@ -18,6 +18,7 @@ pub mod m2m_100;
 pub mod manifest;
 #[doc(hidden)]
 pub mod marian;
+mod mbart;
 mod names;
 #[doc(hidden)]
 pub mod native;

@@ -20,6 +20,7 @@ const FORMAT_VERSION: usize = 1;
 fn absent(key: &str) -> Option<Value> {
     match key {
         "dropout" | "attention_dropout" | "activation_dropout" => Some(Value::from(0.0)),
+        "embedding_norm" => Some(Value::from(false)),
         _ => None,
     }
 }
@@ -35,7 +36,11 @@ pub(super) fn read(mut keys: Keys, ids: SpecialIds) -> Result<TransformerConfig>
             .hint("a newer hexapla wrote this folder: use that one, or a later one"));
     }
     let mut map = Map::new();
-    for (key, plain) in write(&TransformerConfig::preset("base")?)? {
+    let every_key = TransformerConfig {
+        embedding_norm: true,
+        ..TransformerConfig::preset("base")?
+    };
+    for (key, plain) in write(&every_key)? {
         // A null is a value here: an id that is not set.
         let value = match key.as_str() {
             "eos_token_id" => ids.eos.map(Value::from),

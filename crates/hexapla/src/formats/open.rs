@@ -14,7 +14,7 @@ use super::names::TensorNames;
 use super::safetensors::{TensorReader, TensorStore, WEIGHTS_FILE, transpose};
 use super::save::CONFIG_FILE;
 use super::stored::{self, Storage, StoredMatrix};
-use super::{m2m_100, marian, native};
+use super::{m2m_100, marian, mbart, native};
 use crate::config::{Assembly, ComputeType, EncoderConfig, TransformerConfig};
 use crate::error::{Error, Result};
 use crate::files::Folder;
@@ -319,6 +319,8 @@ fn read_settings(folder: &Folder, mapped: Option<SharedBytes>) -> Result<Setting
             let config = match family {
                 Family::Marian => marian::read(keys, ids, &tensors)?,
                 Family::M2m100 => m2m_100::read(keys, ids, &tensors)?,
+                Family::Bart => mbart::BART.read(keys, ids, &tensors)?,
+                Family::Mbart => mbart::MBART.read(keys, ids, &tensors)?,
                 _ => native::read(keys, ids)?,
             };
             (Assembly::EncoderDecoder(config), generation)

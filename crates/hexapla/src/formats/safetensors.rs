@@ -548,6 +548,14 @@ pub fn transpose(matrix: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     turned
 }
 
+/// Whether `name` names a file in this folder, or in one inside it.
+pub(crate) fn is_inner_name(name: &str) -> bool {
+    match name.split_once('/') {
+        Some((folder, file)) => is_plain_name(folder) && is_plain_name(file),
+        None => is_plain_name(name),
+    }
+}
+
 /// Whether `name` names a file in this very folder: no separator, no parent, not hidden.
 pub(crate) fn is_plain_name(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', '\0'])

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::family::Family;
 use super::generation::{self, GENERATION_FILE, GenerationDefaults};
 use super::manifest::{MANIFEST_FILE, Manifest, ManifestFields};
-use super::safetensors::{INDEX_FILE, NamedTensor, WEIGHTS_FILE, is_plain_name, write_tensors};
+use super::safetensors::{INDEX_FILE, NamedTensor, WEIGHTS_FILE, is_inner_name, write_tensors};
 use crate::config::Assembly;
 use crate::error::{Error, Result};
 use crate::files::{recover_folder, write_atomically, write_folder_atomically};
@@ -26,8 +26,11 @@ pub(super) const RESERVED: [&str; 5] = [
     MANIFEST_FILE,
 ];
 /// Files beside the model that belong to it, whoever wrote it.
-pub(super) const COMPANIONS: [&str; 11] = [
+pub(super) const COMPANIONS: [&str; 15] = [
+    "config_sentence_transformers.json",
     "merges.txt",
+    "modules.json",
+    "sentence_bert_config.json",
     "sentencepiece.bpe.model",
     "source.spm",
     "source_tokenizer.json",
@@ -38,6 +41,7 @@ pub(super) const COMPANIONS: [&str; 11] = [
     "tokenizer.json",
     "tokenizer_config.json",
     "vocab.json",
+    "vocab.txt",
 ];
 
 /// What tells people of a model.
@@ -102,7 +106,7 @@ fn save_beside(
     if let Some(name) = model
         .files
         .keys()
-        .find(|name| !is_plain_name(name) || RESERVED.contains(&name.as_str()))
+        .find(|name| !is_inner_name(name) || RESERVED.contains(&name.as_str()))
     {
         return Err(
             Error::settings("a further file of the model cannot have this name").at(name.clone()),
@@ -147,9 +151,7 @@ fn strangers(folder: &Path) -> impl Fn(&OsStr) -> bool + use<> {
             // A tokenizer that stayed would be taken for the new model's.
             !RESERVED.contains(&name)
                 && !COMPANIONS.contains(&name)
-                && !manifest
-                    .as_ref()
-                    .is_some_and(|m| m.files.contains_key(name))
+                && !manifest.as_ref().is_some_and(|m| m.holds(name))
         }
         None => true,
     }
@@ -180,11 +182,22 @@ fn write_files(folder: &Path, family: Family, model: &SaveModel<'_>) -> Result<(
         }));
     }
     write_tensors(&folder.join(WEIGHTS_FILE), tensors)?;
-    for (name, bytes) in &model.files {
-        write_atomically(&folder.join(name), |w| w.write_all(bytes))?;
-    }
+    write_files_of(folder, &model.files)?;
     let manifest = Manifest::of_folder(folder, model.manifest.clone())?;
     write_json(&folder.join(MANIFEST_FILE), &manifest)
+}
+
+/// Further files of a model, some of which may lie in folders inside its own.
+pub(super) fn write_files_of(folder: &Path, files: &BTreeMap<String, Vec<u8>>) -> Result<()> {
+    for (name, bytes) in files {
+        let path = folder.join(name);
+        if let Some(inner) = path.parent() {
+            std::fs::create_dir_all(inner)
+                .map_err(|e| Error::io("cannot make the folder", inner, &e))?;
+        }
+        write_atomically(&path, |w| w.write_all(bytes))?;
+    }
+    Ok(())
 }
 
 /// `config.json`, with what else is to stand in it, and `generation_config.json` of a model that generates.

@@ -247,6 +247,24 @@ impl SentenceSettings {
     }
 }
 
+/// The files of the modules that follow the encoder.
+///
+/// # Errors
+/// `modules.json` cannot be read.
+pub(super) fn module_files(folder: &Folder) -> Result<Vec<String>> {
+    if !folder.contains(MODULES_FILE) {
+        return Ok(Vec::new());
+    }
+    let modules: Value =
+        serde_json::from_slice(&folder.read(MODULES_FILE, MAX_BYTES)?).unwrap_or_default();
+    let paths = modules.as_array().into_iter().flatten();
+    let paths = paths.filter_map(|module| module["path"].as_str());
+    let files = paths
+        .filter(|path| is_plain_name(path))
+        .flat_map(|path| ["config.json", WEIGHTS_FILE].map(|name| inside(path, name)));
+    Ok(files.filter(|name| folder.contains(name)).collect())
+}
+
 /// The file `name` of the folder `path` inside the model's.
 fn inside(path: &str, name: &str) -> String {
     match path {

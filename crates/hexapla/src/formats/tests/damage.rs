@@ -49,7 +49,12 @@ fn settings_that_change_the_mathematics_are_refused_by_name() {
             json!(["MarianForCausalLM"]),
             "MarianForCausalLM",
         ),
-        ("marian_shared", "model_type", json!("bart"), "`bart`"),
+        (
+            "marian_shared",
+            "model_type",
+            json!("prophetnet"),
+            "`prophetnet`",
+        ),
         ("marian_shared", "d_model", json!("24"), "whole number"),
         ("marian_shared", "d_model", json!(48), "[41, 48]"),
         (

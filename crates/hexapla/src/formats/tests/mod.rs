@@ -38,7 +38,7 @@ fn golden(name: &str) -> PathBuf {
         .join(name)
 }
 
-const GOLDEN: [&str; 7] = [
+const GOLDEN: [&str; 9] = [
     "marian_shared",
     "marian_old",
     "marian_separate",
@@ -46,6 +46,8 @@ const GOLDEN: [&str; 7] = [
     "m2m_tied",
     "m2m_odd_pad",
     "m2m_untied",
+    "bart_small",
+    "mbart_small",
 ];
 
 /// A copy of a golden folder to damage.

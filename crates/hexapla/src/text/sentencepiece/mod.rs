@@ -82,7 +82,10 @@ impl SentencePiece {
         if trainer.byte_fallback() {
             let missing = (0..=255u8).find(|b| vocabulary.byte(*b).is_none());
             if let Some(byte) = missing {
-                return Err(broken("a piece for each byte", format!("none for {byte:#04x}")));
+                return Err(broken(
+                    "a piece for each byte",
+                    format!("none for {byte:#04x}"),
+                ));
             }
         }
         Ok(SentencePiece {
@@ -107,7 +110,10 @@ impl SentencePiece {
 
     /// The pieces by their numbers.
     pub fn pieces(&self) -> impl ExactSizeIterator<Item = &str> {
-        self.vocabulary.pieces.iter().map(|piece| piece.text.as_str())
+        self.vocabulary
+            .pieces
+            .iter()
+            .map(|piece| piece.text.as_str())
     }
 
     /// The number of a piece.
@@ -122,13 +128,18 @@ impl SentencePiece {
 
     /// Whether a piece is no text: one that starts or ends a text, or the unknown one.
     pub fn is_control(&self, id: u32) -> bool {
-        let kind = self.vocabulary.pieces.get(id as usize).map(|piece| piece.kind);
+        let kind = self
+            .vocabulary
+            .pieces
+            .get(id as usize)
+            .map(|piece| piece.kind);
         matches!(kind, Some(Kind::Control | Kind::Unknown))
     }
 
     /// `text` as the pieces spell it, with [`SPACE`] for spaces.
     pub fn normalize(&self, text: &str) -> String {
-        self.normalizer.normalize(text, &self.vocabulary.user, self.space_behind)
+        self.normalizer
+            .normalize(text, &self.vocabulary.user, self.space_behind)
     }
 
     /// The pieces of `text`.
@@ -144,7 +155,9 @@ impl SentencePiece {
         for (text, id) in cut {
             let is_unknown = id == unknown;
             if is_unknown && self.byte_fallback {
-                let bytes = text.bytes().filter_map(|b| Some((b, self.vocabulary.byte(b)?)));
+                let bytes = text
+                    .bytes()
+                    .filter_map(|b| Some((b, self.vocabulary.byte(b)?)));
                 pieces.extend(bytes.map(|(b, id)| Piece {
                     text: byte_name(b),
                     id,
@@ -167,7 +180,9 @@ impl SentencePiece {
         let mut bytes: Vec<u8> = Vec::new();
         for piece in pieces {
             let piece = piece.as_ref();
-            let entry = self.id(piece).and_then(|id| self.vocabulary.pieces.get(id as usize));
+            let entry = self
+                .id(piece)
+                .and_then(|id| self.vocabulary.pieces.get(id as usize));
             match entry.map(|entry| entry.kind) {
                 Some(Kind::Control) => (),
                 Some(Kind::Unknown) => bytes.extend(self.unknown_surface.bytes()),
@@ -194,7 +209,10 @@ impl Vocabulary {
             let text = proto.piece().to_string();
             let (kind, score) = (Kind::of(proto.r#type())?, proto.score());
             if text.is_empty() || !score.is_finite() {
-                return Err(broken("pieces with a text and a finite score", format!("piece {id}: `{text}`, {score}")));
+                return Err(broken(
+                    "pieces with a text and a finite score",
+                    format!("piece {id}: `{text}`, {score}"),
+                ));
             }
             if kind == Kind::Unknown && unknown.replace(id).is_some() {
                 return Err(broken("one unknown piece", "two"));
@@ -207,9 +225,18 @@ impl Vocabulary {
         let unknown = unknown.ok_or_else(|| broken("an unknown piece", "none"))?;
         let of = |wanted: &dyn Fn(Kind) -> bool| {
             let texts = (0..).zip(&pieces).filter(|(_, piece)| wanted(piece.kind));
-            Prefixes::new(texts.map(|(id, piece)| (piece.text.as_bytes(), id)).collect())
+            Prefixes::new(
+                texts
+                    .map(|(id, piece)| (piece.text.as_bytes(), id))
+                    .collect(),
+            )
         };
-        let normal = || pieces.iter().filter(|piece| piece.kind == Kind::Normal).map(|piece| piece.score);
+        let normal = || {
+            pieces
+                .iter()
+                .filter(|piece| piece.kind == Kind::Normal)
+                .map(|piece| piece.score)
+        };
         Ok(Vocabulary {
             prefixes: of(&|kind| matches!(kind, Kind::Normal | Kind::User | Kind::Unused)),
             user: of(&|kind| kind == Kind::User),

@@ -71,13 +71,16 @@ impl Normalizer {
             }
             if !new.is_empty() {
                 match self.escape_whitespaces {
-                    true => new.split_inclusive(' ').for_each(|part| match part.strip_suffix(' ') {
-                        Some(word) => {
-                            out.push_str(word);
-                            out.push_str(space);
-                        }
-                        None => out.push_str(part),
-                    }),
+                    true => {
+                        new.split_inclusive(' ')
+                            .for_each(|part| match part.strip_suffix(' ') {
+                                Some(word) => {
+                                    out.push_str(word);
+                                    out.push_str(space);
+                                }
+                                None => out.push_str(part),
+                            })
+                    }
                     false => out.push_str(new),
                 }
                 after_space = new.ends_with(' ');
@@ -120,14 +123,21 @@ impl Normalizer {
 impl CharacterMap {
     fn read(bytes: &[u8]) -> Result<Self> {
         let wrong = |found: String| broken("a map of characters: a table and texts", found);
-        let (size, rest) = bytes.split_first_chunk::<4>().ok_or_else(|| wrong(format!("{} bytes", bytes.len())))?;
+        let (size, rest) = bytes
+            .split_first_chunk::<4>()
+            .ok_or_else(|| wrong(format!("{} bytes", bytes.len())))?;
         let size = u32::from_le_bytes(*size) as usize;
         if size > rest.len() || !size.is_multiple_of(4) || size == 0 {
             return Err(wrong(format!("a table of {size} bytes in {}", rest.len())));
         }
         let (table, replacements) = rest.split_at(size);
         Ok(CharacterMap {
-            units: table.as_chunks::<4>().0.iter().map(|unit| u32::from_le_bytes(*unit)).collect(),
+            units: table
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .map(|unit| u32::from_le_bytes(*unit))
+                .collect(),
             replacements: replacements.to_vec(),
         })
     }
@@ -139,13 +149,18 @@ impl CharacterMap {
         let mut best = None;
         for (i, byte) in text.bytes().enumerate() {
             node ^= usize::from(byte);
-            let Some(unit) = self.units.get(node).copied() else { break };
+            let Some(unit) = self.units.get(node).copied() else {
+                break;
+            };
             if unit & (1 << 31 | 0xFF) != u32::from(byte) {
                 break;
             }
             node ^= offset(unit);
             if unit >> 8 & 1 == 1 {
-                let value = self.units.get(node).map(|unit| (unit & !(1 << 31)) as usize);
+                let value = self
+                    .units
+                    .get(node)
+                    .map(|unit| (unit & !(1 << 31)) as usize);
                 best = value.map(|value| (value, i + 1)).or(best);
             }
         }

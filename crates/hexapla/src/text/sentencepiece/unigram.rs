@@ -27,25 +27,27 @@ pub(super) fn cut<'a>(vocabulary: &Vocabulary, text: &'a str) -> Vec<(&'a str, u
     for (start, character) in text.char_indices() {
         let so_far = ends[start].score;
         let mut is_known = false;
-        vocabulary.prefixes.each(&text.as_bytes()[start..], |len, id| {
-            let entry = vocabulary.entry(id);
-            // Sums in f64, kept in f32, as that program adds them.
-            let score = match entry.kind {
-                Kind::Unused => return,
-                Kind::User => f64::from(len as f32 * vocabulary.greatest) - 0.1,
-                _ => f64::from(entry.score),
-            };
-            let score = score + f64::from(so_far);
-            let end = &mut ends[start + len];
-            if end.start.is_none() || score > f64::from(end.score) {
-                *end = Node {
-                    id,
-                    score: score as f32,
-                    start: Some(start),
+        vocabulary
+            .prefixes
+            .each(&text.as_bytes()[start..], |len, id| {
+                let entry = vocabulary.entry(id);
+                // Sums in f64, kept in f32, as that program adds them.
+                let score = match entry.kind {
+                    Kind::Unused => return,
+                    Kind::User => f64::from(len as f32 * vocabulary.greatest) - 0.1,
+                    _ => f64::from(entry.score),
                 };
-            }
-            is_known |= len == character.len_utf8();
-        });
+                let score = score + f64::from(so_far);
+                let end = &mut ends[start + len];
+                if end.start.is_none() || score > f64::from(end.score) {
+                    *end = Node {
+                        id,
+                        score: score as f32,
+                        start: Some(start),
+                    };
+                }
+                is_known |= len == character.len_utf8();
+            });
         if !is_known {
             let score = unknown_score + so_far;
             let end = &mut ends[start + character.len_utf8()];

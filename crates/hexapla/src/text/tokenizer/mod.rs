@@ -235,9 +235,9 @@ impl Tokenizer {
             return Ok(String::new());
         }
         match &self.inner {
-            Inner::Library(library) => guarded("cannot decode token ids", || {
-                library.decode(&text, false)
-            }),
+            Inner::Library(library) => {
+                guarded("cannot decode token ids", || library.decode(&text, false))
+            }
             Inner::Pieces(pieces) => Ok(pieces.decode(&text)),
         }
     }

