@@ -3,6 +3,7 @@
     python published.py vectors LINES OUT        sentence-transformers: OUT/vectors.f32, and the model's folder on standard output
     python published.py pieces LINES OUT         sentencepiece: OUT/NAME.model and OUT/NAME.json, [pieces, ids, decoded] of each line
     python published.py marian LINES OUT         an OPUS-shaped folder OUT/marian, and OUT/marian.json: ids, and texts at beams 1 and 4
+    python published.py m2m LINES OUT            M2M-100's tokenizer in OUT/m2m, and OUT/m2m.json: ids of German texts, and the texts again
     python published.py encoders OURS AGAIN      logits for the inputs of each OURS/NAME/golden.json, by name; each model is saved to
                                                  AGAIN/NAME
 
@@ -128,6 +129,25 @@ def marian(lines, out):
     (out / "marian.json").write_text(json.dumps(found))
 
 
+def m2m(lines, out):
+    folder = out / "m2m"
+    folder.mkdir()
+    half = len(lines) // 2
+    texts = lines[half:] + list(odd(2000))
+    model = train(lines[:half], out, "unigram", 4000)
+    (out / "unigram.model").rename(folder / "sentencepiece.bpe.model")
+    vocab = {token: i for i, token in enumerate(["<s>", "<pad>", "</s>", "<unk>"])}
+    for i in range(model.get_piece_size()):
+        vocab.setdefault(model.id_to_piece(i), len(vocab))
+    (folder / "vocab.json").write_text(json.dumps(vocab))
+    (folder / "tokenizer_config.json").write_text("{}")
+    tokenizer = transformers.M2M100Tokenizer.from_pretrained(folder, src_lang="de")
+    ids = [tokenizer(text)["input_ids"] for text in texts]
+    # The language counts as text there.
+    again = [tokenizer.decode(row, skip_special_tokens=True).removeprefix("__de__").strip() for row in ids]
+    (out / "m2m.json").write_text(json.dumps({"texts": texts, "ids": ids, "again": again}))
+
+
 def encoders(ours, again):
     print(json.dumps({folder.name: encoder(folder, again / folder.name) for folder in ours.iterdir()}))
 
@@ -157,4 +177,4 @@ if __name__ == "__main__":
     if command == "encoders":
         encoders(first, out)
     else:
-        {"vectors": vectors, "pieces": pieces, "marian": marian}[command](json.loads(first.read_text()), out)
+        {"vectors": vectors, "pieces": pieces, "marian": marian, "m2m": m2m}[command](json.loads(first.read_text()), out)

@@ -150,6 +150,35 @@ fn text_is_translated_as_by_marian() {
     }
 }
 
+#[test]
+#[ignore = "needs Python with transformers and sentencepiece: set HEXAPLA_PYTHON"]
+fn ids_are_those_of_m2m_100() {
+    let Some(lines) = lines(16_000) else { return };
+    let (out, file) = folder(&lines);
+    python(&[Path::new("m2m"), &file, out.path()]);
+    let expected = read(&out.path().join("m2m.json"));
+    let tokenizer = Tokenizers::open_folder(&out.path().join("m2m"))
+        .unwrap()
+        .source;
+    let codes: BTreeMap<String, u32> = tokenizer.language_codes().into_iter().collect();
+    assert_eq!(codes.len(), 100);
+    let texts: Vec<String> = serde_json::from_value(expected["texts"].clone()).unwrap();
+    let rows = expected["ids"].as_array().unwrap();
+    for ((text, ids), again) in texts
+        .iter()
+        .zip(rows)
+        .zip(expected["again"].as_array().unwrap())
+    {
+        let found = tokenizer.encode(text).unwrap();
+        let found = tokenizer.with_template(found, 2, Some(codes["de"]));
+        assert_eq!(json!(found), *ids, "{text:?}");
+        // A piece that the vocabulary does not have is shown by the one, and left out by the other.
+        if !found.contains(&3) {
+            assert_eq!(json!(tokenizer.decode(&found).unwrap()), *again, "{text:?}");
+        }
+    }
+}
+
 /// Ours, then transformers', then ours again: the same weights, and nearly the same logits.
 #[test]
 #[ignore = "needs Python with transformers: set HEXAPLA_PYTHON"]

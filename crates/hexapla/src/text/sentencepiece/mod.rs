@@ -178,23 +178,26 @@ impl SentencePiece {
     /// The text of pieces. Those that the model does not have stand for themselves.
     pub fn decode<S: AsRef<str>>(&self, pieces: &[S]) -> String {
         let mut bytes: Vec<u8> = Vec::new();
+        // Whether a space would be the one that was put before the text.
+        let mut at_start = self.normalizer.adds_space() || self.normalizer.joins_spaces();
         for piece in pieces {
             let piece = piece.as_ref();
-            let entry = self
-                .id(piece)
-                .and_then(|id| self.vocabulary.pieces.get(id as usize));
+            let id = self.id(piece);
+            let entry = id.and_then(|id| self.vocabulary.pieces.get(id as usize));
             match entry.map(|entry| entry.kind) {
                 Some(Kind::Control) => (),
                 Some(Kind::Unknown) => bytes.extend(self.unknown_surface.bytes()),
                 Some(Kind::Byte) => bytes.extend(byte_of(piece)),
-                _ => bytes.extend(piece.replace(SPACE, " ").bytes()),
+                _ => {
+                    let without = piece.strip_prefix(SPACE).filter(|_| at_start);
+                    let text = without.unwrap_or(piece);
+                    bytes.extend(text.replace(SPACE, " ").bytes());
+                    at_start &= without.is_none() || self.normalizer.joins_spaces();
+                }
             }
+            at_start &= bytes.is_empty();
         }
-        let text = String::from_utf8_lossy(&bytes);
-        // Behind a text the space stays, as in that program.
-        let begins = self.normalizer.adds_space() && !self.space_behind;
-        let text = text.strip_prefix(' ').filter(|_| begins).unwrap_or(&text);
-        text.to_string()
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 }
 

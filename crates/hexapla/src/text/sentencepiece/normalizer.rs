@@ -43,6 +43,11 @@ impl Normalizer {
         self.add_dummy_prefix
     }
 
+    /// Whether spaces at the ends of a text fall away, and several become one.
+    pub(super) fn joins_spaces(&self) -> bool {
+        self.remove_extra_whitespaces
+    }
+
     /// `user` are texts that stay as they are.
     pub(super) fn normalize(&self, text: &str, user: &Prefixes, space_behind: bool) -> String {
         let space = if self.escape_whitespaces { SPACE } else { " " };

@@ -33,13 +33,16 @@ pub(super) struct PieceVocabulary {
     ids: HashMap<String, u32>,
     tokens: Vec<Option<String>>,
     unknown: u32,
+    /// A tag such as `>>de<<` at the beginning of a text is one token, whether it is known or not (Marian).
+    has_tags: bool,
 }
 
 impl PieceVocabulary {
-    /// A tag such as `>>de<<` at the beginning of a text is one token, whether it is known or not.
     pub(super) fn encode(&self, text: &str) -> Vec<u32> {
         let id = |piece: &str| self.token_to_id(piece).unwrap_or(self.unknown);
-        let tag = text.find("<<").filter(|_| text.starts_with(">>"));
+        let tag = text
+            .find("<<")
+            .filter(|_| self.has_tags && text.starts_with(">>"));
         let (tag, rest) = text.split_at(tag.map_or(0, |end| end + 2));
         let pieces = self.model.encode(rest);
         let tag = Some(tag).filter(|tag| !tag.is_empty());
@@ -119,11 +122,11 @@ fn m2m_100(
     tokenizer(model, vocabulary, tokens, before.into_iter().collect())
 }
 
-/// `special` are tokens besides those that every vocabulary has; `before` is what stands before a text.
+/// `codes` are the tokens of languages; `before` is what stands before a text.
 fn tokenizer(
     model: Arc<SentencePiece>,
     ids: HashMap<String, u32>,
-    special: Vec<String>,
+    codes: Vec<String>,
     before: Vec<u32>,
 ) -> Result<Tokenizer> {
     let id = |token: &str| ids.get(token).copied();
@@ -156,7 +159,7 @@ fn tokenizer(
         }
     }
     let control = ["<s>", "</s>", "<unk>", "<pad>"];
-    let special = special.iter().map(String::as_str).chain(control);
+    let special = codes.iter().map(String::as_str).chain(control);
     Ok(Tokenizer {
         json: String::new(),
         marker: Marker::Own,
@@ -175,6 +178,7 @@ fn tokenizer(
             model,
             tokens,
             unknown,
+            has_tags: codes.is_empty(),
             ids,
         }),
     })
