@@ -5,7 +5,7 @@
     python published.py marian LINES OUT         an OPUS-shaped folder OUT/marian, and OUT/marian.json: ids, and texts at beams 1 and 4
     python published.py m2m LINES OUT            M2M-100's tokenizer in OUT/m2m, and OUT/m2m.json: ids of German texts, and the texts again
     python published.py encoders OURS AGAIN      logits for the inputs of each OURS/NAME/golden.json, by name; each model is saved to
-                                                 AGAIN/NAME
+                                                 AGAIN/NAME, and its state_dict to AGAIN/pickled/NAME
 
 LINES is a JSON list of texts.
 """
@@ -156,6 +156,10 @@ def encoder(folder, again):
     config = json.loads((folder / "config.json").read_text())
     model = getattr(transformers, config["architectures"][0]).from_pretrained(folder).eval()
     model.save_pretrained(again)
+    pickled = again.parent / "pickled" / again.name
+    pickled.mkdir(parents=True)
+    torch.save(model.state_dict(), pickled / "pytorch_model.bin")
+    (pickled / "config.json").write_text((again / "config.json").read_text())
     golden = json.loads((folder / "golden.json").read_text())
     rows, segments = golden["input_ids"], golden["token_type_ids"]
     found = []

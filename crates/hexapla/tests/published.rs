@@ -218,6 +218,11 @@ fn encoders_go_to_transformers_and_back() {
             back.weights().unwrap() == model.weights().unwrap(),
             "{name}"
         );
+        let pickled = formats::open(&again.join("pickled").join(name)).unwrap();
+        assert!(
+            pickled.weights().unwrap() == model.weights().unwrap(),
+            "{name}"
+        );
         let golden = read(&folder.join("golden.json"));
         let ids: Vec<Vec<u32>> = serde_json::from_value(golden["input_ids"].clone()).unwrap();
         let segments: Option<Vec<Vec<u32>>> =

@@ -23,6 +23,7 @@ mod names;
 #[doc(hidden)]
 pub mod native;
 mod open;
+mod pickle;
 #[doc(hidden)]
 pub mod safetensors;
 mod save;

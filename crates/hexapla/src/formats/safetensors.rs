@@ -2,7 +2,8 @@
 //!
 //! A file's header is read and checked (sizes, overlaps, holes, duplicates) before any tensor's memory is asked for.
 //! Tensors are then read one by one, straight to f32, so that a file is never in memory as a whole.
-//! Pickled files (`pytorch_model.bin`) can run any program when they are opened; they are refused.
+//! Pickled files (`pytorch_model.bin`) can run any program when Python opens them; here only what builds tensors is interpreted
+//! (`pickle`), and their numbers are read where they lie.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, SeekFrom, Write};
@@ -13,11 +14,15 @@ use hexapla_kernels::SharedBytes;
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde_json::Value;
 
+use super::pickle::{self, Location};
 use crate::error::{Error, Result};
 use crate::files::{Folder, Opened, write_atomically};
 
 /// The weights of a model folder.
 pub const WEIGHTS_FILE: &str = "model.safetensors";
+/// The weights of a folder of PyTorch's.
+pub(super) const PICKLED_FILE: &str = "pytorch_model.bin";
+const PICKLED_INDEX: &str = "pytorch_model.bin.index.json";
 /// Says in which file each tensor lies, where there are several.
 pub const INDEX_FILE: &str = "model.safetensors.index.json";
 const AGAIN: &str = "copy or download the file again";
@@ -38,10 +43,7 @@ pub struct TensorStore {
 #[derive(Debug)]
 struct Entry {
     file: usize,
-    start: u64,
-    bytes: u64,
-    dtype: Dtype,
-    shape: Vec<usize>,
+    location: Location,
 }
 
 impl TensorStore {
@@ -62,18 +64,19 @@ impl TensorStore {
             return Ok(store);
         }
         if folder.contains(INDEX_FILE) {
-            return TensorStore::open_index(folder);
+            return TensorStore::open_index(folder, INDEX_FILE);
         }
-        let error = Error::model("the model folder has no weights")
+        if folder.contains(PICKLED_FILE) {
+            return TensorStore::open_in(folder, PICKLED_FILE);
+        }
+        if folder.contains(PICKLED_INDEX) {
+            return TensorStore::open_index(folder, PICKLED_INDEX);
+        }
+        Err(Error::model("the model folder has no weights")
             .at(folder.path().display().to_string())
-            .expected(format!("{WEIGHTS_FILE} or {INDEX_FILE}"));
-        let pickled = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
-        Err(match pickled.iter().find(|name| folder.contains(name)) {
-            Some(name) => error.found(format!("{name}, which is never opened: it could run any program")).hint(
-                "convert it where you trust it: in Python, AutoModelForSeq2SeqLM.from_pretrained(FOLDER).save_pretrained(NEW)",
-            ),
-            None => error.found("neither").hint("is this the folder of a model?"),
-        })
+            .expected(format!("{WEIGHTS_FILE}, {INDEX_FILE} or {PICKLED_FILE}"))
+            .found("none of them")
+            .hint("is this the folder of a model?"))
     }
 
     /// The tensors of one file.
@@ -110,8 +113,8 @@ impl TensorStore {
         }
     }
 
-    fn open_index(folder: Folder) -> Result<Self> {
-        let path = folder.path_of(INDEX_FILE);
+    fn open_index(folder: Folder, index: &str) -> Result<Self> {
+        let path = folder.path_of(index);
         let damaged = |found: String| {
             Error::model("the index of the weights cannot be used")
                 .at(path.display().to_string())
@@ -119,13 +122,13 @@ impl TensorStore {
                 .found(found)
                 .hint(AGAIN)
         };
-        let index: Value = serde_json::from_slice(&folder.read(INDEX_FILE, MAX_HEADER_BYTES)?)
+        let content: Value = serde_json::from_slice(&folder.read(index, MAX_HEADER_BYTES)?)
             .map_err(|e| damaged(e.to_string()))?;
-        let map = index
+        let map = content
             .get("weight_map")
             .and_then(Value::as_object)
             .ok_or_else(|| damaged("no `weight_map`".into()))?;
-        let mut store = TensorStore::empty(folder, INDEX_FILE);
+        let mut store = TensorStore::empty(folder, index);
         let mut numbers = BTreeMap::new();
         for (tensor, file) in map {
             let file = file
@@ -147,17 +150,26 @@ impl TensorStore {
     }
 
     fn add_file(&mut self, name: &str) -> Result<()> {
-        let (start, header) = read_header(&self.folder.path_of(name), self.open(name)?)?;
         let path = self.folder.path_of(name);
         let number = self.files.len();
+        let locations = match name.ends_with(".bin") {
+            false => read_header(&path, self.open(name)?)?,
+            true => {
+                let (file, _) = self.open(name)?;
+                pickle::read(file).map_err(|(expected, found)| {
+                    Error::model("the weights cannot be used")
+                        .at(path.display().to_string())
+                        .expected(expected)
+                        .found(found)
+                        .hint("only files that hold tensors alone are read: save the model's state_dict() anew, or as safetensors")
+                })?
+            }
+        };
         self.files.push(name.to_string());
-        for (name, info) in header.tensors() {
+        for (name, location) in locations {
             let entry = Entry {
                 file: number,
-                start: start + info.data_offsets.0 as u64,
-                bytes: (info.data_offsets.1 - info.data_offsets.0) as u64,
-                dtype: info.dtype,
-                shape: info.shape.clone(),
+                location,
             };
             if self.tensors.insert(name.clone(), entry).is_some() {
                 return Err(Error::model("a tensor is in two files")
@@ -187,7 +199,9 @@ impl TensorStore {
 
     /// The shape of the tensor called `name`.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.tensors.get(name).map(|entry| entry.shape.as_slice())
+        self.tensors
+            .get(name)
+            .map(|entry| entry.location.shape.as_slice())
     }
 
     /// Refuses a tensor that is missing, has another shape or holds something else than f32, f16 or bf16.
@@ -201,18 +215,18 @@ impl TensorStore {
     /// As [`TensorStore::check`], for tensors that hold one of `types`.
     pub(crate) fn check_as(&self, name: &str, shape: &[usize], types: &[Dtype]) -> Result<()> {
         let entry = self.entry(name, shape)?;
-        if entry.shape != shape {
+        if entry.location.shape != shape {
             return Err(self
                 .error("a tensor has the wrong shape", name)
                 .expected(format!("{shape:?}"))
-                .found(format!("{:?}", entry.shape)));
+                .found(format!("{:?}", entry.location.shape)));
         }
-        if !types.contains(&entry.dtype) {
+        if !types.contains(&entry.location.dtype) {
             let names: Vec<String> = types.iter().map(|t| format!("{t:?}")).collect();
             return Err(self
                 .error("a tensor has a type that is not supported", name)
                 .expected(either(&names))
-                .found(format!("{:?}", entry.dtype)));
+                .found(format!("{:?}", entry.location.dtype)));
         }
         Ok(())
     }
@@ -257,11 +271,11 @@ impl TensorStore {
         let (mut opened, _) = self.open(file)?;
         let path = self.folder.path_of(file);
         opened
-            .seek(SeekFrom::Start(entry.start))
+            .seek(SeekFrom::Start(entry.location.start))
             .map_err(|e| Error::io("cannot read the weights", &path, &e))?;
         Ok(TensorReader {
             opened,
-            dtype: entry.dtype,
+            dtype: entry.location.dtype,
             name: name.to_string(),
             path,
             buffer: Vec::new(),
@@ -300,8 +314,8 @@ impl TensorStore {
     /// There is no such tensor, the file is not mapped, or it has become shorter since its header was read.
     pub(crate) fn bytes(&self, name: &str) -> Result<SharedBytes> {
         let part = self.tensors.get(name).and_then(|entry| {
-            let start = usize::try_from(entry.start).ok()?;
-            let end = start.checked_add(usize::try_from(entry.bytes).ok()?)?;
+            let start = usize::try_from(entry.location.start).ok()?;
+            let end = start.checked_add(usize::try_from(entry.location.bytes).ok()?)?;
             self.mapped.as_ref()?.slice(start..end)
         });
         part.ok_or_else(|| {
@@ -365,8 +379,11 @@ fn either(names: &[String]) -> String {
     }
 }
 
-/// The start of the first tensor's bytes, and the checked header.
-fn read_header(path: &Path, (mut file, length): (Box<dyn Opened>, u64)) -> Result<(u64, Metadata)> {
+/// Where the tensors lie, by the checked header.
+fn read_header(
+    path: &Path,
+    (mut file, length): (Box<dyn Opened>, u64),
+) -> Result<BTreeMap<String, Location>> {
     let damaged = |expected: String, found: String| {
         Error::model("the weights are damaged")
             .at(path.display().to_string())
@@ -405,7 +422,16 @@ fn read_header(path: &Path, (mut file, length): (Box<dyn Opened>, u64)) -> Resul
             format!("{length} bytes"),
         ));
     }
-    Ok((8 + size, header))
+    let tensors = header.tensors().into_iter().map(|(name, info)| {
+        let location = Location {
+            start: 8 + size + info.data_offsets.0 as u64,
+            bytes: (info.data_offsets.1 - info.data_offsets.0) as u64,
+            dtype: info.dtype,
+            shape: info.shape.clone(),
+        };
+        (name, location)
+    });
+    Ok(tensors.collect())
 }
 
 fn append_f32(bytes: &[u8], dtype: Dtype, values: &mut Vec<f32>) {
