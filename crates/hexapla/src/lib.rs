@@ -13,6 +13,9 @@
 //! [`Translator::stream`] answers lines as they come. [`Engine`] is the same on token ids: it decodes, scores and gives logits.
 //! [`generate::search()`] is the search alone, over any [`generate::StepDecoder`].
 //!
+//! An encoder alone analyses: [`encode::SentenceEncoder`] makes a vector of each text, and beside it stand classifiers, taggers,
+//! rerankers and masked words ([`encode`]).
+//!
 //! A [`Recipe`] is trained by a [`Session`]:
 //!
 //! ```no_run
