@@ -1,21 +1,16 @@
 //! Masked words.
 
-use rayon::prelude::*;
-
-use super::classify::{other_head, softmax};
-use super::encoder::Encoder;
-use super::length::{Limit, LongTexts, input};
+use super::classify::softmax;
+use super::length::LongTexts;
+use super::reader::{Reader, each_text, inputs};
 use crate::config::{ComputeType, EncoderHead};
 use crate::error::{Error, Result};
 use crate::files::Folder;
-use crate::formats;
-use crate::text::tokenizer::{EncodedText, EncoderTokenizer};
 
 /// A model that finds the words that a text's masks stand for.
 #[derive(Debug)]
 pub struct FillMask {
-    encoder: Encoder,
-    tokenizer: EncoderTokenizer,
+    reader: Reader,
     mask: (String, u32),
 }
 
@@ -34,16 +29,15 @@ impl FillMask {
     /// Opens the folder of a model with a head for masked words.
     ///
     /// # Errors
-    /// As [`Encoder::open`]; or the model has another head, or its tokenizer no token for masks.
+    /// As [`super::Encoder::open`]; or the model has another head, or its tokenizer no token for masks.
     pub fn open(folder: impl Into<Folder>, compute_type: ComputeType) -> Result<Self> {
         let folder = folder.into();
-        let opened = formats::open(folder.clone())?;
-        let config = opened.encoder()?;
-        if !matches!(config.head, EncoderHead::Tokens { .. }) {
-            return Err(other_head(&folder, "a head for masked words", &config.head));
-        }
-        let tokenizer = EncoderTokenizer::open_folder(&folder).map_err(Error::of_model)?;
-        let mask = tokenizer
+        let expected = "a head for masked words";
+        let (reader, ()) = Reader::open(&folder, compute_type, expected, |head| {
+            matches!(head, EncoderHead::Tokens { .. }).then_some(())
+        })?;
+        let mask = reader
+            .tokenizer
             .mask_token()
             .map(|(token, id)| (token.to_string(), id));
         let mask = mask.ok_or_else(|| {
@@ -52,11 +46,7 @@ impl FillMask {
                 .expected("[MASK], <mask>, or what tokenizer_config.json calls mask_token")
                 .found("none")
         })?;
-        Ok(FillMask {
-            mask,
-            tokenizer,
-            encoder: Encoder::new(opened.model().clone(), opened.pack(compute_type)?),
-        })
+        Ok(FillMask { reader, mask })
     }
 
     /// The token that stands for a masked word in a text.
@@ -73,35 +63,20 @@ impl FillMask {
         texts: &[S],
         count: usize,
     ) -> Result<Vec<Vec<Vec<Candidate>>>> {
-        let limit = Limit {
-            max_tokens: self.encoder.max_tokens(),
-            // A mask that was cut off would have no answer.
-            long: LongTexts::Refuse,
-        };
-        let encoded = texts.par_iter().enumerate().map(|(i, text)| {
-            let tokens = self.tokenizer.tokens(text.as_ref());
-            let found = tokens.and_then(|tokens| {
-                if !tokens.ids().contains(&self.mask.1) {
-                    return Err(Error::input("a text has no masked word")
-                        .expected(format!("`{}` in it", self.mask.0))
-                        .found(format!(
-                            "`{}`",
-                            text.as_ref().chars().take(40).collect::<String>()
-                        ))
-                        .hint("write the mask where a word is to be found"));
-                }
-                limit.single(&self.tokenizer, tokens)
-            });
-            found.map_err(|e| e.in_item(i))
-        });
-        let encoded: Vec<Result<Vec<EncodedText>>> = encoded.collect();
-        let encoded: Vec<Vec<EncodedText>> = encoded.into_iter().collect::<Result<_>>()?;
-        let segments = self.encoder.config().segments;
-        let inputs: Vec<_> = encoded
-            .iter()
-            .flatten()
-            .map(|text| input(text, segments))
-            .collect();
+        let Reader { encoder, tokenizer } = &self.reader;
+        // A mask that was cut off would have no answer.
+        let limit = self.reader.limit(LongTexts::Refuse);
+        let windows = each_text(texts, |text| {
+            let tokens = tokenizer.tokens(text)?;
+            if !tokens.ids().contains(&self.mask.1) {
+                return Err(Error::input("a text has no masked word")
+                    .expected(format!("`{}` in it", self.mask.0))
+                    .found(format!("`{}`", text.chars().take(40).collect::<String>()))
+                    .hint("write the mask where a word is to be found"));
+            }
+            limit.single(tokenizer, tokens)
+        })?;
+        let inputs = inputs(&windows, encoder.config().segments);
         let masks = |ids: &[u32]| -> Vec<usize> {
             let places = ids.iter().enumerate();
             places
@@ -109,7 +84,7 @@ impl FillMask {
                 .map(|(i, _)| i)
                 .collect()
         };
-        let found = self.encoder.each(&inputs, |run, hidden, rows| {
+        let found = encoder.each(&inputs, |run, hidden, rows| {
             // The output layer for the masks alone: it is the largest.
             let of_texts = rows
                 .spans
@@ -125,7 +100,7 @@ impl FillMask {
             for (to, row) in picked.data_mut().chunks_exact_mut(width).zip(&all) {
                 to.copy_from_slice(hidden.row(*row));
             }
-            let logits = self.encoder.model().logits(run, &picked);
+            let logits = encoder.model().logits(run, &picked);
             let mut next = 0..logits.rows();
             of_texts
                 .iter()
@@ -157,7 +132,7 @@ impl FillMask {
             .map(|id| {
                 Ok(Candidate {
                     id,
-                    text: self.tokenizer.text_of(id)?,
+                    text: self.reader.tokenizer.text_of(id)?,
                     score: score(id),
                 })
             })

@@ -1,6 +1,5 @@
 //! Texts that are longer than a model.
 
-use crate::encode::encoder::Input;
 use crate::error::{Error, Result};
 use crate::text::tokenizer::{EncodedText, EncoderTokenizer, TextTokens};
 
@@ -52,20 +51,9 @@ impl Limit {
         tokenizer: &EncoderTokenizer,
         text: TextTokens,
     ) -> Result<Vec<EncodedText>> {
-        let room = self
-            .max_tokens
-            .saturating_sub(tokenizer.added_tokens(false));
-        if text.len() <= room {
-            return Ok(vec![tokenizer.finish(text, None)?]);
-        }
-        let mut windows = self.windows(text, room, tokenizer.added_tokens(false))?;
-        if self.long == LongTexts::Cut {
-            windows.truncate(1);
-        }
-        windows
-            .into_iter()
-            .map(|window| tokenizer.finish(window, None))
-            .collect()
+        let windows = self.windows(text, tokenizer.added_tokens(false))?;
+        let finish = |window| tokenizer.finish(window, None);
+        windows.into_iter().map(finish).collect()
     }
 
     /// `second` behind `first`, which stands whole in each of several windows.
@@ -78,37 +66,27 @@ impl Limit {
         first: &TextTokens,
         second: TextTokens,
     ) -> Result<Vec<EncodedText>> {
-        let around = tokenizer.added_tokens(true) + first.len();
-        let room = self.max_tokens.saturating_sub(around);
-        if second.len() <= room {
-            return Ok(vec![tokenizer.finish(first.clone(), Some(second))?]);
-        }
-        let mut windows = self.windows(second, room, around)?;
-        if self.long == LongTexts::Cut {
-            windows.truncate(1);
-        }
+        let windows = self.windows(second, tokenizer.added_tokens(true) + first.len())?;
         let finish = |window| tokenizer.finish(first.clone(), Some(window));
         windows.into_iter().map(finish).collect()
     }
 
-    fn windows(self, text: TextTokens, room: usize, around: usize) -> Result<Vec<TextTokens>> {
+    /// `around` tokens stand around each window.
+    fn windows(self, text: TextTokens, around: usize) -> Result<Vec<TextTokens>> {
+        let room = self.max_tokens.saturating_sub(around);
+        if text.len() <= room {
+            return Ok(vec![text]);
+        }
         if self.long == LongTexts::Refuse || room == 0 {
             return Err(Error::input("a text is longer than the model takes")
                 .expected(format!("at most {} tokens", self.max_tokens))
                 .found(format!("{} tokens", text.len() + around))
                 .hint("shorten it, or give --long windows (all of it counts) or --long cut (its beginning alone)"));
         }
-        Ok(text.windows(room))
-    }
-}
-
-/// As the model takes them; segments only where it has more than one.
-pub(super) fn input(text: &EncodedText, segments: usize) -> Input {
-    Input {
-        ids: text.ids.clone(),
-        segments: match segments {
-            0 | 1 => Vec::new(),
-            _ => text.segments.clone(),
-        },
+        let mut windows = text.windows(room);
+        if self.long == LongTexts::Cut {
+            windows.truncate(1);
+        }
+        Ok(windows)
     }
 }

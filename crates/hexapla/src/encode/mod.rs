@@ -8,6 +8,7 @@ mod classify;
 mod encoder;
 mod fill;
 mod length;
+mod reader;
 mod sentence;
 mod tag;
 

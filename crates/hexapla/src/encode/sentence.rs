@@ -7,7 +7,8 @@ use rayon::ThreadPool;
 use rayon::prelude::*;
 
 use super::encoder::Encoder;
-use super::length::{Limit, LongTexts, input};
+use super::length::{Limit, LongTexts};
+use super::reader::{each_text, inputs};
 use crate::batch::{Rows, Span};
 use crate::config::ComputeType;
 use crate::error::{Error, Result};
@@ -237,23 +238,20 @@ impl SentenceEncoder {
             "" => 0,
             prompt => self.prompt_tokens(prompt)?,
         };
-        let encoded = texts.par_iter().enumerate().map(|(i, text)| {
+        let encoded = each_text(texts, |text| {
             let text = match self.settings.lowercase {
-                true => text.as_ref().to_lowercase(),
-                false => text.as_ref().to_string(),
+                true => format!("{prompt}{}", text.to_lowercase()),
+                false => format!("{prompt}{text}"),
             };
-            let tokens = self.tokenizer.tokens(&format!("{prompt}{text}"));
-            let windows = tokens.and_then(|tokens| match &self.source {
+            let tokens = self.tokenizer.tokens(&text)?;
+            match &self.source {
                 Source::Encoder(_) => limit.single(&self.tokenizer, tokens),
                 Source::Table(_) => Ok(vec![EncodedText {
                     ids: tokens.ids().to_vec(),
                     ..EncodedText::default()
                 }]),
-            });
-            windows.map_err(|e| e.in_item(i))
-        });
-        let encoded: Vec<Result<Vec<EncodedText>>> = encoded.collect();
-        let encoded: Vec<Vec<EncodedText>> = encoded.into_iter().collect::<Result<_>>()?;
+            }
+        })?;
         let vectors = match &self.source {
             Source::Encoder(encoder) => self.encode(encoder, &encoded, before)?,
             Source::Table(table) => {
@@ -331,12 +329,7 @@ impl SentenceEncoder {
         texts: &[Vec<EncodedText>],
         before: usize,
     ) -> Result<Vec<Vec<f32>>> {
-        let segments = encoder.config().segments;
-        let inputs: Vec<_> = texts
-            .iter()
-            .flatten()
-            .map(|window| input(window, segments))
-            .collect();
+        let inputs = inputs(texts, encoder.config().segments);
         let owner = || {
             texts
                 .iter()

@@ -2,22 +2,18 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
-use super::classify::{other_head, softmax};
-use super::encoder::Encoder;
-use super::length::{Limit, LongTexts, input};
+use super::classify::softmax;
+use super::length::LongTexts;
+use super::reader::Reader;
 use crate::config::{ComputeType, EncoderHead};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::files::Folder;
-use crate::formats;
-use crate::text::tokenizer::{EncodedText, EncoderTokenizer};
+use crate::text::tokenizer::EncodedText;
 
 /// A model that says of each token to which class it belongs.
 #[derive(Debug)]
 pub struct Tagger {
-    encoder: Encoder,
-    tokenizer: EncoderTokenizer,
+    reader: Reader,
     labels: Vec<String>,
 }
 
@@ -38,22 +34,15 @@ impl Tagger {
     /// Opens the folder of a model with a head for classes of tokens.
     ///
     /// # Errors
-    /// As [`Encoder::open`]; or the model has another head.
+    /// As [`super::Encoder::open`]; or the model has another head.
     pub fn open(folder: impl Into<Folder>, compute_type: ComputeType) -> Result<Self> {
         let folder = folder.into();
-        let opened = formats::open(folder.clone())?;
-        let EncoderHead::TokenClasses { labels, .. } = &opened.encoder()?.head else {
-            return Err(other_head(
-                &folder,
-                "a head for classes of tokens",
-                &opened.encoder()?.head,
-            ));
-        };
-        Ok(Tagger {
-            tokenizer: EncoderTokenizer::open_folder(&folder).map_err(Error::of_model)?,
-            labels: labels.clone(),
-            encoder: Encoder::new(opened.model().clone(), opened.pack(compute_type)?),
-        })
+        let expected = "a head for classes of tokens";
+        let (reader, labels) = Reader::open(&folder, compute_type, expected, |head| match head {
+            EncoderHead::TokenClasses { labels, .. } => Some(labels.clone()),
+            _ => None,
+        })?;
+        Ok(Tagger { reader, labels })
     }
 
     /// The names of the classes.
@@ -64,31 +53,15 @@ impl Tagger {
     /// The tokens of each of `texts` with their classes, in their order. A model of one class says how probable it is.
     ///
     /// # Errors
-    /// A text that is too long. [`Error::item`] says which.
+    /// A text that is too long. [`crate::Error::item`] says which.
     pub fn tag<S: AsRef<str> + Sync>(
         &self,
         texts: &[S],
         long: LongTexts,
     ) -> Result<Vec<Vec<TaggedToken>>> {
-        let limit = Limit {
-            max_tokens: self.encoder.max_tokens(),
-            long,
-        };
-        let encoded = texts.par_iter().enumerate().map(|(i, text)| {
-            let tokens = self.tokenizer.tokens(text.as_ref());
-            let windows = tokens.and_then(|tokens| limit.single(&self.tokenizer, tokens));
-            windows.map_err(|e| e.in_item(i))
-        });
-        let encoded: Vec<Result<Vec<EncodedText>>> = encoded.collect();
-        let encoded: Vec<Vec<EncodedText>> = encoded.into_iter().collect::<Result<_>>()?;
-        let segments = self.encoder.config().segments;
-        let inputs: Vec<_> = encoded
-            .iter()
-            .flatten()
-            .map(|window| input(window, segments))
-            .collect();
-        let mut logits = self.encoder.logits(&inputs)?.into_iter();
-        Ok(encoded
+        let texts = self.reader.windows(texts, long)?;
+        let mut logits = self.reader.logits(&texts)?.into_iter();
+        Ok(texts
             .iter()
             .map(|windows| {
                 let of_windows = windows.iter().zip(logits.by_ref());

@@ -79,6 +79,8 @@ pub(super) const BODY: &[Name] = &[
     ("source_positions", "embeddings.position_embeddings"),
     ("source_segments", "embeddings.token_type_embeddings"),
     ("encoder.embedding_norm", "embeddings.LayerNorm"),
+    // ELECTRA's, where its embedding is narrower.
+    ("encoder.embedding_projection", "embeddings_project"),
     (
         "encoder.layers.*.self_attention.query",
         "encoder.layer.*.attention.self.query",

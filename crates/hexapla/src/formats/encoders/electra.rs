@@ -2,7 +2,7 @@
 //!
 //! The discriminator says of each token whether it was replaced; the generator fills masked words.
 
-use super::bert::SETTINGS;
+use super::bert::{BODY, SETTINGS};
 use super::{EncoderFamily, Head, HeadActivation, HeadKind, Settings};
 use crate::config::Activation;
 
@@ -23,45 +23,7 @@ pub(in crate::formats) const ELECTRA: EncoderFamily = EncoderFamily {
         ],
         ..SETTINGS
     },
-    body: &[
-        ("embedding", "embeddings.word_embeddings"),
-        ("source_positions", "embeddings.position_embeddings"),
-        ("source_segments", "embeddings.token_type_embeddings"),
-        ("encoder.embedding_norm", "embeddings.LayerNorm"),
-        ("encoder.embedding_projection", "embeddings_project"),
-        (
-            "encoder.layers.*.self_attention.query",
-            "encoder.layer.*.attention.self.query",
-        ),
-        (
-            "encoder.layers.*.self_attention.key",
-            "encoder.layer.*.attention.self.key",
-        ),
-        (
-            "encoder.layers.*.self_attention.value",
-            "encoder.layer.*.attention.self.value",
-        ),
-        (
-            "encoder.layers.*.self_attention.output",
-            "encoder.layer.*.attention.output.dense",
-        ),
-        (
-            "encoder.layers.*.self_attention_norm",
-            "encoder.layer.*.attention.output.LayerNorm",
-        ),
-        (
-            "encoder.layers.*.feed_forward.inner",
-            "encoder.layer.*.intermediate.dense",
-        ),
-        (
-            "encoder.layers.*.feed_forward.outer",
-            "encoder.layer.*.output.dense",
-        ),
-        (
-            "encoder.layers.*.feed_forward_norm",
-            "encoder.layer.*.output.LayerNorm",
-        ),
-    ],
+    body: BODY,
     heads: &[
         Head {
             classes: &["Model"],
