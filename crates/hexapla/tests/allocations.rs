@@ -142,8 +142,8 @@ fn train(
 
 /// What `rounds` on the batches allocate.
 ///
-/// How many matrices Muon has at work at once, and so how many buffers, is chance on several threads. It is not more than
-/// there are threads: once that many were, nothing more is allocated.
+/// How many matrices Muon has at work at once, and how many sums of more than two shards, is chance on several threads, and
+/// so is how many buffers they have. These are not more than there are threads: once they were, nothing more is allocated.
 fn settled(
     case: Case,
     train_step: &mut TrainStep,
@@ -151,7 +151,8 @@ fn settled(
     batches: &[Vec<Vec<PairRows>>],
     rounds: usize,
 ) -> (usize, usize) {
-    let by_chance = case.optimizer == OptimizerKind::Muon && rayon::current_num_threads() > 1;
+    let shared = case.optimizer == OptimizerKind::Muon || case.shards > 2;
+    let by_chance = shared && rayon::current_num_threads() > 1;
     let tries = if by_chance { 10 } else { 1 };
     let counts = (0..tries).map(|_| count(|| train(train_step, t, batches, rounds)));
     counts.min().unwrap_or_default()
