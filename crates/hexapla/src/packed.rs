@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use hexapla_kernels::{
-    Buffer, Epilogue, Isa, Matrix, MatrixMut, PackedInt8, PackedMatrix, Plus, QuantizedRows,
-    gemm_int8_all, gemm_packed, gemm_packed_columns,
+    Buffer, Epilogue, Int8Scales, Isa, Matrix, MatrixMut, PackedInt8, PackedMatrix, Plus,
+    QuantizedRows, gemm_int8_all, gemm_packed, gemm_packed_columns,
 };
 use rayon::prelude::*;
 
@@ -45,11 +45,12 @@ impl PackedWeights {
     pub fn new(weights: &Weights, compute_type: ComputeType) -> Self {
         let index = &weights.index;
         let parameters: Vec<&Parameter> = index.iter().collect();
+        let number_type = (compute_type, index.int8_scales);
         let values = parameters
             .par_iter()
             .map(|p| {
                 let numbers = &weights.data[p.range.clone()];
-                Value::new(p, numbers, compute_type)
+                Value::new(p, numbers, number_type)
             })
             .collect();
         PackedWeights::from_values(index.clone(), values, compute_type)
@@ -197,24 +198,20 @@ pub(crate) struct PackedProduct<'a> {
 }
 
 impl Value {
-    /// The parameter `p`, whose numbers lie in its shape's order.
-    pub(crate) fn new(p: &Parameter, numbers: &[f32], compute_type: ComputeType) -> Self {
-        let columns_of = |matrix: Matrix| {
-            let mut value = Value::zeros(matrix.rows(), matrix.columns(), compute_type);
-            value.set_columns(0, matrix);
-            value
-        };
+    /// The parameter `p`, whose numbers lie in its shape's order; in int8 the rows that it is
+    /// multiplied by are scaled as the second of `number_type` says.
+    pub(crate) fn new(
+        p: &Parameter,
+        numbers: &[f32],
+        number_type: (ComputeType, Int8Scales),
+    ) -> Self {
         match (p.kind, p.shape.as_slice()) {
-            (Kind::Weight, [rows, columns]) => match compute_type {
-                // By rows, which is how they lie.
-                ComputeType::Int8 | ComputeType::Auto => Value::Int8(PackedInt8::new(
-                    Isa::best(),
-                    Matrix::new(numbers, *rows, *columns, *columns),
-                )),
-                _ => columns_of(Matrix::new(numbers, *rows, *columns, *columns)),
-            },
+            (Kind::Weight, [rows, columns]) => {
+                Value::weight(Matrix::new(numbers, *rows, *columns, *columns), number_type)
+            }
             (Kind::Table(_), [rows, columns]) => {
-                columns_of(Matrix::new(numbers, *rows, *columns, *columns).transposed())
+                let matrix = Matrix::new(numbers, *rows, *columns, *columns).transposed();
+                Value::columns_of(matrix, number_type)
             }
             _ => {
                 let mut plain = Buffer::zeros(numbers.len());
@@ -224,8 +221,32 @@ impl Value {
         }
     }
 
+    /// A linear layer's weight `[in, out]`.
+    pub(crate) fn weight(matrix: Matrix, number_type: (ComputeType, Int8Scales)) -> Self {
+        match number_type {
+            // By rows, which is how they lie.
+            (ComputeType::Int8 | ComputeType::Auto, Int8Scales::Largest) => {
+                Value::Int8(PackedInt8::new(Isa::best(), matrix))
+            }
+            (ComputeType::Int8 | ComputeType::Auto, Int8Scales::LeastError) => {
+                Value::Int8(PackedInt8::equalized(Isa::best(), matrix))
+            }
+            _ => Value::columns_of(matrix, number_type),
+        }
+    }
+
+    fn columns_of(matrix: Matrix, number_type: (ComputeType, Int8Scales)) -> Self {
+        let mut value = Value::zeros(matrix.rows(), matrix.columns(), number_type);
+        value.set_columns(0, matrix);
+        value
+    }
+
     /// A matrix of zeros.
-    pub(crate) fn zeros(rows: usize, columns: usize, compute_type: ComputeType) -> Self {
+    pub(crate) fn zeros(
+        rows: usize,
+        columns: usize,
+        (compute_type, scales): (ComputeType, Int8Scales),
+    ) -> Self {
         let isa = Isa::best();
         match compute_type {
             ComputeType::Float32 | ComputeType::Default => {
@@ -233,7 +254,7 @@ impl Value {
             }
             ComputeType::Bf16 => Value::Float(PackedMatrix::zeros(isa, true, rows, columns)),
             ComputeType::Int8 | ComputeType::Auto => {
-                Value::Int8(PackedInt8::zeros(isa, rows, columns))
+                Value::Int8(PackedInt8::zeros(isa, rows, columns).scaled_by(scales))
             }
         }
     }
@@ -284,7 +305,7 @@ impl Value {
             Value::Float(m) => gemm_packed_columns(y, x, m, columns, epilogue),
             Value::Int8(m) => {
                 let mut rows = QuantizedRows::new();
-                rows.quantize(Isa::best(), &x);
+                rows.quantize_for(m, &x);
                 m.multiply_columns(columns, y, &rows, epilogue);
             }
             Value::Plain(_) => panic!("a vector is no factor of a product"),

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use hexapla_kernels::{Buffer, Matrix};
+use hexapla_kernels::{Buffer, Int8Scales, Matrix};
 
 use crate::random::{SplitMix, mix};
 
@@ -41,6 +41,8 @@ pub struct ParameterId(pub usize);
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ParameterIndex {
     parameters: Vec<Parameter>,
+    /// How what the matrices are multiplied by is scaled in int8.
+    pub int8_scales: Int8Scales,
 }
 
 impl ParameterIndex {

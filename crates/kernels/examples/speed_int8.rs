@@ -32,7 +32,7 @@ fn main() {
             let a = Matrix::new(&data, m, k, k);
             let mut rows = QuantizedRows::new();
             let mut c = Buffer::zeros(m * n);
-            let quantizing = typical_best(200, || rows.quantize(isa, &a));
+            let quantizing = typical_best(200, || rows.quantize_for(&weights[0], &a));
             // All weights in turn, and one weight again and again.
             let best = [weights.len(), 1].map(|rotated| {
                 let mut turn = 0;

@@ -44,7 +44,8 @@ pub use embed::{dropout_in_place, embed_row, residual};
 pub use epilogue::Epilogue;
 pub use gemm::{PackedMatrix, gemm, gemm_bf16, gemm_packed, gemm_packed_columns};
 pub use int8::{
-    PackedInt8, QuantizedRows, StoredInt8, gemm_int8, gemm_int8_all, gemm_int8_quantized,
+    Int8Scales, PackedInt8, QuantizedRows, StoredInt8, gemm_int8, gemm_int8_all,
+    gemm_int8_quantized,
 };
 pub use isa::Isa;
 pub use loss::{CrossEntropy, RowLoss, cross_entropy_pair, cross_entropy_row};

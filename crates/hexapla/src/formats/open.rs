@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use hexapla_kernels::{Matrix, PackedInt8, SharedBytes};
+use hexapla_kernels::{Int8Scales, Matrix, PackedInt8, SharedBytes};
 use rayon::prelude::*;
 
 use super::family::Family;
@@ -166,7 +166,9 @@ impl ModelFolder {
         let parameters: Vec<_> = index.iter().zip(&self.names).collect();
         let values = parameters
             .par_iter()
-            .map(|(parameter, names)| self.pack_one(parameter, names, compute_type))
+            .map(|(parameter, names)| {
+                self.pack_one(parameter, names, (compute_type, index.int8_scales))
+            })
             .collect::<Result<_>>()?;
         Ok(PackedWeights::from_values(
             index.clone(),
@@ -179,22 +181,29 @@ impl ModelFolder {
         &self,
         parameter: &Parameter,
         names: &TensorNames,
-        compute_type: ComputeType,
+        number_type: (ComputeType, Int8Scales),
     ) -> Result<PackedValue> {
         if let Some(matrix) = self.stored(parameter, names) {
-            return prepare_stored(matrix.open()?, compute_type);
+            let scales = number_type.1;
+            return prepare_stored(matrix.open()?.scaled_by(scales), number_type);
         }
         // A row of the file is a column of the product, for tables and in transformers for weights too.
         let by_columns = names.transposed || matches!(parameter.kind, Kind::Table(_));
         let &[columns, rows] = names.shape.as_slice() else {
             let numbers = read_tensor(names, &self.tensors)?;
-            return Ok(PackedValue::new(parameter, &numbers, compute_type));
+            return Ok(PackedValue::new(parameter, &numbers, number_type));
         };
         if !by_columns {
             let numbers = read_tensor(names, &self.tensors)?;
-            return Ok(PackedValue::new(parameter, &numbers, compute_type));
+            return Ok(PackedValue::new(parameter, &numbers, number_type));
         }
-        let mut value = PackedValue::zeros(rows, columns, compute_type);
+        if parameter.kind == Kind::Weight && number_type.1 == Int8Scales::LeastError {
+            // Its rows are looked at first.
+            let numbers = read_tensor(names, &self.tensors)?;
+            let matrix = Matrix::new(&numbers, columns, rows, rows).transposed();
+            return Ok(PackedValue::weight(matrix, number_type));
+        }
+        let mut value = PackedValue::zeros(rows, columns, number_type);
         let most = (PIECE / rows.max(1)).next_multiple_of(PackedInt8::PANEL);
         let mut pieces = Pieces::open(names, &self.tensors)?;
         for start in (0..columns).step_by(most) {
@@ -208,12 +217,15 @@ impl ModelFolder {
 }
 
 /// A matrix in int8, or what its bytes stand for.
-fn prepare_stored(matrix: PackedInt8, compute_type: ComputeType) -> Result<PackedValue> {
-    if matches!(compute_type, ComputeType::Int8 | ComputeType::Auto) {
+fn prepare_stored(
+    matrix: PackedInt8,
+    number_type: (ComputeType, Int8Scales),
+) -> Result<PackedValue> {
+    if matches!(number_type.0, ComputeType::Int8 | ComputeType::Auto) {
         return Ok(PackedValue::Int8(matrix));
     }
     let (rows, columns) = (matrix.rows(), matrix.columns());
-    let mut value = PackedValue::zeros(rows, columns, compute_type);
+    let mut value = PackedValue::zeros(rows, columns, number_type);
     let most = (PIECE / rows.max(1)).next_multiple_of(PackedInt8::PANEL);
     for start in (0..columns).step_by(most) {
         let count = most.min(columns - start);

@@ -84,6 +84,10 @@ fn scales_name(name: &str) -> String {
     format!("{name}.scales")
 }
 
+fn row_scales_name(name: &str) -> String {
+    format!("{name}.row_scales")
+}
+
 fn starts_name(name: &str) -> String {
     format!("{name}.starts")
 }
@@ -113,37 +117,40 @@ impl<'a> StoredMatrix<'a> {
         })
     }
 
-    /// The names of its tensors.
-    pub(super) fn names(&self) -> [String; 3] {
+    /// The names of its tensors, the last of which need not be there.
+    pub(super) fn names(&self) -> [String; 4] {
         [
             self.name.to_string(),
             scales_name(self.name),
             starts_name(self.name),
+            row_scales_name(self.name),
         ]
     }
 
     /// Refuses tensors that are missing or of another shape or type.
     pub(super) fn check(&self) -> Result<()> {
-        let [bytes, scales, starts] = self.names();
+        let [bytes, scales, starts, row_scales] = self.names();
         let shape = PackedInt8::stored_shape(self.rows, self.columns);
         let columns = &[self.columns];
         self.tensors.check_as(&bytes, &shape, &[Dtype::I8])?;
         self.tensors.check_as(&scales, columns, &[Dtype::F32])?;
-        self.tensors.check_as(&starts, columns, &[Dtype::I32])
+        self.tensors.check_as(&starts, columns, &[Dtype::I32])?;
+        match self.tensors.contains(&row_scales) {
+            true => self
+                .tensors
+                .check_as(&row_scales, &[self.rows], &[Dtype::F32]),
+            false => Ok(()),
+        }
     }
 
     /// The matrix, its bytes where they lie.
     pub(super) fn open(&self) -> Result<PackedInt8> {
-        let [bytes, scales_name, starts] = self.names();
-        let scales = self.words(&scales_name)?.map(f32::from_le_bytes);
-        let scales: Vec<f32> = scales.collect();
-        if let Some(bad) = scales.iter().find(|s| !s.is_finite() || **s < 0.0) {
-            return Err(Error::model("the weights are damaged")
-                .at(self.location(&scales_name))
-                .expected("scales that are finite and not negative")
-                .found(bad.to_string())
-                .hint("copy the folder again, or convert the model again"));
-        }
+        let [bytes, scales, starts, row_scales] = self.names();
+        let scales = self.scales(&scales)?;
+        let row_scales = match self.tensors.contains(&row_scales) {
+            true => self.scales(&row_scales)?,
+            false => Vec::new(),
+        };
         let starts: Vec<i32> = self.words(&starts)?.map(i32::from_le_bytes).collect();
         let stored = StoredInt8 {
             rows: self.rows,
@@ -151,6 +158,7 @@ impl<'a> StoredMatrix<'a> {
             bytes: self.tensors.bytes(&bytes)?,
             scales: &scales,
             starts: &starts,
+            row_scales: &row_scales,
         };
         PackedInt8::from_stored(Isa::best(), stored).ok_or_else(|| {
             Error::model("the weights cannot be used")
@@ -159,6 +167,18 @@ impl<'a> StoredMatrix<'a> {
                 .found(format!("{} × {}", self.rows, self.columns))
                 .hint("does config.json belong to these weights?")
         })
+    }
+
+    fn scales(&self, name: &str) -> Result<Vec<f32>> {
+        let scales: Vec<f32> = self.words(name)?.map(f32::from_le_bytes).collect();
+        match scales.iter().find(|s| !s.is_finite() || **s < 0.0) {
+            None => Ok(scales),
+            Some(bad) => Err(Error::model("the weights are damaged")
+                .at(self.location(name))
+                .expected("scales that are finite and not negative")
+                .found(bad.to_string())
+                .hint("copy the folder again, or convert the model again")),
+        }
     }
 
     fn words(&self, name: &str) -> Result<impl Iterator<Item = [u8; 4]>> {
@@ -206,6 +226,11 @@ pub(super) fn write(
                 let starts = matrix.starts().iter().map(|s| s.to_le_bytes()).collect();
                 small.push(words(scales_name(name), Dtype::F32, scales));
                 small.push(words(starts_name(name), Dtype::I32, starts));
+                if !matrix.row_scales().is_empty() {
+                    let scales = matrix.row_scales().iter().map(|s| s.to_le_bytes());
+                    let name = row_scales_name(name);
+                    small.push(words(name, Dtype::F32, scales.collect()));
+                }
             }
             PackedValue::Plain(numbers) => {
                 refuse_infinite(name, numbers)?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hexapla_kernels::Matrix;
+use hexapla_kernels::{Int8Scales, Matrix};
 
 use crate::batch::{PairRows, Rows};
 use crate::config::{Assembly, EncoderConfig, Precision, TransformerConfig};
@@ -39,6 +39,10 @@ impl Transformer {
         let model = assembly.model();
         let d_model = model.d_model;
         let mut index = ParameterIndex::default();
+        if model.decoder.is_none() {
+            // A few outliers of a text's rows would show in its vector; words that are decoded are chosen anew at each step.
+            index.int8_scales = Int8Scales::LeastError;
+        }
         // The order of the parameters is that of every checkpoint, and of the streams of their initial weights: tables of
         // tokens, tables of positions, layers.
         let halves = [

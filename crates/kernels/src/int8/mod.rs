@@ -2,13 +2,15 @@
 //!
 //! A's rows are quantized on the fly ([`QuantizedRows`]), B's columns once ([`PackedInt8`]), both symmetrically. The
 //! sums over k are integers, hence exact in any order; each output then is
-//! `activation(fma(sum as f32, scale[row] · scale[column], addend))`. So it depends on its row of A and its column of B
+//! `activation(fma(sum as f32, scale[row] · scale[column], addend))`. (With [`Int8Scales::LeastError`] the row's largest
+//! number times its row of B is added before the activation.) So it depends on its row of A and its column of B
 //! alone: not on the number of rows, nor on the instruction set.
 //!
 //! B is stored in the order in which it is read. A panel of it meets all rows before the next one, so that each of its
 //! bytes comes from memory once, which is what bounds decoding; while it does, the next panel is asked for.
 
 mod bytes;
+mod outliers;
 mod pack;
 mod panels;
 mod quantize;
@@ -21,9 +23,11 @@ use std::ops::Range;
 
 use crate::epilogue::{Epilogue, activate_in_place};
 use crate::matrix::{Matrix, MatrixMut, Plus};
+use outliers::add_rows;
 use panels::{GROUP, LINES, PANEL};
 use tile::{Shape, Tile, run_tile, words};
 
+pub use outliers::Int8Scales;
 pub use pack::{PackedInt8, StoredInt8};
 pub use quantize::QuantizedRows;
 
@@ -38,12 +42,13 @@ thread_local! {
 /// The shapes do not fit.
 pub fn gemm_int8(c: MatrixMut, a: Matrix, b: &PackedInt8, epilogue: Epilogue) {
     QUANTIZED.with_borrow_mut(|quantized| {
-        quantized.quantize(b.isa, &a);
+        quantized.quantize_for(b, &a);
         gemm_int8_quantized(c, quantized, b, epilogue);
     });
 }
 
-/// [`gemm_int8`] of one A by several B, as where one input has several projections: A is quantized once.
+/// [`gemm_int8`] of one A by several B, as where one input has several projections: A is quantized once, but for a B
+/// whose rows have scales of their own.
 ///
 /// # Panics
 /// The shapes do not fit.
@@ -54,8 +59,8 @@ pub fn gemm_int8_all<'a>(
     QUANTIZED.with_borrow_mut(|quantized| {
         let mut is_quantized = false;
         for (c, b, epilogue) in products {
-            if !is_quantized {
-                quantized.quantize(b.isa, &a);
+            if !is_quantized || !b.row_scales().is_empty() {
+                quantized.quantize_for(b, &a);
                 is_quantized = true;
             }
             gemm_int8_quantized(c, quantized, b, epilogue);
@@ -63,7 +68,7 @@ pub fn gemm_int8_all<'a>(
     });
 }
 
-/// [`gemm_int8`] with rows that are quantized already.
+/// [`gemm_int8`] with rows that are quantized already, for B or for another one with the same scales of its rows.
 ///
 /// # Panics
 /// The shapes do not fit.
@@ -137,6 +142,7 @@ impl Product<'_> {
                     self.tile(shape, row, (column, n));
                 }
             }
+            self.add_outliers(first, end);
             if let Some(activation) = self.epilogue.activation {
                 let start = first - self.columns.start;
                 for row in 0..self.c.rows {
@@ -145,6 +151,19 @@ impl Product<'_> {
                 }
             }
         }
+    }
+
+    /// Adds what the rows' outliers make of the columns of one panel.
+    fn add_outliers(&mut self, first: usize, end: usize) {
+        let (a, b) = (self.a, self.b);
+        if a.outliers().is_empty() {
+            return;
+        }
+        let columns = first - self.columns.start..end - self.columns.start;
+        let lines = b.groups() * LINES;
+        let panel = &b.panels[first / PANEL * lines..][..lines];
+        let scales = &b.scales[first..first + PANEL];
+        add_rows(b.isa, &mut self.c, columns, a.outliers(), panel, scales);
     }
 
     /// The tile of the rows from `row` and the `n` columns from `column` on.

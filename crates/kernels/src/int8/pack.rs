@@ -1,5 +1,6 @@
 //! Weights as bytes, laid out in the order in which a product reads them.
 
+use super::outliers::Int8Scales;
 use super::panels::{GROUP, LINE, LINES, Line, PANEL, Panels};
 use super::quantize::{Scale, largest_magnitude, magnitude_bits, quantize_into, quantized};
 use super::tile::Kernel;
@@ -21,6 +22,10 @@ const MAX_ROWS: usize = 1 << 17;
 pub struct PackedInt8 {
     pub(super) isa: Isa,
     pub(super) kernel: Kernel,
+    /// How the rows that it is multiplied by are scaled.
+    pub(super) by: Int8Scales,
+    /// What each number of such a row is multiplied by before, and what each row of B was divided by; or nothing.
+    pub(super) row_scales: Vec<f32>,
     rows: usize,
     columns: usize,
     /// Panels of 64 columns; in each, for each group of 4 k, 4 lines.
@@ -45,6 +50,8 @@ pub struct StoredInt8<'a> {
     pub scales: &'a [f32],
     /// One for each column.
     pub starts: &'a [i32],
+    /// One for each row, or nothing.
+    pub row_scales: &'a [f32],
 }
 
 impl PackedInt8 {
@@ -66,6 +73,40 @@ impl PackedInt8 {
             packed.fill_by_columns(0, b);
         }
         packed
+    }
+
+    /// [`new`](PackedInt8::new) with less error: the rows of `b` are brought nearer to one magnitude, so that none of them lies
+    /// within the rounding of the others. Each is divided by the square root of its root mean square, by which the numbers that
+    /// it meets are multiplied (Xiao et al. 2023, "SmoothQuant", equation 4, where nothing is known of these numbers); and of
+    /// these the outliers are taken out ([`Int8Scales::LeastError`]).
+    ///
+    /// # Panics
+    /// As [`new`](PackedInt8::new).
+    pub fn equalized(isa: Isa, b: Matrix) -> Self {
+        let mut row_scales: Vec<f32> = (0..b.rows).map(|k| root_mean_square(b, k).sqrt()).collect();
+        let sum: f32 = row_scales.iter().sum();
+        let mean = sum / b.rows.max(1) as f32;
+        if mean > 0.0 && mean.is_finite() {
+            // A row of nearly nothing stays as it is.
+            let least = mean * 1e-3;
+            let scale = |s: &mut f32| *s = if *s > least { *s / mean } else { 1.0 };
+            row_scales.iter_mut().for_each(scale);
+        } else {
+            row_scales.fill(1.0);
+        }
+        let mut numbers = vec![0.0; b.rows * b.columns];
+        for (k, row) in numbers.chunks_exact_mut(b.columns.max(1)).enumerate() {
+            let from = b.data[k * b.row_stride..].iter().step_by(b.column_stride);
+            row.iter_mut()
+                .zip(from)
+                .for_each(|(to, x)| *to = x / row_scales[k]);
+        }
+        let scaled = Matrix::new(&numbers, b.rows, b.columns, b.columns);
+        let packed = PackedInt8::new(isa, scaled).scaled_by(Int8Scales::LeastError);
+        PackedInt8 {
+            row_scales,
+            ..packed
+        }
     }
 
     /// Packs a weight that is quantized already: `values` is `[n, k]`, one column's weights together, and `scales` is
@@ -114,11 +155,13 @@ impl PackedInt8 {
             bytes,
             scales,
             starts,
+            row_scales,
         } = stored;
         let shape = Self::stored_shape(rows, columns);
         let size = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d))?;
         let lengths = (bytes.len(), scales.len(), starts.len());
-        if rows > MAX_ROWS || lengths != (size, columns, columns) {
+        let fits = row_scales.is_empty() || row_scales.len() == rows;
+        if rows > MAX_ROWS || lengths != (size, columns, columns) || !fits {
             return None;
         }
         let mut filled_scales = vec![0.0; shape[0] * PANEL];
@@ -128,6 +171,8 @@ impl PackedInt8 {
         Some(PackedInt8 {
             isa,
             kernel: Kernel::new(isa),
+            by: Int8Scales::Largest,
+            row_scales: row_scales.to_vec(),
             rows,
             columns,
             panels: Panels::from_bytes(bytes),
@@ -161,6 +206,11 @@ impl PackedInt8 {
         Self::empty(isa, rows, columns)
     }
 
+    /// How the rows that it is multiplied by are scaled; without this, by their largest magnitude.
+    pub fn scaled_by(self, by: Int8Scales) -> Self {
+        PackedInt8 { by, ..self }
+    }
+
     /// Quantizes and packs the columns from `start` on, as many as `b` has. Fast where they are contiguous.
     ///
     /// # Panics
@@ -176,6 +226,8 @@ impl PackedInt8 {
         PackedInt8 {
             isa,
             kernel: Kernel::new(isa),
+            by: Int8Scales::Largest,
+            row_scales: Vec::new(),
             rows,
             columns,
             panels: Panels::Own(vec![Line([0; LINE]); panels * rows.div_ceil(GROUP) * LINES]),
@@ -218,6 +270,9 @@ impl PackedInt8 {
             for (out, byte) in out.iter_mut().zip(word.to_le_bytes()) {
                 *out = f32::from(byte as i8) * self.scales[j];
             }
+        }
+        for (out, scale) in out.iter_mut().zip(&self.row_scales) {
+            *out *= scale;
         }
     }
 
@@ -262,6 +317,11 @@ impl PackedInt8 {
         self.columns
     }
 
+    /// What each row of B was divided by, `[k]`; empty for nothing.
+    pub fn row_scales(&self) -> &[f32] {
+        &self.row_scales
+    }
+
     /// One scale for each column.
     pub fn scales(&self) -> &[f32] {
         &self.scales[..self.columns]
@@ -269,13 +329,21 @@ impl PackedInt8 {
 
     /// Bytes of memory taken, those of a mapped file among them.
     pub fn bytes(&self) -> usize {
-        size_of_val(&*self.panels) + size_of_val(&*self.scales) + size_of_val(&*self.starts)
+        let scales = self.scales.len() + self.row_scales.len();
+        size_of_val(&*self.panels) + scales * size_of::<f32>() + size_of_val(&*self.starts)
     }
 
     /// Groups of k.
     pub(super) fn groups(&self) -> usize {
         self.rows.div_ceil(GROUP)
     }
+}
+
+/// Of row `k`.
+fn root_mean_square(b: Matrix, k: usize) -> f32 {
+    let row = b.data[k * b.row_stride..].iter().step_by(b.column_stride);
+    let squares: f32 = row.take(b.columns).map(|x| x * x).sum();
+    (squares / b.columns.max(1) as f32).sqrt()
 }
 
 multiversion! {
@@ -445,6 +513,7 @@ mod tests {
                     bytes,
                     scales: packed.scales(),
                     starts: packed.starts(),
+                    row_scales: packed.row_scales(),
                 };
                 let again = PackedInt8::from_stored(Isa::SCALAR, parts).unwrap();
                 assert!(same(&packed, &again));
@@ -466,6 +535,7 @@ mod tests {
                 bytes: stored(&packed, 0),
                 scales: &packed.scales[..scales],
                 starts: &packed.starts[..starts],
+                row_scales: &[],
             };
             PackedInt8::from_stored(Isa::SCALAR, parts).is_some()
         };

@@ -1,14 +1,16 @@
 //! From f32 to bytes: one scale for each row of activations or each column of weights.
 
+use super::outliers::{Int8Scales, Outlier, STANDS_OUT};
+use super::pack::PackedInt8;
 use crate::isa::{Isa, multiversion};
 use crate::matrix::Matrix;
 
 /// The largest magnitude of a quantized number. −128 is never made, so that the range is symmetric.
-const LARGEST: f32 = 127.0;
+pub(super) const LARGEST: f32 = 127.0;
 /// Numbers whose largest magnitude lies below this count as zeros: 127 / 1e-36 still is a finite f32.
 const SMALLEST: f32 = 1e-36;
 /// Adding 1.5·2²³ rounds to the nearest integer, ties to even, and leaves that integer in the sum's low bits.
-const ROUND: f32 = 12_582_912.0;
+pub(super) const ROUND: f32 = 12_582_912.0;
 /// What stands for zero in a row of activations: they are stored with this offset, as VNNI takes them unsigned.
 pub(super) const ZERO: u8 = 128;
 
@@ -67,6 +69,58 @@ multiversion! {
 }
 
 multiversion! {
+    /// `x = x · y`, as far as there are both.
+    fn multiply(x: &mut [f32], y: &[f32]) -> () {
+        x.iter_mut().zip(y).for_each(|(x, y)| *x *= y);
+    }
+}
+
+/// Numbers that are looked at together.
+const LANES: usize = 16;
+
+multiversion! {
+    /// The bits of the largest and of the second largest magnitude in `x`; those of 0 for nothing.
+    fn two_largest_magnitudes(x: &[f32]) -> (u32, u32) {
+        let (mut first, mut second) = ([0u32; LANES], [0u32; LANES]);
+        let (chunks, rest) = x.as_chunks::<LANES>();
+        for chunk in chunks {
+            for i in 0..LANES {
+                let bits = magnitude_bits(chunk[i]);
+                second[i] = second[i].max(bits.min(first[i]));
+                first[i] = first[i].max(bits);
+            }
+        }
+        let lanes = first.into_iter().chain(second);
+        let all = lanes.chain(rest.iter().map(|v| magnitude_bits(*v)));
+        all.fold((0, 0), |(first, second), bits| {
+            (first.max(bits), second.max(bits.min(first)))
+        })
+    }
+}
+
+multiversion! {
+    /// Where `x` first has a number of this magnitude; its length if nowhere.
+    fn position_of(x: &[f32], bits: u32) -> usize {
+        let has = |chunk: &[f32]| chunk.iter().fold(false, |has, v| has | (magnitude_bits(*v) == bits));
+        let chunk = x.chunks(64).position(has).unwrap_or(0) * 64;
+        let found = x[chunk.min(x.len())..].iter().position(|v| magnitude_bits(*v) == bits);
+        found.map_or(x.len(), |i| chunk + i)
+    }
+}
+
+/// The row's scale, and its number that stands out, if one does.
+fn scale_without_outlier(isa: Isa, row: &[f32]) -> (Scale, Outlier) {
+    let (first, second) = two_largest_magnitudes(isa, row);
+    let largest = f32::from_bits(first);
+    if !largest.is_finite() || largest <= STANDS_OUT * f32::from_bits(second) {
+        return (Scale::new(first), Outlier::default());
+    }
+    let k = position_of(isa, row, first);
+    let outlier = Outlier { k, value: row[k] };
+    (Scale::new(second), outlier)
+}
+
+multiversion! {
     /// Quantizes `x` into the first bytes of `out`, with `offset` added to each (modulo 256).
     pub(super) fn quantize_into(out: &mut [u8], x: &[f32], inverse: f32, offset: u8) -> () {
         for (q, v) in out.iter_mut().zip(x) {
@@ -79,11 +133,14 @@ multiversion! {
 ///
 /// `a[r, k] ≈ scale[r] · (byte[r, k] − 128)`, with `scale[r] = max |a[r]| / 127` and each number rounded to the nearest,
 /// ties to even: the error is at most half of the scale. A row that holds an infinity or NaN makes all its products NaN.
+/// With [`Int8Scales::LeastError`] a row may have one number apart, which is no byte.
 #[derive(Debug, Clone, Default)]
 pub struct QuantizedRows {
     /// Rows `stride` apart, filled up with zeros.
     bytes: Vec<u8>,
     scales: Vec<f32>,
+    /// One for each row, or none at all where none has one.
+    outliers: Vec<Outlier>,
     columns: usize,
     stride: usize,
     /// One row of a matrix whose columns are not one apart.
@@ -96,28 +153,45 @@ impl QuantizedRows {
         Self::default()
     }
 
-    /// Replaces what is held by the rows of `a`. Memory is asked for only where more is needed than ever before.
-    pub fn quantize(&mut self, isa: Isa, a: &Matrix) {
+    /// Replaces what is held by the rows of `a`, as `b` is to be multiplied by them. Memory is asked for only where more is
+    /// needed than ever before.
+    pub fn quantize_for(&mut self, b: &PackedInt8, a: &Matrix) {
+        self.quantize(b.isa, a, b.by, &b.row_scales);
+    }
+
+    /// With each number multiplied by its column's scale before, where there are any.
+    fn quantize(&mut self, isa: Isa, a: &Matrix, by: Int8Scales, column_scales: &[f32]) {
         self.columns = a.columns;
         // An odd number of cache lines: else the same k of several rows would compete for one set of the cache.
         self.stride = (a.columns.div_ceil(64) | 1) * 64;
         self.bytes.resize(a.rows * self.stride, ZERO);
         self.scales.resize(a.rows, 0.0);
+        self.outliers.clear();
         self.gathered.clear();
         let rows = self.bytes.chunks_exact_mut(self.stride);
         for ((r, out), scale) in rows.enumerate().zip(&mut self.scales) {
             let start = r * a.row_stride;
             let row = if a.columns == 0 {
                 &[]
-            } else if a.column_stride == 1 {
+            } else if a.column_stride == 1 && column_scales.is_empty() {
                 &a.data[start..start + a.columns]
             } else {
                 self.gathered.clear();
-                self.gathered
-                    .extend((0..a.columns).map(|k| a.data[start + k * a.column_stride]));
+                if a.column_stride == 1 {
+                    self.gathered.extend(&a.data[start..start + a.columns]);
+                } else {
+                    let from = (0..a.columns).map(|k| a.data[start + k * a.column_stride]);
+                    self.gathered.extend(from);
+                }
+                multiply(isa, &mut self.gathered, column_scales);
                 &self.gathered
             };
-            let s = Scale::new(largest_magnitude(isa, row));
+            let (s, outlier) = match by {
+                Int8Scales::Largest => {
+                    (Scale::new(largest_magnitude(isa, row)), Outlier::default())
+                }
+                Int8Scales::LeastError => scale_without_outlier(isa, row),
+            };
             *scale = s.scale;
             let (out, behind) = out.split_at_mut(a.columns);
             if s.inverse == 0.0 {
@@ -126,6 +200,11 @@ impl QuantizedRows {
                 quantize_into(isa, out, row, s.inverse, ZERO);
             }
             behind.fill(ZERO);
+            if outlier.value != 0.0 {
+                out[outlier.k] = ZERO;
+                self.outliers.resize(a.rows, Outlier::default());
+                self.outliers[r] = outlier;
+            }
         }
     }
 
@@ -142,6 +221,11 @@ impl QuantizedRows {
     /// One scale for each row; NaN for a row that was not finite.
     pub fn scales(&self) -> &[f32] {
         &self.scales
+    }
+
+    /// Each row's number that is no byte, if any row has one.
+    pub(super) fn outliers(&self) -> &[Outlier] {
+        &self.outliers
     }
 
     /// All rows' bytes, [`stride`](Self::stride) apart.
@@ -163,8 +247,9 @@ mod tests {
     fn quantize(isa: Isa, row: &[f32]) -> (Vec<i8>, f32) {
         let mut rows = QuantizedRows::new();
         // What was there before must not show.
-        rows.quantize(isa, &Matrix::new(&[1.0; 400], 2, 200, 200));
-        rows.quantize(isa, &Matrix::new(row, 1, row.len(), row.len()));
+        let by = Int8Scales::Largest;
+        rows.quantize(isa, &Matrix::new(&[1.0; 400], 2, 200, 200), by, &[]);
+        rows.quantize(isa, &Matrix::new(row, 1, row.len(), row.len()), by, &[]);
         assert!(rows.bytes[row.len()..].iter().all(|b| *b == ZERO));
         let values = rows.bytes[..row.len()].iter().map(|b| (b ^ 128) as i8);
         (values.collect(), rows.scales[0])
@@ -207,9 +292,63 @@ mod tests {
             }
         }
         let (mut a, mut b) = (QuantizedRows::new(), QuantizedRows::new());
-        a.quantize(Isa::best(), &Matrix::new(&data, 7, 5, 5).transposed());
-        b.quantize(Isa::best(), &Matrix::new(&straight, 5, 7, 7));
-        assert_eq!((a.bytes, a.scales), (b.bytes, b.scales));
+        for by in [Int8Scales::Largest, Int8Scales::LeastError] {
+            a.quantize(
+                Isa::best(),
+                &Matrix::new(&data, 7, 5, 5).transposed(),
+                by,
+                &[],
+            );
+            b.quantize(Isa::best(), &Matrix::new(&straight, 5, 7, 7), by, &[]);
+            assert_eq!((&a.bytes, &a.scales), (&b.bytes, &b.scales));
+            assert_eq!(a.outliers, b.outliers);
+        }
+    }
+
+    #[test]
+    fn a_number_that_stands_out_is_taken_out() {
+        let mut rows = QuantizedRows::new();
+        for isa in Isa::available() {
+            for length in [1, 2, 15, 16, 17, 70, 200] {
+                for k in [0, length / 2, length - 1] {
+                    let mut row = vec![0.5; length];
+                    row[k] = -9.0;
+                    if length > 1 {
+                        row[(k + 1) % length] = 2.0;
+                    }
+                    rows.quantize(
+                        isa,
+                        &Matrix::new(&row, 1, length, length),
+                        Int8Scales::LeastError,
+                        &[],
+                    );
+                    let second = if length > 1 { 2.0 } else { 0.0 };
+                    assert_eq!(rows.scales, [second / 127.0]);
+                    assert_eq!(rows.outliers, [Outlier { k, value: -9.0 }]);
+                    assert_eq!(rows.bytes[k], ZERO);
+                    // Two that are nearly alike have one scale.
+                    row[k] = 2.4;
+                    rows.quantize(
+                        isa,
+                        &Matrix::new(&row, 1, length, length),
+                        Int8Scales::LeastError,
+                        &[],
+                    );
+                    assert_eq!(rows.outliers.is_empty(), length > 1);
+                }
+            }
+            for bad in [f32::NAN, f32::NEG_INFINITY] {
+                let mut row = [1.0; 33];
+                row[20] = bad;
+                rows.quantize(
+                    isa,
+                    &Matrix::new(&row, 1, 33, 33),
+                    Int8Scales::LeastError,
+                    &[],
+                );
+                assert!(rows.scales[0].is_nan() && rows.outliers.is_empty());
+            }
+        }
     }
 
     proptest! {

@@ -10,10 +10,13 @@ use proptest::prelude::*;
 /// Runs `check` with `b` prepared for every piece of code that this CPU can run.
 fn for_all(b: Matrix, mut check: impl FnMut(&PackedInt8)) {
     for isa in Isa::available() {
-        let mut packed = PackedInt8::new(isa, b);
-        for kernel in Kernel::all(isa) {
-            packed.kernel = kernel;
-            check(&packed);
+        let largest = PackedInt8::new(isa, b);
+        let equalized = PackedInt8::equalized(isa, b);
+        for mut packed in [largest, equalized] {
+            for kernel in Kernel::all(isa) {
+                packed.kernel = kernel;
+                check(&packed);
+            }
         }
     }
 }
@@ -32,7 +35,14 @@ fn reference(c: &mut [f32], a: &QuantizedRows, b: &PackedInt8, epilogue: Epilogu
                 Plus::C => c[r * n + j],
                 Plus::Bias(bias) => bias[j],
             };
+
             let x = sum.mul_add(a.scales()[r] * b.scales()[j], addend);
+            let x = match a.outliers().get(r) {
+                Some(o) if o.value != 0.0 => {
+                    x + f32::from(b.value(o.k, j)) * (o.value * b.scales()[j])
+                }
+                _ => x,
+            };
             c[r * n + j] = match epilogue.activation {
                 None => x,
                 Some(Activation::Relu) if x < 0.0 => 0.0,
@@ -48,11 +58,15 @@ fn bits(x: &[f32]) -> Vec<u32> {
 }
 
 fn check(m: usize, n: usize, k: usize) {
-    let (da, db, bias) = (numbers(m * k, 1), numbers(k * n, 2), numbers(n, 3));
+    let (mut da, db, bias) = (numbers(m * k, 1), numbers(k * n, 2), numbers(n, 3));
+    // Some rows have a number that stands out.
+    for (r, row) in da.chunks_exact_mut(k.max(1)).enumerate().step_by(3) {
+        row[r * 7 % k] *= 40.0;
+    }
     let a = Matrix::new(&da, m, k, k);
     for_all(Matrix::new(&db, k, n, n), |b| {
         let mut quantized = QuantizedRows::new();
-        quantized.quantize(b.isa, &a);
+        quantized.quantize_for(b, &a);
         for plus in [Plus::Nothing, Plus::C, Plus::Bias(&bias)] {
             for activation in [
                 None,
@@ -163,7 +177,7 @@ fn columns_in_parts_are_the_columns_of_the_whole() {
     };
     for_all(Matrix::new(&db, k, n, n), |b| {
         let mut a = QuantizedRows::new();
-        a.quantize(b.isa, &Matrix::new(&da, m, k, k));
+        a.quantize_for(b, &Matrix::new(&da, m, k, k));
         let mut whole = vec![0.0; m * n];
         gemm_int8_quantized(MatrixMut::new(&mut whole, m, n, n), &a, b, epilogue);
         for columns in [0..64, 64..64, 64..256, 256..300, 0..300, 128..300] {
@@ -188,7 +202,7 @@ fn columns_in_parts_are_the_columns_of_the_whole() {
 fn a_part_must_be_whole_panels() {
     let b = PackedInt8::new(Isa::SCALAR, Matrix::new(&[0.0; 100], 1, 100, 100));
     let mut a = QuantizedRows::new();
-    a.quantize(Isa::SCALAR, &Matrix::new(&[0.0], 1, 1, 1));
+    a.quantize_for(&b, &Matrix::new(&[0.0], 1, 1, 1));
     let mut c = [0.0; 50];
     b.multiply_columns(
         0..50,
@@ -233,6 +247,53 @@ fn the_error_is_within_its_bound() {
             }
         }
     });
+}
+
+/// Rows of B that differ a hundredfold in magnitude, and rows of A that differ the other way, one number of which stands out.
+#[test]
+fn equalized_rows_and_outliers_lose_less() {
+    let (m, n, k) = (8, 70, 256);
+    let (mut da, mut db) = (numbers(m * k, 5), numbers(k * n, 6));
+    for (i, row) in db.chunks_exact_mut(n).enumerate() {
+        let by = 10f32.powf((i % 5) as f32 / 2.0 - 1.0);
+        row.iter_mut().for_each(|x| *x *= by);
+        da.iter_mut().skip(i).step_by(k).for_each(|x| *x /= by);
+    }
+    da.iter_mut().skip(3).step_by(k).for_each(|x| *x *= 400.0);
+    let (a, b) = (Matrix::new(&da, m, k, k), Matrix::new(&db, k, n, n));
+    let error = |packed: &PackedInt8| -> f64 {
+        let mut c = vec![0.0; m * n];
+        gemm_int8(
+            MatrixMut::new(&mut c, m, n, n),
+            a,
+            packed,
+            Plus::Nothing.into(),
+        );
+        let exact = |r: usize, j: usize| -> f64 {
+            let terms = (0..k).map(|i| f64::from(da[r * k + i]) * f64::from(db[i * n + j]));
+            terms.sum()
+        };
+        let errors = c
+            .iter()
+            .enumerate()
+            .map(|(i, x)| (f64::from(*x) - exact(i / n, i % n)).powi(2));
+        errors.sum::<f64>().sqrt()
+    };
+    for isa in Isa::available() {
+        let plain = PackedInt8::new(isa, b);
+        let equalized = PackedInt8::equalized(isa, b);
+        let (plain, less) = (error(&plain), error(&equalized));
+        assert!(less < plain / 3.0, "{less} {plain}");
+        let apart = error(&PackedInt8::new(isa, b).scaled_by(Int8Scales::LeastError));
+        assert!(less < apart && apart < plain, "{less} {apart} {plain}");
+        // Its columns are B's.
+        let mut column = vec![0.0; k];
+        equalized.column(66, &mut column);
+        for (x, y) in column.iter().zip(db[66..].iter().step_by(n)) {
+            // Half a step of its column, which is that of the largest row.
+            assert!((x - y).abs() < 0.05, "{x} {y}");
+        }
+    }
 }
 
 #[test]
