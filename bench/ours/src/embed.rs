@@ -1,20 +1,23 @@
-//! Vectors of given texts with the folder of a sentence encoder.
+//! Vectors of given texts, or scores of given pairs, with the folder of an encoder.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
-use hexapla::encode::SentenceEncoder;
+use hexapla::encode::{Encoder, Input, SentenceEncoder};
 use hexapla::error::{Error, Result};
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::protocol;
 
-/// What to embed, the same file for every side.
+/// What to embed or to score, the same file for every side.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Job {
     /// A model folder.
     model: PathBuf,
+    /// Whether its head's logits are wanted, not vectors.
+    head: bool,
     /// `float32` or `int8`.
     compute_type: String,
     threads: usize,
@@ -22,6 +25,8 @@ pub(crate) struct Job {
     batch: usize,
     /// Token ids, with all that the model wants around them.
     texts: Vec<Vec<u32>>,
+    /// The segment of each token.
+    segments: Vec<Vec<u32>>,
 }
 
 /// `run` embeds all texts and tells the time it took; `outputs` tells the vectors, too.
@@ -30,20 +35,55 @@ pub(crate) fn serve(job: &Job) -> Result<()> {
         .num_threads(job.threads)
         .build()
         .map_err(|e| Error::internal("cannot start the threads").found(e.to_string()))?;
-    let compute_type = job.compute_type.parse()?;
-    let model = pool.install(|| SentenceEncoder::open(&job.model, compute_type))?;
+    let pool = Arc::new(pool);
+    let model = pool.install(|| Model::open(job))?;
+    let inputs: Vec<Input> = job
+        .texts
+        .iter()
+        .zip(&job.segments)
+        .map(|(ids, segments)| Input {
+            ids: ids.clone(),
+            segments: segments.clone(),
+        })
+        .collect();
     let tokens: usize = job.texts.iter().map(Vec::len).sum();
     protocol::serve(|words| {
         let start = Instant::now();
-        let mut vectors = Vec::with_capacity(job.texts.len());
-        for batch in job.texts.chunks(job.batch.max(1)) {
-            vectors.extend(pool.install(|| model.embed_ids(batch))?);
+        let mut vectors = Vec::with_capacity(inputs.len());
+        for batch in inputs.chunks(job.batch.max(1)) {
+            vectors.extend(pool.install(|| model.answer(batch))?);
         }
         let seconds = start.elapsed().as_secs_f64();
         match words {
             ["run"] => Ok(json!({ "seconds": seconds, "tokens": tokens })),
-            ["outputs"] => Ok(json!({ "seconds": seconds, "tokens": tokens, "outputs": vectors })),
+            ["outputs"] => Ok(json!({ "seconds": seconds, "tokens": tokens, "vectors": vectors })),
             _ => Err(protocol::unknown(words)),
         }
     })
+}
+
+/// What answers.
+enum Model {
+    Sentences(SentenceEncoder),
+    Head(Encoder),
+}
+
+impl Model {
+    fn open(job: &Job) -> Result<Self> {
+        let compute_type = job.compute_type.parse()?;
+        Ok(match job.head {
+            true => Model::Head(Encoder::open(&job.model, compute_type)?),
+            false => Model::Sentences(SentenceEncoder::open(&job.model, compute_type)?),
+        })
+    }
+
+    fn answer(&self, batch: &[Input]) -> Result<Vec<Vec<f32>>> {
+        match self {
+            Model::Sentences(model) => model.embed_inputs(batch),
+            Model::Head(model) => {
+                let answers = model.logits(batch)?;
+                Ok(answers.into_iter().flatten().collect())
+            }
+        }
+    }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use hexapla::config::ComputeType;
 use hexapla::error::{Error, Result};
 use hexapla::formats::{self, ConvertModel, convert};
+use hexapla::text::tokenizer::EncoderTokenizer;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -18,6 +19,7 @@ use crate::train::{Sentences, write_weights};
 pub(crate) enum Spec {
     Train(TrainSpec),
     Translate(TranslateSpec),
+    Embed(EmbedSpec),
 }
 
 /// Steps on random sentences of one length, or on an epoch of those in `data`.
@@ -68,6 +70,28 @@ pub(crate) struct TranslateSpec {
     hypothesis_word: f64,
 }
 
+/// Vectors of texts, or scores of pairs.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EmbedSpec {
+    folder: PathBuf,
+    threads: usize,
+    model: PathBuf,
+    /// Whether its head's logits are wanted.
+    #[serde(default)]
+    head: bool,
+    compute_type: String,
+    batch: usize,
+    texts: usize,
+    /// Tokens of a text, those that the model adds counted; or
+    #[serde(default)]
+    length: usize,
+    /// a file whose lines begin with a text and a tab.
+    data: Option<PathBuf>,
+    /// Millions of multiplications and additions of the products for each token.
+    token: f64,
+}
+
 /// What `cargo xtask bench` is told.
 #[derive(Debug, Serialize)]
 struct Prepared {
@@ -106,6 +130,7 @@ pub(crate) fn run(spec: &Spec) -> Result<()> {
     let prepared = match spec {
         Spec::Train(spec) => spec.prepare()?,
         Spec::Translate(spec) => spec.prepare()?,
+        Spec::Embed(spec) => spec.prepare()?,
     };
     protocol::say(&json!(prepared));
     Ok(())
@@ -248,7 +273,7 @@ fn mixed<T>(items: Vec<T>) -> Vec<T> {
 
 impl TranslateSpec {
     fn prepare(&self) -> Result<Prepared> {
-        let ours = self.our_model()?;
+        let ours = our_model(&self.model, &self.compute_type)?;
         let count = self.sentences.unwrap_or((2 * self.batch).max(8));
         let job = |model: &Path, compute_type: &str, sentences: usize, name: &str| {
             let job = json!({
@@ -291,21 +316,101 @@ impl TranslateSpec {
             gop: (self.source_word + self.beam as f64 * self.hypothesis_word) / 1e3,
         })
     }
+}
 
-    /// The model as our side reads it in this number type: CTranslate2 has a folder of its own for int8, and so have we.
-    fn our_model(&self) -> Result<PathBuf> {
-        if self.compute_type != "int8" {
-            return Ok(self.model.clone());
-        }
-        let folder = self.model.join("hexapla-int8");
-        let model = formats::open(&self.model)?;
-        let job = ConvertModel {
-            model: &model,
-            compute_type: ComputeType::Int8,
-            replace: true,
+/// The model as our side reads it in this number type: CTranslate2 has a folder of its own for int8, and so have we.
+fn our_model(folder: &Path, compute_type: &str) -> Result<PathBuf> {
+    if compute_type != "int8" {
+        return Ok(folder.into());
+    }
+    let own = folder.join("hexapla-int8");
+    let model = formats::open(folder)?;
+    let job = ConvertModel {
+        model: &model,
+        compute_type: ComputeType::Int8,
+        replace: true,
+    };
+    convert(&job, &own)?;
+    Ok(own)
+}
+
+/// Ids of `[CLS]` and `[SEP]` of BERT's uncased vocabulary, and of its whole words.
+const CLS: u32 = 101;
+const SEP: u32 = 102;
+const WHOLE_WORDS: std::ops::Range<u32> = 1996..29_000;
+
+impl EmbedSpec {
+    fn prepare(&self) -> Result<Prepared> {
+        let texts = match &self.data {
+            Some(path) => self.lines(path)?,
+            None => self.random(),
         };
-        convert(&job, &folder)?;
-        Ok(folder)
+        // Of a pair the query is a fifth.
+        let segments = |text: &Vec<u32>| -> Vec<u32> {
+            let query = if self.head {
+                text.len() / 5
+            } else {
+                text.len()
+            };
+            (0..text.len()).map(|i| u32::from(i >= query)).collect()
+        };
+        let segments: Vec<Vec<u32>> = texts.iter().map(segments).collect();
+        let job = |model: &Path, compute_type: &str, name: &str| {
+            let job = json!({
+                "model": model,
+                "head": self.head,
+                "compute_type": compute_type,
+                "threads": self.threads,
+                "batch": self.batch,
+                "texts": texts,
+                "segments": segments,
+            });
+            write(&self.folder, name, &job)
+        };
+        let (model, own) = (&self.model, self.compute_type.as_str());
+        let ours = job(&our_model(model, own)?, own, "ours.json")?;
+        let peer = job(model, own, "peer.json")?;
+        let reference = (own != "float32").then(|| job(model, "float32", "reference.json"));
+        let one = || "run".to_string();
+        Ok(Prepared {
+            timed: [ours.clone(), peer.clone()],
+            checked: [ours, peer],
+            reference: reference.transpose()?,
+            check: "outputs".into(),
+            tolerance: 0.0,
+            trial: [one(), one()],
+            run: Some([one(), one()]),
+            gop: 2.0 * self.token / 1e3,
+        })
+    }
+
+    fn random(&self) -> Vec<Vec<u32>> {
+        let mut random = Words(7);
+        let mut text = || {
+            let words = self.length.saturating_sub(2);
+            let count = WHOLE_WORDS.end - WHOLE_WORDS.start;
+            let words = (0..words).map(|_| random.next(WHOLE_WORDS.start, count));
+            [CLS].into_iter().chain(words).chain([SEP]).collect()
+        };
+        (0..self.texts).map(|_| text()).collect()
+    }
+
+    /// The longest first, as sentence-transformers has them: a batch is filled up to its longest.
+    fn lines(&self, path: &Path) -> Result<Vec<Vec<u32>>> {
+        let text =
+            std::fs::read_to_string(path).map_err(|e| Error::io("skipped: no data", path, &e))?;
+        let tokenizer = EncoderTokenizer::open_folder(&self.model.as_path().into())?;
+        let ids = |line: &str| {
+            let text = line.split('\t').next().unwrap_or_default();
+            Ok(tokenizer.finish(tokenizer.tokens(text)?, None)?.ids)
+        };
+        let mut texts: Vec<Vec<u32>> = text
+            .lines()
+            .take(self.texts)
+            .map(ids)
+            .collect::<Result<_>>()?;
+        texts.sort_by_key(|ids| std::cmp::Reverse(ids.len()));
+        Ok(texts)
     }
 }
 

@@ -100,6 +100,77 @@ pub(crate) fn nearness(
     }
 }
 
+/// How the vectors of `found` point beside those of `expected`: the cosine of the worst.
+///
+/// # Errors
+/// There are not as many, or one is nothing.
+fn worst_cosine(found: &[Vec<f32>], expected: &[Vec<f32>]) -> Result<f64> {
+    if found.is_empty() || found.len() != expected.len() {
+        return Err(format!("{} vectors and {}", found.len(), expected.len()));
+    }
+    let dot = |a: &[f32], b: &[f32]| -> f64 {
+        let both = a.iter().zip(b);
+        both.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+    };
+    let mut worst = f64::INFINITY;
+    for (a, b) in found.iter().zip(expected) {
+        let cosine = dot(a, b) / (dot(a, a) * dot(b, b)).sqrt();
+        if a.len() != b.len() || cosine.is_nan() {
+            return Err(format!("vectors of {} and {} numbers", a.len(), b.len()));
+        }
+        worst = worst.min(cosine);
+    }
+    Ok(worst)
+}
+
+/// Vectors of one direction. Scores, of which each text has one, are one vector.
+///
+/// # Errors
+/// Says how far the worst is off.
+pub(crate) fn vectors(ours: Vec<Vec<f32>>, peer: Vec<Vec<f32>>) -> Result<Agreed> {
+    let worst = worst_cosine(&whole(ours), &whole(peer))?;
+    let said = format!("worst cosine {worst:.5}");
+    if worst >= 0.9999 {
+        Ok(Agreed(said))
+    } else {
+        Err(said)
+    }
+}
+
+/// Engines of 8 bits against a reference of 32: ours keeps at least `bar` of the direction of every vector.
+///
+/// # Errors
+/// Says how far the worst of each is off.
+pub(crate) fn near_vectors(
+    ours: Vec<Vec<f32>>,
+    peer: Vec<Vec<f32>>,
+    reference: Vec<Vec<f32>>,
+    bar: f64,
+) -> Result<Agreed> {
+    let reference = whole(reference);
+    let (a, b) = (
+        worst_cosine(&whole(ours), &reference)?,
+        worst_cosine(&whole(peer), &reference)?,
+    );
+    let said = format!("worst cosine to float32: ours {a:.4}, the peer's {b:.4}");
+    if a >= bar {
+        Ok(Agreed(said))
+    } else {
+        Err(said)
+    }
+}
+
+/// Scores as one vector, less their mean; vectors as they are.
+fn whole(vectors: Vec<Vec<f32>>) -> Vec<Vec<f32>> {
+    if vectors.iter().any(|v| v.len() != 1) {
+        return vectors;
+    }
+    let mut scores: Vec<f32> = vectors.into_iter().flatten().collect();
+    let mean = scores.iter().sum::<f32>() / scores.len().max(1) as f32;
+    scores.iter_mut().for_each(|x| *x -= mean);
+    vec![scores]
+}
+
 /// The share of the reference's tokens that come before a sentence's first difference from it.
 fn kept(outputs: &[Vec<u32>], reference: &[Vec<u32>]) -> f64 {
     let all: usize = reference.iter().map(Vec::len).sum();
@@ -137,6 +208,32 @@ mod tests {
         assert!(outputs(&a, &b, 0.99).unwrap_err().contains("[3, 4]"));
         assert!(outputs(&a, &b[..1], 0.0).is_err());
         assert!(outputs(&[], &[], 0.0).is_err());
+    }
+
+    #[test]
+    fn vectors_that_point_elsewhere_are_refused() {
+        let (a, b) = (
+            vec![vec![1.0, 0.0], vec![0.0, 2.0]],
+            vec![vec![2.0, 0.0], vec![0.0, 1.0]],
+        );
+        assert_eq!(
+            vectors(a.clone(), b.clone()).unwrap().how(),
+            "worst cosine 1.00000"
+        );
+        let off = vec![vec![1.0, 0.1], vec![0.0, 1.0]];
+        assert!(
+            vectors(a.clone(), off.clone())
+                .unwrap_err()
+                .contains("0.99504")
+        );
+        assert!(near_vectors(off.clone(), b.clone(), a.clone(), 0.995).is_ok());
+        assert!(near_vectors(off, b.clone(), a.clone(), 0.996).is_err());
+        assert!(vectors(a.clone(), b[..1].to_vec()).is_err() && vectors(vec![], vec![]).is_err());
+        assert!(vectors(vec![vec![0.0, 0.0]], vec![vec![1.0, 0.0]]).is_err());
+        // Scores: their order and distances count, not the mean.
+        let scores = |x: [f32; 3]| x.map(|x| vec![x]).to_vec();
+        assert!(vectors(scores([1.0, 2.0, 4.0]), scores([2.0, 3.0, 5.0])).is_ok());
+        assert!(vectors(scores([1.0, 2.0, 4.0]), scores([2.0, 1.0, 4.0])).is_err());
     }
 
     #[test]

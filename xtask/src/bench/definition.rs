@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn every_definition_can_be_read_and_every_race_has_its_ways() {
         let mut counts = BTreeMap::new();
-        for section in ["train", "translate", "scaling"] {
+        for section in ["train", "translate", "embed", "scaling"] {
             for race in races(section).unwrap() {
                 // Building them takes minutes.
                 if !race.is_compiled() {

@@ -30,7 +30,9 @@ enum What {
     Train,
     /// Decoding.
     Translate,
-    /// Process start to first word.
+    /// Vectors of texts, and scores of pairs.
+    Embed,
+    /// Process start to first word, or to a text's vector.
     Startup,
     /// Rates as work grows.
     Scaling,
@@ -44,10 +46,11 @@ enum What {
 type Measure = fn(&mut Bench) -> Result<()>;
 
 /// The sections in their order, with how they are measured.
-const SECTIONS: [(What, &str, Measure); 5] = [
+const SECTIONS: [(What, &str, Measure); 6] = [
     (What::Gemm, "gemm", gemm::measure),
     (What::Train, "train", race::measure),
     (What::Translate, "translate", race::measure),
+    (What::Embed, "embed", race::measure),
     (What::Startup, "startup", startup::measure),
     (What::Scaling, "scaling", race::measure),
 ];

@@ -106,6 +106,10 @@ fn prepare(bench: &Bench, race: &Race) -> Result<Prepared> {
     if spec["program"] == "translate" {
         spec["model"] = json!(model(&bench.python)?);
     }
+    if spec["program"] == "embed" {
+        let folder = made(&bench.python, "make_encoder.py", "encoder")?;
+        spec["model"] = json!(folder.join(spec["model"].as_str().unwrap_or_default()));
+    }
     if let Some(data) = spec["data"].as_str() {
         spec["data"] = json!(root().join(data));
     }
@@ -142,6 +146,16 @@ impl Prepared {
                 self.tolerance,
             );
         }
+        if a["vectors"].is_array() {
+            let vectors = |answer: &Value| peers::part(answer, "vectors");
+            return match &self.reference {
+                None => check::vectors(vectors(&a)?, vectors(&b)?),
+                Some(job) => {
+                    let reference = vectors(&answer(ours, job)?)?;
+                    check::near_vectors(vectors(&a)?, vectors(&b)?, reference, 0.995)
+                }
+            };
+        }
         let outputs = |answer: &Value| peers::part::<Vec<Vec<u32>>>(answer, "outputs");
         match &self.reference {
             None => check::outputs(&outputs(&a)?, &outputs(&b)?, 0.99),
@@ -174,16 +188,21 @@ fn steps(ours: f64, peer: f64) -> usize {
     long.max(SHORT_RUN_SECONDS / fast).ceil().max(1.0) as usize
 }
 
-/// The model folder that is decoded, made on first use. Its name carries what it was made from, so that a changed script makes
-/// it anew.
+/// The model folder that is decoded.
 pub(super) fn model(python: &Path) -> Result<PathBuf> {
-    let script = root().join("xtask/bench/make_model.py");
+    made(python, "make_model.py", "base")
+}
+
+/// The folder that `script` makes, made on first use. Its name carries what it was made from, so that a changed script makes it
+/// anew.
+pub(super) fn made(python: &Path, script: &str, name: &str) -> Result<PathBuf> {
+    let script = root().join("xtask/bench").join(script);
     let text = std::fs::read(&script).map_err(|e| format!("{}: {e}", script.display()))?;
     // FNV-1a: the same in every release of Rust, unlike the standard library's hashes.
     let hash = text.iter().fold(0xcbf29ce484222325u64, |h, byte| {
         (h ^ u64::from(*byte)).wrapping_mul(0x100000001b3)
     });
-    let folder = peers::cache()?.join(format!("base-{:08x}", hash as u32));
+    let folder = peers::cache()?.join(format!("{name}-{:08x}", hash as u32));
     if !folder.exists() {
         println!("  making the model");
         let half = folder.with_extension("new");

@@ -6,7 +6,7 @@ use hexapla_kernels::{Dropout, Isa, Matrix, MatrixMut, Plus, activate, gemm};
 use rayon::ThreadPool;
 use rayon::prelude::*;
 
-use super::encoder::Encoder;
+use super::encoder::{Encoder, Input};
 use super::length::{Limit, LongTexts};
 use super::reader::{each_text, inputs};
 use crate::batch::{Rows, Span};
@@ -280,15 +280,16 @@ impl SentenceEncoder {
     /// # Errors
     /// As [`Encoder::hidden`]; or the model is a table.
     #[doc(hidden)]
-    pub fn embed_ids(&self, texts: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
+    pub fn embed_inputs(&self, texts: &[Input]) -> Result<Vec<Vec<f32>>> {
         let Source::Encoder(encoder) = &self.source else {
             return Err(Error::settings("a table of vectors is not raced"));
         };
-        let text = |ids: &Vec<u32>| EncodedText {
-            ids: ids.clone(),
+        let text = |input: &Input| EncodedText {
+            ids: input.ids.clone(),
+            segments: input.segments.clone(),
             ..EncodedText::default()
         };
-        let texts: Vec<_> = texts.iter().map(|ids| vec![text(ids)]).collect();
+        let texts: Vec<_> = texts.iter().map(|input| vec![text(input)]).collect();
         self.encode(encoder, &texts, 0)
     }
 
