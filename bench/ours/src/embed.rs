@@ -64,16 +64,16 @@ pub(crate) fn serve(job: &Job) -> Result<()> {
 
 /// What answers.
 enum Model {
-    Sentences(SentenceEncoder),
-    Head(Encoder),
+    Sentences(Box<SentenceEncoder>),
+    Head(Box<Encoder>),
 }
 
 impl Model {
     fn open(job: &Job) -> Result<Self> {
         let compute_type = job.compute_type.parse()?;
         Ok(match job.head {
-            true => Model::Head(Encoder::open(&job.model, compute_type)?),
-            false => Model::Sentences(SentenceEncoder::open(&job.model, compute_type)?),
+            true => Model::Head(Box::new(Encoder::open(&job.model, compute_type)?)),
+            false => Model::Sentences(Box::new(SentenceEncoder::open(&job.model, compute_type)?)),
         })
     }
 
