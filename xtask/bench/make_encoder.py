@@ -36,7 +36,6 @@ class Answer(torch.nn.Module):
 
 def for_peers(folder, model, name):
     """What ONNX Runtime, OpenVINO and CTranslate2 read."""
-    # Their own attention is rewritten by each of them; PyTorch's fused one is not known to all.
     answer = Answer(model, name).eval()
     example = tuple(torch.ones(2, 8, dtype=torch.long) for _ in INPUTS)
     batch, length = torch.export.Dim("batch", max=4096), torch.export.Dim("length", max=512)

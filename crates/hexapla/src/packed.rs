@@ -223,16 +223,22 @@ impl Value {
 
     /// A linear layer's weight `[in, out]`.
     pub(crate) fn weight(matrix: Matrix, number_type: (ComputeType, Int8Scales)) -> Self {
-        match number_type {
+        if Value::is_equalized(number_type) {
+            return Value::Int8(PackedInt8::equalized(Isa::best(), matrix));
+        }
+        match number_type.0 {
             // By rows, which is how they lie.
-            (ComputeType::Int8 | ComputeType::Auto, Int8Scales::Largest) => {
+            ComputeType::Int8 | ComputeType::Auto => {
                 Value::Int8(PackedInt8::new(Isa::best(), matrix))
-            }
-            (ComputeType::Int8 | ComputeType::Auto, Int8Scales::LeastError) => {
-                Value::Int8(PackedInt8::equalized(Isa::best(), matrix))
             }
             _ => Value::columns_of(matrix, number_type),
         }
+    }
+
+    /// Whether the rows of weights are brought nearer to one magnitude: in int8, where outliers are taken out.
+    pub(crate) fn is_equalized((compute_type, scales): (ComputeType, Int8Scales)) -> bool {
+        matches!(compute_type, ComputeType::Int8 | ComputeType::Auto)
+            && scales == Int8Scales::WithoutOutlier
     }
 
     fn columns_of(matrix: Matrix, number_type: (ComputeType, Int8Scales)) -> Self {

@@ -36,7 +36,11 @@ struct Section {
 #[serde(deny_unknown_fields)]
 pub(super) struct Race {
     pub(super) name: String,
+    #[serde(default)]
     pub(super) peer: String,
+    /// Several, each of which is raced, in place of `peer`.
+    #[serde(default)]
+    peers: Vec<String>,
     job: String,
     /// Keys that differ from the job's, and in the end all of them.
     #[serde(default, rename = "with")]
@@ -105,7 +109,8 @@ pub(super) fn races(section: &str) -> Result<Vec<Race>> {
     let section: Section = read(section)?;
     let points = section.curve.iter();
     let points = points.flat_map(|curve| curve.points.iter().map(|at| curve.race(*at)));
-    let mut races: Vec<Race> = section.race.iter().cloned().chain(points).collect();
+    let races = section.race.iter().flat_map(Race::of_each_peer);
+    let mut races: Vec<Race> = races.chain(points).collect();
     for race in &mut races {
         let job = section.job.get(&race.job);
         let mut spec = job.ok_or(format!("no job `{}`", race.job))?.clone();
@@ -156,6 +161,17 @@ struct WayOf {
 }
 
 impl Race {
+    fn of_each_peer(&self) -> Vec<Race> {
+        if self.peers.is_empty() {
+            return vec![self.clone()];
+        }
+        let with = |peer: &String| Race {
+            peer: peer.clone(),
+            ..self.clone()
+        };
+        self.peers.iter().map(with).collect()
+    }
+
     /// Whether its peer is a Rust program that takes minutes to compile.
     pub(super) fn is_compiled(&self) -> bool {
         matches!(self.peer.as_str(), "burn" | "candle")

@@ -32,7 +32,7 @@ enum What {
     Translate,
     /// Vectors of texts, and scores of pairs.
     Embed,
-    /// Process start to first word, or to a text's vector.
+    /// Process start to first word.
     Startup,
     /// Rates as work grows.
     Scaling,

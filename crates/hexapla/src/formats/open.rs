@@ -197,8 +197,8 @@ impl ModelFolder {
             let numbers = read_tensor(names, &self.tensors)?;
             return Ok(PackedValue::new(parameter, &numbers, number_type));
         }
-        if parameter.kind == Kind::Weight && number_type.1 == Int8Scales::LeastError {
-            // Its rows are looked at first.
+        if parameter.kind == Kind::Weight && PackedValue::is_equalized(number_type) {
+            // All of its columns are looked at before the first is packed.
             let numbers = read_tensor(names, &self.tensors)?;
             let matrix = Matrix::new(&numbers, columns, rows, rows).transposed();
             return Ok(PackedValue::weight(matrix, number_type));

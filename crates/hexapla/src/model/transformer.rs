@@ -41,7 +41,7 @@ impl Transformer {
         let mut index = ParameterIndex::default();
         if model.decoder.is_none() {
             // A few outliers of a text's rows would show in its vector; words that are decoded are chosen anew at each step.
-            index.int8_scales = Int8Scales::LeastError;
+            index.int8_scales = Int8Scales::WithoutOutlier;
         }
         // The order of the parameters is that of every checkpoint, and of the streams of their initial weights: tables of
         // tokens, tables of positions, layers.

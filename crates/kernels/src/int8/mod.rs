@@ -2,7 +2,7 @@
 //!
 //! A's rows are quantized on the fly ([`QuantizedRows`]), B's columns once ([`PackedInt8`]), both symmetrically. The
 //! sums over k are integers, hence exact in any order; each output then is
-//! `activation(fma(sum as f32, scale[row] · scale[column], addend))`. (With [`Int8Scales::LeastError`] the row's largest
+//! `activation(fma(sum as f32, scale[row] · scale[column], addend))`. (With [`Int8Scales::WithoutOutlier`] the row's largest
 //! number times its row of B is added before the activation.) So it depends on its row of A and its column of B
 //! alone: not on the number of rows, nor on the instruction set.
 //!

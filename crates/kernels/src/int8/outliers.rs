@@ -3,7 +3,6 @@
 use std::ops::Range;
 
 use super::panels::{GROUP, LINE, LINES, Line, PANEL};
-
 use crate::isa::multiversion;
 use crate::matrix::MatrixMut;
 
@@ -15,7 +14,7 @@ pub enum Int8Scales {
     Largest,
     /// By its second largest, where the largest stands out. That one is multiplied in f32 (Dettmers et al. 2022,
     /// "LLM.int8()", splits whole columns off so).
-    LeastError,
+    WithoutOutlier,
 }
 
 /// What a row's largest magnitude is, at least, times its second largest, to be taken out.

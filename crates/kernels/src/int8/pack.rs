@@ -78,7 +78,7 @@ impl PackedInt8 {
     /// [`new`](PackedInt8::new) with less error: the rows of `b` are brought nearer to one magnitude, so that none of them lies
     /// within the rounding of the others. Each is divided by the square root of its root mean square, by which the numbers that
     /// it meets are multiplied (Xiao et al. 2023, "SmoothQuant", equation 4, where nothing is known of these numbers); and of
-    /// these the outliers are taken out ([`Int8Scales::LeastError`]).
+    /// these the outliers are taken out ([`Int8Scales::WithoutOutlier`]).
     ///
     /// # Panics
     /// As [`new`](PackedInt8::new).
@@ -102,7 +102,7 @@ impl PackedInt8 {
                 .for_each(|(to, x)| *to = x / row_scales[k]);
         }
         let scaled = Matrix::new(&numbers, b.rows, b.columns, b.columns);
-        let packed = PackedInt8::new(isa, scaled).scaled_by(Int8Scales::LeastError);
+        let packed = PackedInt8::new(isa, scaled).scaled_by(Int8Scales::WithoutOutlier);
         PackedInt8 {
             row_scales,
             ..packed

@@ -55,7 +55,7 @@ pub(super) fn magnitude_bits(x: f32) -> u32 {
 /// `x · inverse` to the nearest integer, ties to even, as the low byte of the result (two's complement).
 ///
 /// |x · inverse| ≤ 127·(1 + 2⁻²²), which rounds to 127 at most. A number that is not finite gives some byte: its scale
-/// is NaN.
+/// is NaN. So does an outlier, whose byte is set afterwards.
 #[inline(always)]
 pub(super) fn quantized(x: f32, inverse: f32) -> u32 {
     (x * inverse + ROUND).to_bits() & 0xFF
@@ -133,7 +133,8 @@ multiversion! {
 ///
 /// `a[r, k] ≈ scale[r] · (byte[r, k] − 128)`, with `scale[r] = max |a[r]| / 127` and each number rounded to the nearest,
 /// ties to even: the error is at most half of the scale. A row that holds an infinity or NaN makes all its products NaN.
-/// With [`Int8Scales::LeastError`] a row may have one number apart, which is no byte.
+/// With [`Int8Scales::WithoutOutlier`] a row may have one number apart, which is no byte. Where a weight's rows have scales,
+/// `a` is what was given times these.
 #[derive(Debug, Clone, Default)]
 pub struct QuantizedRows {
     /// Rows `stride` apart, filled up with zeros.
@@ -143,7 +144,7 @@ pub struct QuantizedRows {
     outliers: Vec<Outlier>,
     columns: usize,
     stride: usize,
-    /// One row of a matrix whose columns are not one apart.
+    /// One row of a matrix whose columns are not one apart, or are scaled.
     gathered: Vec<f32>,
 }
 
@@ -190,7 +191,7 @@ impl QuantizedRows {
                 Int8Scales::Largest => {
                     (Scale::new(largest_magnitude(isa, row)), Outlier::default())
                 }
-                Int8Scales::LeastError => scale_without_outlier(isa, row),
+                Int8Scales::WithoutOutlier => scale_without_outlier(isa, row),
             };
             *scale = s.scale;
             let (out, behind) = out.split_at_mut(a.columns);
@@ -292,7 +293,7 @@ mod tests {
             }
         }
         let (mut a, mut b) = (QuantizedRows::new(), QuantizedRows::new());
-        for by in [Int8Scales::Largest, Int8Scales::LeastError] {
+        for by in [Int8Scales::Largest, Int8Scales::WithoutOutlier] {
             a.quantize(
                 Isa::best(),
                 &Matrix::new(&data, 7, 5, 5).transposed(),
@@ -319,7 +320,7 @@ mod tests {
                     rows.quantize(
                         isa,
                         &Matrix::new(&row, 1, length, length),
-                        Int8Scales::LeastError,
+                        Int8Scales::WithoutOutlier,
                         &[],
                     );
                     let second = if length > 1 { 2.0 } else { 0.0 };
@@ -331,7 +332,7 @@ mod tests {
                     rows.quantize(
                         isa,
                         &Matrix::new(&row, 1, length, length),
-                        Int8Scales::LeastError,
+                        Int8Scales::WithoutOutlier,
                         &[],
                     );
                     assert_eq!(rows.outliers.is_empty(), length > 1);
@@ -343,7 +344,7 @@ mod tests {
                 rows.quantize(
                     isa,
                     &Matrix::new(&row, 1, 33, 33),
-                    Int8Scales::LeastError,
+                    Int8Scales::WithoutOutlier,
                     &[],
                 );
                 assert!(rows.scales[0].is_nan() && rows.outliers.is_empty());
