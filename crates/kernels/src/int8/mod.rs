@@ -76,6 +76,14 @@ pub fn gemm_int8_quantized(c: MatrixMut, a: &QuantizedRows, b: &PackedInt8, epil
     b.multiply_columns(0..b.columns(), c, a, epilogue);
 }
 
+impl QuantizedRows {
+    /// Replaces what is held by the rows of `a`, as `b` is to be multiplied by them. Memory is asked for only where more is
+    /// needed than ever before.
+    pub fn quantize_for(&mut self, b: &PackedInt8, a: &Matrix) {
+        self.quantize(b.isa, a, b.by, &b.row_scales);
+    }
+}
+
 impl PackedInt8 {
     /// [`gemm_int8_quantized`] for some of B's columns: C holds these alone, `[a.rows(), columns.len()]`, and a bias is
     /// that of these alone. Threads can so share one product.

@@ -1,7 +1,6 @@
 //! From f32 to bytes: one scale for each row of activations or each column of weights.
 
 use super::outliers::{Int8Scales, Outlier, STANDS_OUT};
-use super::pack::PackedInt8;
 use crate::isa::{Isa, multiversion};
 use crate::matrix::Matrix;
 
@@ -154,14 +153,8 @@ impl QuantizedRows {
         Self::default()
     }
 
-    /// Replaces what is held by the rows of `a`, as `b` is to be multiplied by them. Memory is asked for only where more is
-    /// needed than ever before.
-    pub fn quantize_for(&mut self, b: &PackedInt8, a: &Matrix) {
-        self.quantize(b.isa, a, b.by, &b.row_scales);
-    }
-
-    /// With each number multiplied by its column's scale before, where there are any.
-    fn quantize(&mut self, isa: Isa, a: &Matrix, by: Int8Scales, column_scales: &[f32]) {
+    /// Replaces what is held by the rows of `a`, each number multiplied by its column's scale before, where there are any.
+    pub(super) fn quantize(&mut self, isa: Isa, a: &Matrix, by: Int8Scales, column_scales: &[f32]) {
         self.columns = a.columns;
         // An odd number of cache lines: else the same k of several rows would compete for one set of the cache.
         self.stride = (a.columns.div_ceil(64) | 1) * 64;
