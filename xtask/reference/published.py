@@ -3,7 +3,8 @@
     python published.py vectors LINES OUT        sentence-transformers: OUT/vectors.f32, and the model's folder on standard output
     python published.py pieces LINES OUT         sentencepiece: OUT/NAME.model and OUT/NAME.json, [pieces, ids, decoded] of each line
     python published.py marian LINES OUT         an OPUS-shaped folder OUT/marian, and OUT/marian.json: ids, and texts at beams 1 and 4
-    python published.py m2m LINES OUT            M2M-100's tokenizer in OUT/m2m, and OUT/m2m.json: ids of German texts, and the texts again
+    python published.py multilingual LINES OUT   folders OUT/NAME of M2M-100, NLLB, mBART and mBART-50 with SentencePiece models, and
+                                                 OUT/NAME.json: ids of texts, the texts again, and translations at beams 1 and 4
     python published.py encoders OURS AGAIN      logits for the inputs of each OURS/NAME/golden.json, by name; each model is saved to
                                                  AGAIN/NAME, and its state_dict to AGAIN/pickled/NAME
 
@@ -13,6 +14,7 @@ LINES is a JSON list of texts.
 import json
 import random
 import sys
+import unicodedata
 from importlib.resources import files
 from pathlib import Path
 
@@ -80,8 +82,22 @@ def pieces(lines, out):
         (out / f"{name}.json").write_text(json.dumps(found))
 
 
+@torch.no_grad()
+def randomize(model):
+    """Random weights that make outputs depend on the input."""
+    for name, p in model.named_parameters():
+        if "embed_positions" in name and p.shape[0] != 514:
+            continue
+        gain = 2.5 / 8 if "shared" in name or "embed" in name else (8 if "encoder_attn" in name else 1) / p.shape[-1] ** 0.5
+        gain, start = (0.1, float(name.endswith("weight"))) if "norm" in name or p.dim() == 1 else (gain, 0.0)
+        p.copy_(torch.randn_like(p) * gain + (start if "norm" in name else 0.0))
+    model.tie_weights()
+    if hasattr(model, "final_logits_bias"):
+        model.final_logits_bias.copy_(torch.randn_like(model.final_logits_bias) * 0.5)
+
+
 def marian(lines, out):
-    """Random weights that make outputs depend on the input, with two SentencePiece models and one vocabulary."""
+    """An OPUS-shaped folder: two SentencePiece models and one vocabulary."""
     folder = out / "marian"
     folder.mkdir()
     half = len(lines) // 2
@@ -103,16 +119,8 @@ def marian(lines, out):
         pad_token_id=size - 1, eos_token_id=0, decoder_start_token_id=size - 1, forced_eos_token_id=0, bos_token_id=0)
     torch.manual_seed(1)
     model = transformers.MarianMTModel(config).eval()
-    with torch.no_grad():
-        for name, p in model.named_parameters():
-            if "embed_positions" in name:
-                continue
-            gain = 2.5 / 8 if "shared" in name or "embed" in name else (8 if "encoder_attn" in name else 1) / p.shape[-1] ** 0.5
-            gain, start = (0.1, float(name.endswith("weight"))) if "norm" in name or p.dim() == 1 else (gain, 0.0)
-            p.copy_(torch.randn_like(p) * gain + (start if "norm" in name else 0.0))
-        model.tie_weights()
-        model.final_logits_bias.copy_(torch.randn_like(model.final_logits_bias) * 0.5)
-        model.final_logits_bias[0, 0] += 3
+    randomize(model)
+    model.final_logits_bias[0, 0] += 3
     g = model.generation_config
     g.max_length, g.num_beams, g.bad_words_ids, g.forced_eos_token_id = 40, 4, [[size - 1]], 0
     model.save_pretrained(folder)
@@ -129,23 +137,71 @@ def marian(lines, out):
     (out / "marian.json").write_text(json.dumps(found))
 
 
-def m2m(lines, out):
-    folder = out / "m2m"
-    folder.mkdir()
+# Class of the tokenizer, source and target language, and what tells the decoder the latter.
+MULTILINGUAL = dict(
+    m2m=("M2M100Tokenizer", "de", "zh", "forced_bos_token_id"),
+    nllb=("NllbTokenizer", "deu_Latn", "zho_Hans", "forced_bos_token_id"),
+    mbart=("MBartTokenizer", "de_DE", "zh_CN", "decoder_start_token_id"),
+    mbart50=("MBart50Tokenizer", "de_DE", "zh_CN", "forced_bos_token_id"),
+)
+
+
+def multilingual(lines, out):
     half = len(lines) // 2
-    texts = lines[half:] + list(odd(2000))
-    model = train(lines[:half], out, "unigram", 4000)
-    (out / "unigram.model").rename(folder / "sentencepiece.bpe.model")
-    vocab = {token: i for i, token in enumerate(["<s>", "<pad>", "</s>", "<unk>"])}
-    for i in range(model.get_piece_size()):
-        vocab.setdefault(model.id_to_piece(i), len(vocab))
-    (folder / "vocab.json").write_text(json.dumps(vocab))
-    (folder / "tokenizer_config.json").write_text("{}")
-    tokenizer = transformers.M2M100Tokenizer.from_pretrained(folder, src_lang="de")
-    ids = [tokenizer(text)["input_ids"] for text in texts]
-    # The language counts as text there.
-    again = [tokenizer.decode(row, skip_special_tokens=True).removeprefix("__de__").strip() for row in ids]
-    (out / "m2m.json").write_text(json.dumps({"texts": texts, "ids": ids, "again": again}))
+    for name, (tokenizer_class, source, target, key) in MULTILINGUAL.items():
+        folder = out / name
+        folder.mkdir()
+        # transformers' own conversions have other spaces than SentencePiece in odd texts (NLLB), and no normalizer (mBART).
+        plain = lambda text: name == "m2m" or text.isprintable() and unicodedata.normalize("NFKC", text) == text
+        texts = [text for text in lines[half:] if plain(text)] + (list(odd(2000)) if name == "m2m" else [])
+        short = [text for text in texts if len(text) < 80][:300]
+        kind = "bpe" if name == "nllb" else "unigram"
+        sp = train(lines[:half], out, kind, 4000)
+        (out / f"{kind}.model").rename(folder / "sentencepiece.bpe.model")
+        settings = {"tokenizer_class": tokenizer_class}
+        if name == "nllb":
+            # As it is published; transformers 5 knows the languages from here alone.
+            from transformers.models.nllb.tokenization_nllb import FAIRSEQ_LANGUAGE_CODES
+            added = enumerate(FAIRSEQ_LANGUAGE_CODES + ["<mask>"], sp.get_piece_size() + 1)
+            settings["added_tokens_decoder"] = {str(id): {"content": token, "special": True} for id, token in added}
+            settings["additional_special_tokens"] = FAIRSEQ_LANGUAGE_CODES
+        if name == "m2m":
+            vocab = {token: i for i, token in enumerate(["<s>", "<pad>", "</s>", "<unk>"])}
+            for i in range(sp.get_piece_size()):
+                vocab.setdefault(sp.id_to_piece(i), len(vocab))
+            (folder / "vocab.json").write_text(json.dumps(vocab))
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+        tokenizer = getattr(transformers, tokenizer_class).from_pretrained(folder, src_lang=source)
+        rows = [tokenizer(text)["input_ids"] for text in texts]
+        own, to = tokenizer.convert_tokens_to_ids([source, target])
+        if name == "m2m":
+            own, to = tokenizer.get_lang_id(source), tokenizer.get_lang_id(target)
+        size = max(tokenizer.id_to_lang_token) + 1 if name == "m2m" else len(tokenizer)
+        shape = dict(vocab_size=size, d_model=64, encoder_layers=2, decoder_layers=2, encoder_attention_heads=4,
+                     decoder_attention_heads=4, encoder_ffn_dim=96, decoder_ffn_dim=96, max_position_embeddings=512,
+                     scale_embedding=True)
+        torch.manual_seed(3)
+        if "mbart" in name:
+            model = transformers.MBartForConditionalGeneration(transformers.MBartConfig(**shape)).eval()
+        else:
+            model = transformers.M2M100ForConditionalGeneration(transformers.M2M100Config(**shape)).eval()
+        randomize(model)
+        g = model.generation_config
+        g.max_length, g.num_beams, g.decoder_start_token_id, g.forced_eos_token_id = 40, 4, 2, None
+        # A trained model writes none of these.
+        g.bad_words_ids = [[id] for id in (0, 1, 3, *range(sp.get_piece_size() + 1, size))]
+        model.save_pretrained(folder)
+        # The language counts as text there.
+        again = [tokenizer.decode([id for id in row if id != own], skip_special_tokens=True).strip() for row in rows]
+        found = {"from": source, "to": target, "texts": texts, "ids": rows, "again": again, "lines": short}
+        for beams in (1, 4):
+            found[str(beams)] = []
+            for i in range(0, len(short), 50):
+                batch = tokenizer(short[i : i + 50], return_tensors="pt", padding=True)
+                ids = model.generate(**batch, num_beams=beams, max_length=40, **{key: to})
+                ids = [[id for id in row if id != to] for row in ids.tolist()]
+                found[str(beams)] += [tokenizer.decode(row, skip_special_tokens=True).strip() for row in ids]
+        (out / f"{name}.json").write_text(json.dumps(found))
 
 
 def encoders(ours, again):
@@ -181,4 +237,4 @@ if __name__ == "__main__":
     if command == "encoders":
         encoders(first, out)
     else:
-        {"vectors": vectors, "pieces": pieces, "marian": marian, "m2m": m2m}[command](json.loads(first.read_text()), out)
+        {"vectors": vectors, "pieces": pieces, "marian": marian, "multilingual": multilingual}[command](json.loads(first.read_text()), out)

@@ -28,6 +28,12 @@ pub(crate) const TEST: Requirements = Requirements {
     ],
 };
 
+/// What trains the small models of Marian's that tests read.
+pub(crate) const MARIAN: Requirements = Requirements {
+    stamp: "requirements-marian",
+    packages: &["pymarian==1.12.42", "pyyaml==6.0.4"],
+};
+
 /// What the benchmarks need. PyTorch and transformers are the tests', so that they are not installed twice.
 pub(crate) const BENCH: Requirements = Requirements {
     stamp: "requirements-bench",

@@ -13,6 +13,8 @@ enum Part {
     Training,
     /// Random model folders and what transformers computes with them.
     Folders,
+    /// Small models trained by Marian, and how it translates with them.
+    Marian,
     /// The search, from transformers' `generate`.
     Search,
     /// BLEU and chrF, from sacreBLEU.
@@ -29,8 +31,17 @@ pub(crate) struct ReferenceArgs {
 
 pub(crate) fn run(args: &ReferenceArgs) -> Result<()> {
     let python = python::with(&python::TEST)?;
+    if matches!(args.part, Part::Marian | Part::All) {
+        python::with(&python::MARIAN)?;
+    }
     let parts = match args.part {
-        Part::All => vec![Part::Training, Part::Folders, Part::Search, Part::Metrics],
+        Part::All => vec![
+            Part::Training,
+            Part::Folders,
+            Part::Marian,
+            Part::Search,
+            Part::Metrics,
+        ],
         part => vec![part],
     };
     for part in parts {
@@ -55,6 +66,7 @@ fn compute(python: &Path, part: Part) -> Result<()> {
             succeed(script("folders.py").arg(golden()))?;
             succeed(script("encoders.py").arg(golden().join("encoders")))
         }
+        Part::Marian => succeed(script("marian.py").arg(golden())),
         Part::Search => succeed(script("search.py").arg(golden().join("search.json"))),
         Part::Metrics => {
             // Written beside it first: a script that fails must not leave half a file.

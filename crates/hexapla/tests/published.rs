@@ -152,29 +152,44 @@ fn text_is_translated_as_by_marian() {
 
 #[test]
 #[ignore = "needs Python with transformers and sentencepiece: set HEXAPLA_PYTHON"]
-fn ids_are_those_of_m2m_100() {
+fn multilingual_models_translate_as_in_transformers() {
     let Some(lines) = lines(16_000) else { return };
     let (out, file) = folder(&lines);
-    python(&[Path::new("m2m"), &file, out.path()]);
-    let expected = read(&out.path().join("m2m.json"));
-    let tokenizer = Tokenizers::open_folder(&out.path().join("m2m"))
-        .unwrap()
-        .source;
-    let codes: BTreeMap<String, u32> = tokenizer.language_codes().into_iter().collect();
-    assert_eq!(codes.len(), 100);
-    let texts: Vec<String> = serde_json::from_value(expected["texts"].clone()).unwrap();
-    let rows = expected["ids"].as_array().unwrap();
-    for ((text, ids), again) in texts
-        .iter()
-        .zip(rows)
-        .zip(expected["again"].as_array().unwrap())
-    {
-        let found = tokenizer.encode(text).unwrap();
-        let found = tokenizer.with_template(found, 2, Some(codes["de"]));
-        assert_eq!(json!(found), *ids, "{text:?}");
-        // A piece that the vocabulary does not have is shown by the one, and left out by the other.
-        if !found.contains(&3) {
-            assert_eq!(json!(tokenizer.decode(&found).unwrap()), *again, "{text:?}");
+    python(&[Path::new("multilingual"), &file, out.path()]);
+    for (name, languages) in [("m2m", 100), ("nllb", 202), ("mbart", 25), ("mbart50", 52)] {
+        let expected = read(&out.path().join(format!("{name}.json")));
+        let tokenizers = Tokenizers::open_folder(&out.path().join(name)).unwrap();
+        let tokenizer = tokenizers.source;
+        let codes: BTreeMap<String, u32> = tokenizer.language_codes().into_iter().collect();
+        assert_eq!(codes.len(), languages, "{name}");
+        let [from, to] = ["from", "to"].map(|key| expected[key].as_str().unwrap());
+        let texts: Vec<String> = serde_json::from_value(expected["texts"].clone()).unwrap();
+        let rows = expected["ids"].as_array().unwrap();
+        let again = expected["again"].as_array().unwrap();
+        for ((text, ids), again) in texts.iter().zip(rows).zip(again) {
+            let found = tokenizer.encode(text).unwrap();
+            let found = tokenizer.with_template(found, 2, Some(codes[from]));
+            assert_eq!(json!(found), *ids, "{name}: {text:?}");
+            // A piece that the vocabulary does not have is shown by the one, and left out by the other.
+            if !found.contains(&3) {
+                let text = tokenizer.decode(&found).unwrap();
+                assert_eq!(json!(text), *again, "{name}: {text:?}");
+            }
+        }
+        let lines: Vec<String> = serde_json::from_value(expected["lines"].clone()).unwrap();
+        assert_eq!(lines.len(), 300);
+        let builder = Translator::builder().from(from).to(to);
+        let model = builder.open(&out.path().join(name)).unwrap();
+        for beams in [1, 4] {
+            let mut options = model.options().with_beam_size(beams);
+            options.split_sentences = false;
+            options.max_decoding_length = Some(39);
+            let found = model.translate_with(&lines, &options).unwrap();
+            let texts = expected[beams.to_string()].as_array().unwrap();
+            let pairs = lines.iter().zip(&found).zip(texts);
+            let other = pairs.filter(|((_, found), text)| json!(found[0].text) != **text);
+            let other: Vec<_> = other.map(|((line, _), _)| line).collect();
+            assert!(other.is_empty(), "{name}, beam {beams}: {other:?}");
         }
     }
 }

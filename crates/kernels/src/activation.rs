@@ -15,6 +15,8 @@ pub enum Activation {
     Swish,
     /// x·Φ(x) with tanh in place of the error function: 0.5·x·(1 + tanh(√(2/π)·(x + 0.044715·x³))).
     GeluTanh,
+    /// x·sigmoid(1.702·x).
+    GeluSigmoid,
     /// tanh(x).
     Tanh,
 }
@@ -22,6 +24,8 @@ pub enum Activation {
 /// √(2/π).
 const GELU_TANH: f32 = 0.797_884_6;
 const GELU_CUBE: f32 = 0.044_715;
+/// With this factor the logistic function is close to Φ.
+const GELU_SIGMOID: f32 = 1.702;
 
 /// 2·sigmoid(2x) − 1.
 #[inline(always)]
@@ -45,6 +49,7 @@ pub(crate) fn value(activation: Activation, x: f32) -> f32 {
         Activation::GeluTanh => {
             0.5 * x * (1.0 + tanh(GELU_TANH * x * (GELU_CUBE * x).mul_add(x, 1.0)))
         }
+        Activation::GeluSigmoid => x * sigmoid(GELU_SIGMOID * x),
         Activation::Tanh => tanh(x),
     }
 }
@@ -73,6 +78,10 @@ fn slope(activation: Activation, x: f32) -> f32 {
             let inner = GELU_TANH * (3.0 * GELU_CUBE * x).mul_add(x, 1.0);
             0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * inner
         }
+        Activation::GeluSigmoid => {
+            let s = sigmoid(GELU_SIGMOID * x);
+            s * (1.0 + GELU_SIGMOID * x * (1.0 - s))
+        }
         Activation::Tanh => {
             let t = tanh(x);
             1.0 - t * t
@@ -88,6 +97,7 @@ macro_rules! for_kind {
             $crate::Activation::Gelu => $run!($crate::Activation::Gelu),
             $crate::Activation::Swish => $run!($crate::Activation::Swish),
             $crate::Activation::GeluTanh => $run!($crate::Activation::GeluTanh),
+            $crate::Activation::GeluSigmoid => $run!($crate::Activation::GeluSigmoid),
             $crate::Activation::Tanh => $run!($crate::Activation::Tanh),
         }
     };
@@ -184,11 +194,12 @@ mod tests {
     use crate::Isa;
     use crate::testing::numbers;
 
-    const KINDS: [Activation; 5] = [
+    const KINDS: [Activation; 6] = [
         Activation::Relu,
         Activation::Gelu,
         Activation::Swish,
         Activation::GeluTanh,
+        Activation::GeluSigmoid,
         Activation::Tanh,
     ];
 
@@ -208,6 +219,7 @@ mod tests {
             Activation::Gelu => x * normal(),
             Activation::Swish => x / (1.0 + (-x).exp()),
             Activation::GeluTanh => 0.5 * x * (1.0 + inner.tanh()),
+            Activation::GeluSigmoid => x / (1.0 + (-1.702 * x).exp()),
             Activation::Tanh => x.tanh(),
         }
     }

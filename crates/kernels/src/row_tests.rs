@@ -78,6 +78,7 @@ fn every_row_operation_is_the_same_on_every_instruction_set() {
             Activation::Gelu,
             Activation::Swish,
             Activation::GeluTanh,
+            Activation::GeluSigmoid,
             Activation::Tanh,
         ] {
             same_everywhere(|isa| {

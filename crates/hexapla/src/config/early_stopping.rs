@@ -14,6 +14,8 @@ pub enum EarlyStopping {
     /// Only once no open one could still get better: like the heuristic, but under a positive length penalty the
     /// open one is scored as if it had the longest length (`"never"`).
     Never,
+    /// Each finished one leaves the beam narrower, and the last one ends it (Marian's search; `"shrinking"`).
+    Shrinking,
 }
 
 impl std::str::FromStr for EarlyStopping {
@@ -24,10 +26,11 @@ impl std::str::FromStr for EarlyStopping {
             "false" => Ok(EarlyStopping::Heuristic),
             "true" => Ok(EarlyStopping::WhenFull),
             "never" => Ok(EarlyStopping::Never),
+            "shrinking" => Ok(EarlyStopping::Shrinking),
             _ => Err(unknown_name(
                 "early stopping",
                 name,
-                &["false", "true", "never"],
+                &["false", "true", "never", "shrinking"],
             )),
         }
     }

@@ -16,6 +16,8 @@ pub enum Activation {
     Swish,
     /// x·Φ(x) with Φ by a tanh: GPT-2.
     GeluTanh,
+    /// x·sigmoid(1.702·x), close to GELU (Hendrycks and Gimpel 2016, section 2): `quick_gelu`, and older Marian's `gelu`.
+    GeluSigmoid,
     /// The hyperbolic tangent.
     Tanh,
 }
@@ -233,15 +235,6 @@ impl TransformerConfig {
                     self.d_model
                 ),
                 self.max_position_embeddings.to_string(),
-            );
-        }
-        if self.positions == Positions::SinusoidalHalvesFairseq
-            && self.pad_token_id as usize >= rows
-        {
-            return refuse(
-                "pad_token_id",
-                format!("below the number of positions {rows}"),
-                self.pad_token_id.to_string(),
             );
         }
         if self.share_embeddings && self.source_vocab_size != self.target_vocab_size {

@@ -160,6 +160,24 @@ impl Folder {
         }
     }
 
+    /// The names of its files.
+    ///
+    /// # Errors
+    /// It cannot be listed.
+    pub fn names(&self) -> Result<Vec<String>> {
+        let path = match self {
+            Folder::Disk(folder) => folder.path(),
+            Folder::Embedded(files) => return Ok(files.iter().map(|f| f.0.to_string()).collect()),
+        };
+        let failed = |e| Error::io("cannot list the folder", path, &e);
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(path).map_err(failed)? {
+            names.extend(entry.map_err(failed)?.file_name().into_string().ok());
+        }
+        names.sort();
+        Ok(names)
+    }
+
     /// The folder, as errors name it.
     pub fn path(&self) -> PathBuf {
         match self {

@@ -9,8 +9,10 @@ mod checksum;
 mod exchange;
 mod folder;
 mod input;
+mod marian;
 mod npy;
 mod temporary;
+mod yaml;
 
 pub use atomic::write_atomically;
 pub(crate) use atomic::write_error;
@@ -18,8 +20,11 @@ pub use checksum::{crc32, sha256_bytes, sha256_file};
 pub use exchange::{check_replaceable, recover_folder, write_folder_atomically};
 pub use folder::{Folder, Opened, read_limited};
 pub use input::{Fingerprint, Input, open_fingerprinted, open_input};
+pub use marian::MarianFiles;
 pub use npy::write_npy;
+pub(crate) use npy::{NpyHeader, read_npy_header};
 pub use temporary::remove_leftovers;
+pub(crate) use yaml::read_yaml;
 
 /// The names in a folder.
 #[cfg(test)]

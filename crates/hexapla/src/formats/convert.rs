@@ -15,7 +15,7 @@ use super::sentence;
 use super::stored::{self, Storage};
 use crate::config::ComputeType;
 use crate::error::{Error, Result};
-use crate::files::{Folder, check_replaceable, write_folder_atomically};
+use crate::files::{Folder, MarianFiles, check_replaceable, write_folder_atomically};
 
 const MAX_FILE_BYTES: u64 = 512 << 20;
 
@@ -109,7 +109,9 @@ fn write_int8(folder: &Path, family: Family, model: &ModelFolder) -> Result<()> 
 fn companions(manifest: Option<&Manifest>, from: &Folder) -> Result<BTreeMap<String, Vec<u8>>> {
     let listed = manifest.iter().flat_map(|m| m.files.keys());
     let modules = sentence::module_files(from)?;
-    let names = listed.map(String::as_str).chain(COMPANIONS);
+    let marian = MarianFiles::find(from)?;
+    let marian = marian.iter().flat_map(MarianFiles::tokenizer_files);
+    let names = listed.map(String::as_str).chain(COMPANIONS).chain(marian);
     let names = names.chain(modules.iter().map(String::as_str));
     names
         .filter(|name| is_inner_name(name) && !RESERVED.contains(name) && from.contains(name))

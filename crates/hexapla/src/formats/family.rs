@@ -9,7 +9,7 @@ use super::encoders::{
 };
 use super::names::TensorNames;
 use super::safetensors::TensorStore;
-use super::{bart, m2m_100, marian, mbart, native};
+use super::{bart, m2m_100, marian, marian_nmt, mbart, native};
 use crate::config::{Assembly, TransformerConfig};
 use crate::error::{Error, Result};
 use crate::weights::Parameter;
@@ -19,6 +19,8 @@ use crate::weights::Parameter;
 pub enum Family {
     /// Post-norm, as in the paper; transformers opens it.
     Marian,
+    /// Marian NMT's own files, which have no `model_type`; they are read, not written.
+    MarianNmt,
     /// Pre-norm; transformers opens it.
     M2m100,
     /// Post-norm with trained positions; transformers opens it.
@@ -44,6 +46,7 @@ pub enum Family {
 }
 
 impl Family {
+    /// Those of a `config.json`.
     pub(super) const ALL: [Family; 12] = [
         Family::Marian,
         Family::M2m100,
@@ -64,6 +67,7 @@ impl Family {
         match (self, self.encoder()) {
             (_, Some(encoder)) => encoder.model_type,
             (Family::Marian, _) => "marian",
+            (Family::MarianNmt, _) => "marian-nmt",
             (Family::M2m100, _) => "m2m_100",
             (Family::Bart, _) => "bart",
             (Family::Mbart, _) => "mbart",
@@ -74,9 +78,12 @@ impl Family {
     /// The tables of a family of encoders.
     pub(super) fn encoder(self) -> Option<&'static EncoderFamily> {
         Some(match self {
-            Family::Marian | Family::M2m100 | Family::Bart | Family::Mbart | Family::Native => {
-                return None;
-            }
+            Family::Marian
+            | Family::MarianNmt
+            | Family::M2m100
+            | Family::Bart
+            | Family::Mbart
+            | Family::Native => return None,
             Family::Bert => &BERT,
             Family::Roberta => &ROBERTA,
             Family::Camembert => &CAMEMBERT,
@@ -144,6 +151,7 @@ impl Family {
             (Assembly::Encoder(config), Some(encoder)) => encoder.names(config, parameter),
             (Assembly::EncoderDecoder(config), None) => match self {
                 Family::Native => Ok(native::names(parameter)),
+                Family::MarianNmt => marian_nmt::names(config, parameter, tensors),
                 _ => bart::names(config, parameter, tensors),
             },
             _ => Err(other_assembly(self)),
@@ -154,6 +162,7 @@ impl Family {
         match (self, self.encoder()) {
             (_, Some(encoder)) => encoder.without_use(name),
             (Family::Native, _) => false,
+            (Family::MarianNmt, _) => name.starts_with("special:"),
             _ => bart::without_use(name),
         }
     }

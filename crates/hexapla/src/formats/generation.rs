@@ -229,6 +229,7 @@ pub(crate) fn write(defaults: &GenerationDefaults, config: &TransformerConfig) -
         EarlyStopping::Heuristic => json!(false),
         EarlyStopping::WhenFull => json!(true),
         EarlyStopping::Never => json!("never"),
+        EarlyStopping::Shrinking => json!("shrinking"),
     };
     put("early_stopping", stop != json!(false), stop.clone());
     for (key, value, usual) in [
@@ -310,9 +311,10 @@ fn early_stopping(keys: &mut Keys) -> Result<EarlyStopping> {
         None | Some(Value::Bool(false)) => Ok(EarlyStopping::Heuristic),
         Some(Value::Bool(true)) => Ok(EarlyStopping::WhenFull),
         Some(Value::String(text)) if text == "never" => Ok(EarlyStopping::Never),
+        Some(Value::String(text)) if text == "shrinking" => Ok(EarlyStopping::Shrinking),
         Some(other) => Err(keys
             .error("early_stopping")
-            .expected("true, false or \"never\"")
+            .expected("true, false, \"never\" or \"shrinking\"")
             .found(other.to_string())),
     }
 }

@@ -37,12 +37,7 @@ impl Keys {
         let location = folder.path_of(name).display().to_string();
         let bytes = folder.read(name, MAX_BYTES)?;
         match serde_json::from_slice(&bytes) {
-            Ok(Value::Object(map)) => Ok(Keys {
-                location,
-                map,
-                taken: Vec::new(),
-                refused: Vec::new(),
-            }),
+            Ok(Value::Object(map)) => Ok(Keys::of_map(location, map)),
             Ok(other) => Err(Error::model("the settings cannot be read")
                 .at(location)
                 .expected("a JSON object")
@@ -56,17 +51,22 @@ impl Keys {
         }
     }
 
+    /// Settings that stand at `location`.
+    pub(crate) fn of_map(location: String, map: Map<String, Value>) -> Self {
+        Keys {
+            location,
+            map,
+            taken: Vec::new(),
+            refused: Vec::new(),
+        }
+    }
+
     #[cfg(test)]
     pub(crate) fn of(value: Value) -> Self {
         let Value::Object(map) = value else {
             panic!("an object")
         };
-        Keys {
-            location: "config.json".into(),
-            map,
-            taken: Vec::new(),
-            refused: Vec::new(),
-        }
+        Keys::of_map("config.json".into(), map)
     }
 
     /// The value of a setting.
@@ -263,7 +263,7 @@ impl Keys {
 }
 
 /// Activations by their names in transformers; of several names the first is written.
-const ACTIVATIONS: [(&str, Activation); 9] = [
+const ACTIVATIONS: [(&str, Activation); 10] = [
     ("relu", Activation::Relu),
     ("gelu", Activation::Gelu),
     ("gelu_python", Activation::Gelu),
@@ -272,6 +272,7 @@ const ACTIVATIONS: [(&str, Activation); 9] = [
     ("gelu_new", Activation::GeluTanh),
     ("gelu_pytorch_tanh", Activation::GeluTanh),
     ("gelu_fast", Activation::GeluTanh),
+    ("quick_gelu", Activation::GeluSigmoid),
     ("tanh", Activation::Tanh),
 ];
 

@@ -12,16 +12,19 @@ mod family;
 pub mod generation;
 mod keys;
 mod labels;
+mod location;
 #[doc(hidden)]
 pub mod m2m_100;
 #[doc(hidden)]
 pub mod manifest;
 #[doc(hidden)]
 pub mod marian;
+mod marian_nmt;
 mod mbart;
 mod names;
 #[doc(hidden)]
 pub mod native;
+mod npz;
 mod open;
 mod pickle;
 #[doc(hidden)]

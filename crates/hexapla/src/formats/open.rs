@@ -14,10 +14,10 @@ use super::names::TensorNames;
 use super::safetensors::{TensorReader, TensorStore, WEIGHTS_FILE, transpose};
 use super::save::CONFIG_FILE;
 use super::stored::{self, Storage, StoredMatrix};
-use super::{m2m_100, marian, mbart, native};
+use super::{m2m_100, marian, marian_nmt, mbart, native};
 use crate::config::{Assembly, ComputeType, EncoderConfig, TransformerConfig};
 use crate::error::{Error, Result};
-use crate::files::Folder;
+use crate::files::{Folder, MarianFiles};
 use crate::model::transformer::Transformer;
 use crate::packed::{PackedWeights, Value as PackedValue};
 use crate::weights::{Kind, Parameter, ParameterIndex, Weights};
@@ -187,8 +187,13 @@ impl ModelFolder {
             let scales = number_type.1;
             return prepare_stored(matrix.open()?.scaled_by(scales), number_type);
         }
+        let is_table = matches!(parameter.kind, Kind::Table(_));
+        if is_table && names.transposed {
+            let numbers = self.read_as_ours(names)?;
+            return Ok(PackedValue::new(parameter, &numbers, number_type));
+        }
         // A row of the file is a column of the product, for tables and in transformers for weights too.
-        let by_columns = names.transposed || matches!(parameter.kind, Kind::Table(_));
+        let by_columns = names.transposed || is_table;
         let &[columns, rows] = names.shape.as_slice() else {
             let numbers = read_tensor(names, &self.tensors)?;
             return Ok(PackedValue::new(parameter, &numbers, number_type));
@@ -299,6 +304,17 @@ struct Settings {
 
 fn read_settings(folder: &Folder, mapped: Option<SharedBytes>) -> Result<Settings> {
     if !folder.contains(CONFIG_FILE) {
+        if let Some(files) = MarianFiles::find(folder)? {
+            let model = marian_nmt::read(folder, &files)?;
+            model.config.validate()?;
+            return Ok(Settings {
+                family: Family::MarianNmt,
+                assembly: Assembly::EncoderDecoder(model.config),
+                generation: model.generation,
+                storage: Storage::Float,
+                tensors: model.tensors,
+            });
+        }
         return Err(Error::model("the folder holds no model")
             .at(folder.path().display().to_string())
             .expected(format!("{CONFIG_FILE} and {WEIGHTS_FILE}"))

@@ -11,17 +11,7 @@ use std::rc::Rc;
 
 use safetensors::tensor::Dtype;
 
-/// What is wrong with a file: what was expected, and what was found.
-pub(super) type Fault = (String, String);
-
-/// A tensor's numbers in the file, in row order.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Location {
-    pub(super) start: u64,
-    pub(super) bytes: u64,
-    pub(super) dtype: Dtype,
-    pub(super) shape: Vec<usize>,
-}
+use super::location::{Fault, Location};
 
 /// Largest program.
 const MAX_PROGRAM: u64 = 64 << 20;
@@ -124,6 +114,7 @@ impl Tensor {
             bytes,
             dtype: self.storage.dtype,
             shape: self.shape.clone(),
+            zeros: None,
         })
     }
 }

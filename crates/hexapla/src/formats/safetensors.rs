@@ -14,7 +14,8 @@ use hexapla_kernels::SharedBytes;
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde_json::Value;
 
-use super::pickle::{self, Location};
+use super::location::{Fault, Location, Zeros};
+use super::{npz, pickle};
 use crate::error::{Error, Result};
 use crate::files::{Folder, Opened, write_atomically};
 
@@ -152,18 +153,21 @@ impl TensorStore {
     fn add_file(&mut self, name: &str) -> Result<()> {
         let path = self.folder.path_of(name);
         let number = self.files.len();
-        let locations = match name.ends_with(".bin") {
-            false => read_header(&path, self.open(name)?)?,
-            true => {
-                let (file, _) = self.open(name)?;
-                pickle::read(file).map_err(|(expected, found)| {
-                    Error::model("the weights cannot be used")
-                        .at(path.display().to_string())
-                        .expected(expected)
-                        .found(found)
-                        .hint("only files that hold tensors alone are read: save the model's state_dict() anew, or as safetensors")
-                })?
+        let refuse = |hint: &'static str| {
+            let path = path.display().to_string();
+            move |(expected, found): Fault| {
+                Error::model("the weights cannot be used")
+                    .at(path)
+                    .expected(expected)
+                    .found(found)
+                    .hint(hint)
             }
+        };
+        let opened = self.open(name)?;
+        let locations = match name.rsplit('.').next() {
+            Some("bin") => pickle::read(opened.0).map_err(refuse("only files that hold tensors alone are read: save the model's state_dict() anew, or as safetensors"))?,
+            Some("npz") => npz::read(opened.0).map_err(refuse(AGAIN))?,
+            _ => read_header(&path, opened)?,
         };
         self.files.push(name.to_string());
         for (name, location) in locations {
@@ -180,6 +184,21 @@ impl TensorStore {
             }
         }
         Ok(())
+    }
+
+    /// Gives the matrix called `name` a row (`axis` 0) or a column (`axis` 1) of zeros more than the file has.
+    ///
+    /// # Errors
+    /// There is no such matrix.
+    pub(super) fn add_zeros(&mut self, name: &str, axis: usize) -> Result<()> {
+        let entry = self.tensors.get_mut(name);
+        if entry.is_some_and(|entry| entry.location.add_zeros(axis)) {
+            return Ok(());
+        }
+        Err(self
+            .error("a tensor is missing", name)
+            .expected("a matrix")
+            .found(format!("{:?}", self.shape(name).unwrap_or_default())))
     }
 
     /// The file that the store was opened from.
@@ -276,6 +295,8 @@ impl TensorStore {
         Ok(TensorReader {
             opened,
             dtype: entry.location.dtype,
+            zeros: entry.location.zeros,
+            since_zeros: 0,
             name: name.to_string(),
             path,
             buffer: Vec::new(),
@@ -344,6 +365,9 @@ impl TensorStore {
 pub struct TensorReader {
     opened: Box<dyn Opened>,
     dtype: Dtype,
+    zeros: Option<Zeros>,
+    /// Numbers since the last zeros that are not in the file.
+    since_zeros: usize,
     name: String,
     path: PathBuf,
     buffer: Vec<u8>,
@@ -359,7 +383,23 @@ impl TensorReader {
         values.clear();
         values.reserve(count);
         while values.len() < count {
-            let bytes = READ_BYTES.min((count - values.len()) * width);
+            let mut wanted = (READ_BYTES / width).min(count - values.len());
+            if let Some(zeros) = self.zeros {
+                if self.since_zeros >= zeros.after {
+                    let left = zeros.after + zeros.count - self.since_zeros;
+                    let now = left.min(count - values.len());
+                    values.resize(values.len() + now, 0.0);
+                    self.since_zeros = if now == left {
+                        0
+                    } else {
+                        self.since_zeros + now
+                    };
+                    continue;
+                }
+                wanted = wanted.min(zeros.after - self.since_zeros);
+                self.since_zeros += wanted;
+            }
+            let bytes = wanted * width;
             self.buffer.resize(bytes, 0);
             self.opened.read_exact(&mut self.buffer).map_err(|e| {
                 let what = format!("cannot read the tensor `{}`", self.name);
@@ -428,6 +468,7 @@ fn read_header(
             bytes: (info.data_offsets.1 - info.data_offsets.0) as u64,
             dtype: info.dtype,
             shape: info.shape.clone(),
+            zeros: None,
         };
         (name, location)
     });

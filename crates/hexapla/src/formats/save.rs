@@ -26,8 +26,9 @@ pub(super) const RESERVED: [&str; 5] = [
     MANIFEST_FILE,
 ];
 /// Files beside the model that belong to it, whoever wrote it.
-pub(super) const COMPANIONS: [&str; 15] = [
+pub(super) const COMPANIONS: [&str; 16] = [
     "config_sentence_transformers.json",
+    "decoder.yml",
     "merges.txt",
     "modules.json",
     "sentence_bert_config.json",

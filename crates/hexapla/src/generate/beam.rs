@@ -76,9 +76,17 @@ impl<'a> Beam<'a> {
     ///
     /// One that ends counts only if it is among the first `beam_size`; the others are there as a reserve of open ones.
     fn divide(&mut self) {
-        let width = self.trace.options.beam_size;
+        let options = self.trace.options;
+        let width = options.beam_size;
+        let shrinking = options.early_stopping == EarlyStopping::Shrinking;
+        // Those that have ended leave a narrower beam.
+        let (looked_at, width) = match shrinking {
+            true => (width - self.closed.len(), width - self.closed.len()),
+            false => (self.candidates.as_slice().len(), width),
+        };
         self.next.clear();
-        for (rank, candidate) in self.candidates.as_slice().iter().enumerate() {
+        let candidates = self.candidates.as_slice().iter().take(looked_at);
+        for (rank, candidate) in candidates.enumerate() {
             let ends = self.trace.ends_with(candidate.token);
             if (ends && rank < width) || (!ends && self.next.len() < width) {
                 let live = &self.live[candidate.row];
@@ -88,7 +96,7 @@ impl<'a> Beam<'a> {
                 if ends {
                     let finished = self.trace.options.is_end(candidate.token);
                     let closed = self.trace.close(&longer, self.trace.length + 1, finished);
-                    insert(&mut self.closed, closed, width);
+                    insert(&mut self.closed, closed, options.beam_size);
                 } else {
                     self.next.push(longer);
                 }
@@ -102,13 +110,15 @@ impl<'a> Beam<'a> {
         let (Some(best), Some(worst)) = (self.live.first(), self.closed.last()) else {
             return self.live.is_empty();
         };
-        if self.closed.len() < options.beam_size {
+        if self.closed.len() < options.beam_size
+            || options.early_stopping == EarlyStopping::Shrinking
+        {
             return false;
         }
         let length = match options.early_stopping {
             EarlyStopping::WhenFull => return true,
             EarlyStopping::Never if options.length_penalty > 0.0 => self.trace.input.max_length,
-            EarlyStopping::Never | EarlyStopping::Heuristic => self.trace.length,
+            _ => self.trace.length,
         };
         best.log_prob / options.length_divisor(length) <= worst.score
     }

@@ -178,6 +178,16 @@ impl Translator {
         Direction::new(&self.tokenizers.source, &self.directions, from, to)
     }
 
+    /// Whether the decoder starts with the target's language (mBART's first version) instead of producing it first.
+    fn starts_with_the_language(&self) -> bool {
+        self.family == Family::Mbart && self.tokenizers.source.has_language_behind()
+    }
+
+    fn name_of(&self, token: u32) -> String {
+        let name = self.tokenizers.target.id_to_token(token);
+        format!("`{}`", name.unwrap_or_else(|| token.to_string()))
+    }
+
     fn cutter(&self) -> LineCutter<'_> {
         LineCutter {
             tokenizers: &self.tokenizers,
@@ -256,6 +266,23 @@ impl Translator {
     ) -> Result<Vec<(Vec<u32>, Vec<u32>)>> {
         let cutter = self.cutter();
         let (from, to) = direction.map_or((None, None), Direction::language_tokens);
+        let to =
+            match to {
+                Some(to) if self.starts_with_the_language() => {
+                    let start = self.engine.config().decoder_start_token_id;
+                    if to != start {
+                        return Err(Error::settings(
+                            "the model scores texts of one language alone",
+                        )
+                        .at("--to")
+                        .expected(self.name_of(start))
+                        .found(self.name_of(to))
+                        .hint("it is that of `decoder_start_token_id` in generation_config.json"));
+                    }
+                    None
+                }
+                to => to,
+            };
         let ids = |(source, target): (&'a str, &str)| {
             let source = direction.map_or(Cow::Borrowed(source), |d| d.tagged(source));
             let source = self.tokenizers.source.encode(source.trim())?;
@@ -295,7 +322,10 @@ impl Translator {
         let direction = options.direction.as_ref();
         let (from, to) = direction.map_or((None, None), Direction::language_tokens);
         let mut search = options.search.clone();
-        search.forced_bos_id = to.or(search.forced_bos_id);
+        match to {
+            Some(to) if self.starts_with_the_language() => search.start_id = to,
+            _ => search.forced_bos_id = to.or(search.forced_bos_id),
+        }
         let tagged = |line| direction.map_or(Cow::Borrowed(line), |d| d.tagged(line));
         let lines: Vec<Cow<str>> = lines
             .iter()

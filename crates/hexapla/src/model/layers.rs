@@ -65,6 +65,7 @@ pub(crate) fn activation(activation: config::Activation) -> Activation {
         config::Activation::Relu => Activation::Relu,
         config::Activation::Gelu => Activation::Gelu,
         config::Activation::GeluTanh => Activation::GeluTanh,
+        config::Activation::GeluSigmoid => Activation::GeluSigmoid,
         config::Activation::Swish => Activation::Swish,
         config::Activation::Tanh => Activation::Tanh,
     }

@@ -47,7 +47,12 @@ mod tests {
 
     #[test]
     fn gradients_are_slopes() {
-        for kind in [Activation::Swish, Activation::Gelu, Activation::GeluTanh] {
+        for kind in [
+            Activation::Swish,
+            Activation::Gelu,
+            Activation::GeluTanh,
+            Activation::GeluSigmoid,
+        ] {
             let mut check = Check::new();
             let x = check.input(3, 14);
             check.run(|run, inputs| gate(run, &inputs[x], kind));

@@ -139,6 +139,7 @@ mod tests {
             Activation::Relu,
             Activation::Gelu,
             Activation::GeluTanh,
+            Activation::GeluSigmoid,
             Activation::Swish,
             Activation::Tanh,
         ] {

@@ -25,8 +25,8 @@ fn settings_that_change_the_mathematics_are_refused_by_name() {
         (
             "marian_shared",
             "activation_function",
-            json!("quick_gelu"),
-            "quick_gelu",
+            json!("laplace"),
+            "laplace",
         ),
         ("marian_shared", "is_encoder_decoder", json!(false), "false"),
         ("marian_shared", "pruned_heads", json!({"0": [1]}), "[1]"),

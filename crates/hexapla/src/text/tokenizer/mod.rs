@@ -19,7 +19,9 @@ mod alphabet;
 mod codes;
 mod dropout;
 mod encoder;
+mod fairseq;
 mod file;
+mod marian;
 mod merges;
 mod pair;
 mod pieces;
@@ -189,6 +191,14 @@ impl Tokenizer {
     pub(super) fn adds_the_end_alone(&self) -> bool {
         let Template { before, after } = &self.template;
         before.is_empty() && after.iter().all(|id| Some(*id) == self.eos)
+    }
+
+    /// Whether the language of a text stands behind it, as in mBART's first version.
+    pub fn has_language_behind(&self) -> bool {
+        self.template
+            .after
+            .iter()
+            .any(|id| self.is_language_code(*id))
     }
 
     /// Tokens that [`Tokenizer::with_template`] adds at most.

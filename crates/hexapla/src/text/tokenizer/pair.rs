@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Tokenizer, pieces};
+use super::{Tokenizer, marian, pieces};
 use crate::config::TokenizerTable;
 use crate::error::{Error, Result};
-use crate::files::{Folder, write_atomically};
+use crate::files::{Folder, MarianFiles, write_atomically};
 
 const JOINT: &str = "tokenizer.json";
 const SOURCE: &str = "source_tokenizer.json";
@@ -124,7 +124,8 @@ impl Tokenizers {
     }
 
     /// Reads `tokenizer.json`, or `source_tokenizer.json` and `target_tokenizer.json`, from a model's folder; or, as OPUS-MT and
-    /// M2M-100 are published, `vocab.json` with `source.spm` and `target.spm` or with `sentencepiece.bpe.model`.
+    /// M2M-100 are published, `vocab.json` with `source.spm` and `target.spm` or with `sentencepiece.bpe.model`; or the
+    /// vocabularies of Marian's own files.
     ///
     /// # Errors
     /// The folder holds neither, or a file is broken.
@@ -140,8 +141,13 @@ impl Tokenizers {
             let tokenizer = Tokenizer::open_in(folder, JOINT).map_err(Error::of_model)?;
             return Ok(Self::joint(tokenizer));
         }
-        if pieces::is_there(folder) {
-            let (source, target) = pieces::open(folder).map_err(Error::of_model)?;
+        let opened = match MarianFiles::find(folder)? {
+            _ if pieces::is_there(folder) => Some(pieces::open(folder)),
+            Some(files) => Some(marian::open(folder, &files)),
+            None => None,
+        };
+        if let Some(opened) = opened {
+            let (source, target) = opened.map_err(Error::of_model)?;
             return Ok(match target {
                 Some(target) => Self::separate(source, target),
                 None => Self::joint(source),
@@ -150,7 +156,7 @@ impl Tokenizers {
         Err(Error::model("the folder has no tokenizer")
             .at(folder.path().display().to_string())
             .expected(format!(
-                "`{JOINT}`, `{SOURCE}` and `{TARGET}`, or `vocab.json` and SentencePiece models"
+                "`{JOINT}`, `{SOURCE}` and `{TARGET}`, `vocab.json` and SentencePiece models, or Marian's `decoder.yml`"
             ))
             .found(if folder.exists() {
                 "none of them"

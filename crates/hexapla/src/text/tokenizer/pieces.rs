@@ -7,18 +7,18 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::template::Template;
-use super::{Inner, Marker, Tokenizer};
+use super::{Inner, Marker, Tokenizer, fairseq};
 use crate::error::{Error, Result};
 use crate::files::Folder;
 use crate::text::sentencepiece::SentencePiece;
 
 const VOCABULARY: &str = "vocab.json";
 const TARGET_VOCABULARY: &str = "target_vocab.json";
-const SOURCE_MODEL: &str = "source.spm";
-const TARGET_MODEL: &str = "target.spm";
-const JOINT_MODEL: &str = "sentencepiece.bpe.model";
-const SETTINGS: &str = "tokenizer_config.json";
-const MAX_BYTES: u64 = 512 << 20;
+pub(super) const SOURCE_MODEL: &str = "source.spm";
+pub(super) const TARGET_MODEL: &str = "target.spm";
+pub(super) const JOINT_MODEL: &str = "sentencepiece.bpe.model";
+pub(super) const SETTINGS: &str = "tokenizer_config.json";
+pub(super) const MAX_BYTES: u64 = 512 << 20;
 /// Ids stay below this: the largest vocabulary that a model's configuration allows.
 const MAX_IDS: u32 = 1 << 24;
 
@@ -71,22 +71,19 @@ impl PieceVocabulary {
 
 /// Whether `folder` holds such tokenizers.
 pub(super) fn is_there(folder: &Folder) -> bool {
-    folder.contains(VOCABULARY) && (folder.contains(SOURCE_MODEL) || folder.contains(JOINT_MODEL))
+    folder.contains(JOINT_MODEL) || folder.contains(VOCABULARY) && folder.contains(SOURCE_MODEL)
 }
 
 /// The tokenizers of `folder`: the source's, and the target's where that is another.
 pub(super) fn open(folder: &Folder) -> Result<(Tokenizer, Option<Tokenizer>)> {
-    let model = |name: &str| {
-        let bytes = folder.read(name, MAX_BYTES)?;
-        let model = SentencePiece::from_bytes(&bytes);
-        model
-            .map(Arc::new)
-            .map_err(|e| e.within(folder.path_of(name).display()))
-    };
+    let model = |name: &str| read_model(folder, name);
     let settings = match folder.contains(SETTINGS) {
         true => read_json(folder, SETTINGS)?,
         false => Value::Null,
     };
+    if !folder.contains(VOCABULARY) {
+        return Ok((fairseq::open(folder, &settings)?, None));
+    }
     let vocabulary = read_vocabulary(folder, VOCABULARY)?;
     if !folder.contains(SOURCE_MODEL) {
         return Ok((m2m_100(model(JOINT_MODEL)?, vocabulary, &settings)?, None));
@@ -95,9 +92,31 @@ pub(super) fn open(folder: &Folder) -> Result<(Tokenizer, Option<Tokenizer>)> {
         true => read_vocabulary(folder, TARGET_VOCABULARY)?,
         false => vocabulary.clone(),
     };
-    let source = tokenizer(model(SOURCE_MODEL)?, vocabulary, Vec::new(), Vec::new())?;
-    let target = tokenizer(model(TARGET_MODEL)?, target, Vec::new(), Vec::new())?;
+    let source = marian(model(SOURCE_MODEL)?, vocabulary, true)?;
+    let target = marian(model(TARGET_MODEL)?, target, true)?;
     Ok((source, Some(target)))
+}
+
+/// The SentencePiece model `name` of `folder`.
+pub(super) fn read_model(folder: &Folder, name: &str) -> Result<Arc<SentencePiece>> {
+    let bytes = folder.read(name, MAX_BYTES)?;
+    let model = SentencePiece::from_bytes(&bytes);
+    model
+        .map(Arc::new)
+        .map_err(|e| e.within(folder.path_of(name).display()))
+}
+
+/// A tokenizer of Marian's; where it `has_tags`, one such as `>>de<<` may begin a text.
+pub(super) fn marian(
+    model: Arc<SentencePiece>,
+    ids: HashMap<String, u32>,
+    has_tags: bool,
+) -> Result<Tokenizer> {
+    let mut tokenizer = tokenizer(model, ids, Vec::new(), Vec::new())?;
+    if let Inner::Pieces(pieces) = &mut tokenizer.inner {
+        pieces.has_tags = has_tags;
+    }
+    Ok(tokenizer)
 }
 
 /// Behind the vocabulary come the languages; a text begins with its own.
@@ -123,7 +142,7 @@ fn m2m_100(
 }
 
 /// `codes` are the tokens of languages; `before` is what stands before a text.
-fn tokenizer(
+pub(super) fn tokenizer(
     model: Arc<SentencePiece>,
     ids: HashMap<String, u32>,
     codes: Vec<String>,
@@ -189,7 +208,7 @@ fn read_vocabulary(folder: &Folder, name: &str) -> Result<HashMap<String, u32>> 
     serde_json::from_value(value).map_err(|e| damaged(folder, name, e.to_string()))
 }
 
-fn read_json(folder: &Folder, name: &str) -> Result<Value> {
+pub(super) fn read_json(folder: &Folder, name: &str) -> Result<Value> {
     let bytes = folder.read(name, MAX_BYTES)?;
     serde_json::from_slice(&bytes).map_err(|e| damaged(folder, name, e.to_string()))
 }
