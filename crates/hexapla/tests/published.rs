@@ -1,6 +1,6 @@
 //! Models as they are published, beside the programs that they are for (`xtask/reference/published.py`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,9 +8,10 @@ use std::process::Command;
 use hexapla::config::ComputeType;
 use hexapla::encode::{EmbedOptions, Encoder, Input, SentenceEncoder};
 use hexapla::formats::{self, SaveModel};
+use hexapla::generate::SearchOptions;
 use hexapla::text::sentencepiece::SentencePiece;
 use hexapla::text::tokenizer::Tokenizers;
-use hexapla::{Translator, formats::manifest::ManifestFields};
+use hexapla::{Engine, Request, Translator, formats::manifest::ManifestFields};
 use serde_json::{Value, json};
 
 /// What the script prints.
@@ -63,38 +64,33 @@ fn read(path: &Path) -> Value {
 #[test]
 #[ignore = "needs Python with sentence-transformers: set HEXAPLA_PYTHON"]
 fn vectors_are_those_of_sentence_transformers() {
-    let Some(lines) = lines(1000) else { return };
-    let (out, file) = folder(&lines);
+    let Some(lines) = lines(10_000) else { return };
+    let (out, file) = folder(&lines[..1000]);
     let told = python(&[Path::new("vectors"), &file, out.path()]);
     let model = SentenceEncoder::open(told.trim(), ComputeType::Float32).unwrap();
-    let found = model.embed(&lines, &EmbedOptions::default()).unwrap();
+    let whole = model.embed(&lines, &EmbedOptions::default()).unwrap();
     let bytes = fs::read(out.path().join("vectors.f32")).unwrap();
     let (words, _) = bytes.as_chunks::<4>();
     let expected: Vec<f32> = words.iter().map(|w| f32::from_le_bytes(*w)).collect();
-    let found: Vec<f32> = found.concat();
+    let found: Vec<f32> = whole[..1000].concat();
     assert_eq!(found.len(), expected.len());
     for (f, e) in found.iter().zip(&expected) {
         assert!((f - e).abs() < 1e-5, "{f} instead of {e}");
     }
     // In any company, on any number of threads.
-    let whole = model.embed(&lines, &EmbedOptions::default()).unwrap();
-    for threads in [1, 3] {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .unwrap();
-        for size in [1, 7] {
-            let some: Vec<Vec<f32>> = pool.install(|| {
-                let batches = lines[..200].chunks(size);
-                let vectors =
-                    batches.flat_map(|b| model.embed(b, &EmbedOptions::default()).unwrap());
-                vectors.collect()
-            });
-            assert!(
-                some[..] == whole[..200],
-                "{threads} threads, batches of {size}"
-            );
-        }
+    let pool = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+        pool.build().unwrap()
+    };
+    let pools = [1, 3, 2].map(pool);
+    let (mut start, mut turn) = (0, 0);
+    while start < lines.len() {
+        let end = lines.len().min(start + [1, 7, 2, 64][turn % 4]);
+        let batch = &lines[start..end];
+        let pool = &pools[turn % 3];
+        let some = pool.install(|| model.embed(batch, &EmbedOptions::default()).unwrap());
+        assert!(some[..] == whole[start..end], "texts {start} to {end}");
+        (start, turn) = (end, turn + 1);
     }
 }
 
@@ -191,6 +187,82 @@ fn multilingual_models_translate_as_in_transformers() {
             let other: Vec<_> = other.map(|((line, _), _)| line).collect();
             assert!(other.is_empty(), "{name}, beam {beams}: {other:?}");
         }
+    }
+}
+
+#[test]
+#[ignore = "needs Python with transformers: set HEXAPLA_PYTHON"]
+fn words_become_phonemes_as_in_transformers() {
+    let Some(lines) = lines(16_000) else { return };
+    let data = PathBuf::from(std::env::var_os("HEXAPLA_DATA").unwrap());
+    let model = data.join("../models/bart-g2p-us");
+    let config = read(&model.join("config.json"));
+    let letters: Vec<char> = config["grapheme_chars"].as_str().unwrap().chars().collect();
+    let words = lines
+        .iter()
+        .flat_map(|line| line.split(|c: char| !c.is_ascii_alphabetic()));
+    let words: BTreeSet<&str> = words.filter(|word| !word.is_empty()).collect();
+    let words: Vec<&str> = words.into_iter().take(5000).collect();
+    assert_eq!(words.len(), 5000);
+    let ids = |word: &&str| {
+        let letter = |c| letters.iter().position(|letter| *letter == c).unwrap_or(3) as u32;
+        let word = word.chars().map(letter);
+        [1].into_iter().chain(word).chain([2]).collect::<Vec<u32>>()
+    };
+    let ids: Vec<Vec<u32>> = words.iter().map(ids).collect();
+    let (out, job) = folder(&[]);
+    fs::write(&job, json!({"folder": model, "ids": ids}).to_string()).unwrap();
+    python(&[Path::new("bart"), &job, out.path()]);
+    let expected = read(&out.path().join("bart.json"));
+    let opened = formats::open(&model).unwrap();
+    let packed = opened.pack(ComputeType::Float32).unwrap();
+    let engine = Engine::new(opened.model().clone(), packed);
+    let request = |source: &Vec<u32>| Request {
+        source: source.clone(),
+        prefix: Vec::new(),
+        max_length: 49,
+        seed_index: 0,
+    };
+    let requests: Vec<Request> = ids.iter().map(request).collect();
+    let config = opened.encoder_decoder().unwrap();
+    for beam_size in [1, 4] {
+        let options = SearchOptions {
+            beam_size,
+            ..SearchOptions::for_folder(config, &opened.generation)
+        };
+        let found = engine.generate(&requests, &options, 1000).unwrap();
+        let expected = expected[beam_size.to_string()].as_array().unwrap();
+        for ((word, found), expected) in words.iter().zip(&found).zip(expected) {
+            assert_eq!(
+                json!(found[0].ids),
+                *expected,
+                "{word}, beam of {beam_size}"
+            );
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs Python with ruaccent-predictor: set HEXAPLA_PYTHON"]
+fn a_mapping_opens_a_model_of_somebodys_own() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/ruaccent");
+    let out = tempfile::tempdir().unwrap();
+    let told = python(&[Path::new("package"), Path::new("ruaccent"), out.path()]);
+    let package = Path::new(told.trim()).join("model");
+    for name in ["acc_model.pt", "vocab.json"] {
+        fs::copy(package.join(name), out.path().join(name)).unwrap();
+    }
+    fs::copy(golden.join("mapping.toml"), out.path().join("mapping.toml")).unwrap();
+    let pairs: Vec<(String, String)> =
+        serde_json::from_value(read(&golden.join("golden.json"))).unwrap();
+    assert_eq!(pairs.len(), 500);
+    let (texts, expected): (Vec<String>, Vec<String>) = pairs.into_iter().unzip();
+    let model = Translator::open(out.path()).unwrap();
+    let mut options = model.options();
+    options.split_sentences = false;
+    let found = model.translate_with(&texts, &options).unwrap();
+    for ((text, found), expected) in texts.iter().zip(&found).zip(&expected) {
+        assert_eq!(found[0].text, *expected, "{text}");
     }
 }
 

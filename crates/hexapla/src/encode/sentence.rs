@@ -68,13 +68,8 @@ impl SentenceEncoder {
     pub fn open(folder: impl Into<Folder>, compute_type: ComputeType) -> Result<Self> {
         let folder = folder.into();
         let mut settings = SentenceSettings::read(&folder).map_err(Error::of_model)?;
-        let inner = match settings.encoder.as_str() {
-            "" => folder.clone(),
-            name => folder.join(name),
-        };
-        if !settings.described && WordVectors::is_model2vec(&inner) {
-            settings.is_table = true;
-        }
+        let (inner, is_table) = Self::source_folder(&folder)?;
+        settings.is_table = is_table;
         let source = match settings.is_table {
             true => {
                 let (vectors, normalize) = WordVectors::read(&inner).map_err(Error::of_model)?;
@@ -102,6 +97,36 @@ impl SentenceEncoder {
             .check_widths()
             .map_err(|e| e.within(folder.path().display()))?;
         Ok(model)
+    }
+
+    /// The folder of the encoder, or of the table of vectors, inside `folder`; and whether it is a table.
+    ///
+    /// # Errors
+    /// A module that is not known.
+    pub fn source_folder(folder: &Folder) -> Result<(Folder, bool)> {
+        let settings = SentenceSettings::read(folder).map_err(Error::of_model)?;
+        let inner = match settings.encoder.as_str() {
+            "" => folder.clone(),
+            name => folder.join(name),
+        };
+        let is_table = settings.is_table || WordVectors::is_model2vec(&inner);
+        Ok((inner, is_table))
+    }
+
+    /// What the table of vectors in `folder` is, as names and values.
+    ///
+    /// # Errors
+    /// Tensors that do not fit together.
+    pub fn describe_table(folder: &Folder) -> Result<Vec<(&'static str, String)>> {
+        let (table, normalize) = WordVectors::read(folder).map_err(Error::of_model)?;
+        Ok(vec![
+            ("model_type", "a table of vectors (embed)".into()),
+            (
+                "vectors",
+                format!("{} of {} numbers", table.len(), table.width),
+            ),
+            ("normalize", normalize.to_string()),
+        ])
     }
 
     /// What a folder says of its vectors, as names and values.

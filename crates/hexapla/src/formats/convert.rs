@@ -15,7 +15,7 @@ use super::sentence;
 use super::stored::{self, Storage};
 use crate::config::ComputeType;
 use crate::error::{Error, Result};
-use crate::files::{Folder, MarianFiles, check_replaceable, write_folder_atomically};
+use crate::files::{Folder, MappingFile, MarianFiles, check_replaceable, write_folder_atomically};
 
 const MAX_FILE_BYTES: u64 = 512 << 20;
 
@@ -110,8 +110,11 @@ fn companions(manifest: Option<&Manifest>, from: &Folder) -> Result<BTreeMap<Str
     let listed = manifest.iter().flat_map(|m| m.files.keys());
     let modules = sentence::module_files(from)?;
     let marian = MarianFiles::find(from)?;
-    let marian = marian.iter().flat_map(MarianFiles::tokenizer_files);
-    let names = listed.map(String::as_str).chain(COMPANIONS).chain(marian);
+    let characters = MappingFile::find(from)?.and_then(|file| file.tokenizer);
+    let characters = characters.map(|table| table.characters);
+    let names = listed.map(String::as_str).chain(COMPANIONS);
+    let names = names.chain(marian.iter().flat_map(MarianFiles::tokenizer_files));
+    let names = names.chain(characters.as_deref());
     let names = names.chain(modules.iter().map(String::as_str));
     names
         .filter(|name| is_inner_name(name) && !RESERVED.contains(name) && from.contains(name))

@@ -12,6 +12,7 @@ use super::safetensors::TensorStore;
 use super::{bart, m2m_100, marian, marian_nmt, mbart, native};
 use crate::config::{Assembly, TransformerConfig};
 use crate::error::{Error, Result};
+use crate::files::LinearLayout;
 use crate::weights::Parameter;
 
 /// Whose names and conventions a folder follows: its `model_type`.
@@ -21,6 +22,8 @@ pub enum Family {
     Marian,
     /// Marian NMT's own files, which have no `model_type`; they are read, not written.
     MarianNmt,
+    /// Another encoder-decoder, described by `mapping.toml`; it is read, not written.
+    Mapped(LinearLayout),
     /// Pre-norm; transformers opens it.
     M2m100,
     /// Post-norm with trained positions; transformers opens it.
@@ -68,6 +71,7 @@ impl Family {
             (_, Some(encoder)) => encoder.model_type,
             (Family::Marian, _) => "marian",
             (Family::MarianNmt, _) => "marian-nmt",
+            (Family::Mapped(_), _) => "mapped",
             (Family::M2m100, _) => "m2m_100",
             (Family::Bart, _) => "bart",
             (Family::Mbart, _) => "mbart",
@@ -80,6 +84,7 @@ impl Family {
         Some(match self {
             Family::Marian
             | Family::MarianNmt
+            | Family::Mapped(_)
             | Family::M2m100
             | Family::Bart
             | Family::Mbart
@@ -151,6 +156,11 @@ impl Family {
             (Assembly::Encoder(config), Some(encoder)) => encoder.names(config, parameter),
             (Assembly::EncoderDecoder(config), None) => match self {
                 Family::Native => Ok(native::names(parameter)),
+                Family::Mapped(LinearLayout::InOut) => Ok(native::names(parameter)),
+                Family::Mapped(LinearLayout::OutIn) => {
+                    let name = vec![parameter.name.clone()];
+                    Ok(TensorNames::of_pytorch(parameter, name.clone(), name))
+                }
                 Family::MarianNmt => marian_nmt::names(config, parameter, tensors),
                 _ => bart::names(config, parameter, tensors),
             },
@@ -161,7 +171,7 @@ impl Family {
     pub(super) fn without_use(self, name: &str) -> bool {
         match (self, self.encoder()) {
             (_, Some(encoder)) => encoder.without_use(name),
-            (Family::Native, _) => false,
+            (Family::Native | Family::Mapped(_), _) => false,
             (Family::MarianNmt, _) => name.starts_with("special:"),
             _ => bart::without_use(name),
         }

@@ -25,6 +25,24 @@ pub(super) struct Zeros {
 }
 
 impl Location {
+    /// Part `number` of `of` equal parts of its rows.
+    pub(super) fn part(&self, number: usize, of: usize) -> Option<Location> {
+        let mut shape = self.shape.clone();
+        match shape.first_mut() {
+            Some(rows) if rows.is_multiple_of(of) => *rows /= of,
+            None if of == 1 => (),
+            _ => return None,
+        }
+        let bytes = self.bytes / of as u64;
+        Some(Location {
+            start: self.start + number as u64 * bytes,
+            bytes,
+            dtype: self.dtype,
+            shape,
+            zeros: self.zeros,
+        })
+    }
+
     /// Gives a matrix a row (`axis` 0) or a column (`axis` 1) of zeros more. False where it is no matrix, or has some already.
     pub(super) fn add_zeros(&mut self, axis: usize) -> bool {
         let [rows, columns] = self.shape.as_mut_slice() else {

@@ -17,6 +17,7 @@ mod location;
 pub mod m2m_100;
 #[doc(hidden)]
 pub mod manifest;
+mod mapped;
 #[doc(hidden)]
 pub mod marian;
 mod marian_nmt;

@@ -14,10 +14,10 @@ use super::names::TensorNames;
 use super::safetensors::{TensorReader, TensorStore, WEIGHTS_FILE, transpose};
 use super::save::CONFIG_FILE;
 use super::stored::{self, Storage, StoredMatrix};
-use super::{m2m_100, marian, marian_nmt, mbart, native};
+use super::{m2m_100, mapped, marian, marian_nmt, mbart, native};
 use crate::config::{Assembly, ComputeType, EncoderConfig, TransformerConfig};
 use crate::error::{Error, Result};
-use crate::files::{Folder, MarianFiles};
+use crate::files::{Folder, MappingFile, MarianFiles};
 use crate::model::transformer::Transformer;
 use crate::packed::{PackedWeights, Value as PackedValue};
 use crate::weights::{Kind, Parameter, ParameterIndex, Weights};
@@ -315,6 +315,16 @@ fn read_settings(folder: &Folder, mapped: Option<SharedBytes>) -> Result<Setting
                 tensors: model.tensors,
             });
         }
+        if let Some(file) = MappingFile::find(folder)? {
+            let model = mapped::read(folder, &file)?;
+            return Ok(Settings {
+                family: Family::Mapped(file.linear),
+                assembly: Assembly::EncoderDecoder(model.config),
+                generation: model.generation,
+                storage: Storage::Float,
+                tensors: model.tensors,
+            });
+        }
         return Err(Error::model("the folder holds no model")
             .at(folder.path().display().to_string())
             .expected(format!("{CONFIG_FILE} and {WEIGHTS_FILE}"))
@@ -378,21 +388,33 @@ fn find_names(
         .map(|p| family.names(assembly, p, Some(tensors)))
         .collect::<Result<_>>()?;
     let mut known: BTreeSet<String> = BTreeSet::new();
+    let mut wrong = Vec::new();
     for (parameter, names) in index.iter().zip(&names) {
         let matrix = match storage {
             Storage::Float => None,
             Storage::Int8 => StoredMatrix::find(parameter, names, tensors),
         };
-        match matrix {
+        let checked = match matrix {
             Some(matrix) => {
-                matrix.check()?;
                 known.extend(matrix.names());
+                matrix.check()
             }
             None => {
-                check_tensors(names, tensors)?;
                 known.extend(names.read.iter().cloned());
+                check_tensors(names, tensors)
             }
-        }
+        };
+        wrong.extend(checked.err().map(|e| (e, parameter.name.as_str())));
+    }
+    let others: Vec<&str> = wrong.iter().skip(1).map(|(_, name)| *name).collect();
+    if let Some((first, _)) = wrong.into_iter().next() {
+        return Err(match others.len() {
+            0 => first,
+            count => first.hint(format!(
+                "does config.json belong to these weights? {count} other tensors do not fit: {}",
+                few(&others)
+            )),
+        });
     }
     if let Some(name) = tensors
         .names()
@@ -407,6 +429,13 @@ fn find_names(
         );
     }
     Ok(names)
+}
+
+/// The first of many names.
+fn few(names: &[&str]) -> String {
+    const SHOWN: usize = 5;
+    let more = if names.len() > SHOWN { ", …" } else { "" };
+    format!("{}{more}", names[..names.len().min(SHOWN)].join(", "))
 }
 
 /// Those of `names` that are in the file; the first name where none is, so that an error names it.

@@ -15,6 +15,7 @@ use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde_json::Value;
 
 use super::location::{Fault, Location, Zeros};
+use super::mapped::TensorPart;
 use super::{npz, pickle};
 use crate::error::{Error, Result};
 use crate::files::{Folder, Opened, write_atomically};
@@ -165,7 +166,7 @@ impl TensorStore {
         };
         let opened = self.open(name)?;
         let locations = match name.rsplit('.').next() {
-            Some("bin") => pickle::read(opened.0).map_err(refuse("only files that hold tensors alone are read: save the model's state_dict() anew, or as safetensors"))?,
+            Some("bin" | "pt" | "pth") => pickle::read(opened.0).map_err(refuse("only files that hold tensors alone are read: save the model's state_dict() anew, or as safetensors"))?,
             Some("npz") => npz::read(opened.0).map_err(refuse(AGAIN))?,
             _ => read_header(&path, opened)?,
         };
@@ -199,6 +200,39 @@ impl TensorStore {
             .error("a tensor is missing", name)
             .expected("a matrix")
             .found(format!("{:?}", self.shape(name).unwrap_or_default())))
+    }
+
+    /// Gives tensors other names: each of `names` is a part of one. Those in `ignored` are there no more.
+    ///
+    /// # Errors
+    /// A tensor is missing, or cannot be divided so.
+    pub(super) fn rename(
+        &mut self,
+        names: &[(&str, TensorPart)],
+        ignored: &[String],
+    ) -> Result<()> {
+        let mut renamed = BTreeMap::new();
+        for (name, part) in names {
+            let there = self.tensors.get(&part.tensor).and_then(|entry| {
+                let location = entry.location.part(part.number, part.of)?;
+                Some(Entry {
+                    file: entry.file,
+                    location,
+                })
+            });
+            let entry = there.ok_or_else(|| {
+                let shape = self.shape(&part.tensor);
+                self.error("a tensor is missing", &part.tensor)
+                    .expected(format!("rows in {} equal parts, for `{name}`", part.of))
+                    .found(shape.map_or("no tensor of that name".into(), |s| format!("{s:?}")))
+            })?;
+            renamed.insert(name.to_string(), entry);
+        }
+        let used = |name: &String| names.iter().any(|(_, part)| part.tensor == *name);
+        self.tensors
+            .retain(|name, _| !used(name) && !ignored.contains(name));
+        self.tensors.append(&mut renamed);
+        Ok(())
     }
 
     /// The file that the store was opened from.

@@ -26,9 +26,10 @@ pub(super) const RESERVED: [&str; 5] = [
     MANIFEST_FILE,
 ];
 /// Files beside the model that belong to it, whoever wrote it.
-pub(super) const COMPANIONS: [&str; 16] = [
+pub(super) const COMPANIONS: [&str; 17] = [
     "config_sentence_transformers.json",
     "decoder.yml",
+    "mapping.toml",
     "merges.txt",
     "modules.json",
     "sentence_bert_config.json",

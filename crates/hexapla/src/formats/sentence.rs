@@ -409,6 +409,11 @@ pub(crate) struct WordVectors {
 }
 
 impl WordVectors {
+    /// Number of vectors.
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len() / self.width.max(1)
+    }
+
     /// Whether `folder` holds a table of the program model2vec.
     pub(crate) fn is_model2vec(folder: &Folder) -> bool {
         const CONFIG_FILE: &str = "config.json";

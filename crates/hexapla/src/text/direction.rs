@@ -33,6 +33,11 @@ pub struct Direction {
 }
 
 impl Direction {
+    /// The languages that `tokenizer` has tags or tokens for.
+    pub fn languages(tokenizer: &Tokenizer) -> Vec<String> {
+        languages(tokenizer).0
+    }
+
     /// The direction `from` → `to`, either of which may be left open, for the model of `tokenizer` that was trained on the
     /// pairs `trained` (any, where it is empty). Where `to` is open, lines stay as they are, or
     /// [`Direction::with_open_target`] chooses.
@@ -45,15 +50,7 @@ impl Direction {
         from: Option<&str>,
         to: Option<&str>,
     ) -> Result<Self> {
-        let mut languages: Vec<String> = tokenizer
-            .tokens()
-            .filter_map(|token| Some(tagged_language(&token)?.to_string()))
-            .collect();
-        let codes = match languages.is_empty() {
-            true => tokenizer.language_codes(),
-            false => Vec::new(),
-        };
-        languages.extend(codes.iter().map(|(code, _)| code.clone()));
+        let (languages, codes) = languages(tokenizer);
         for (flag, name) in [("--from", from), ("--to", to)] {
             if let Some(name) = name.filter(|name| !languages.iter().any(|l| l == name)) {
                 return Err(unknown(flag, name, &languages));
@@ -192,6 +189,20 @@ fn untrained(found: &str, trained: &BTreeSet<LanguagePair>) -> Error {
         .expected(format!("one of {}", pairs.join(", ")))
         .found(found)
         .hint("translate twice, by way of a language that it has both directions for")
+}
+
+/// The languages that `tokenizer` has tags or tokens for, and its tokens with their ids where these stand alone (`deu_Latn`).
+fn languages(tokenizer: &Tokenizer) -> (Vec<String>, Vec<(String, u32)>) {
+    let mut languages: Vec<String> = tokenizer
+        .tokens()
+        .filter_map(|token| Some(tagged_language(&token)?.to_string()))
+        .collect();
+    let codes = match languages.is_empty() {
+        true => tokenizer.language_codes(),
+        false => Vec::new(),
+    };
+    languages.extend(codes.iter().map(|(code, _)| code.clone()));
+    (languages, codes)
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@
 //! Decoding gives the normalised text back. Special tokens come first in every vocabulary trained here, at fixed ids.
 
 mod alphabet;
+mod characters;
 mod codes;
 mod dropout;
 mod encoder;
@@ -173,7 +174,11 @@ impl Tokenizer {
     /// `ids` of a source text with all that the model wants around them: what the file's post-processor says, or `eos` alone at
     /// their end where it says nothing. A token of it that names a language is replaced by `language`, if that is given.
     pub fn with_template(&self, ids: Vec<u32>, eos: u32, language: Option<u32>) -> Vec<u32> {
-        let Template { before, after } = &self.template;
+        let Template {
+            before,
+            after,
+            padding,
+        } = &self.template;
         let named = |id: &u32| match language {
             Some(language) if self.is_language_code(*id) => language,
             _ => *id,
@@ -184,12 +189,15 @@ impl Tokenizer {
         if all.last() != Some(&eos) && !after.contains(&eos) {
             all.push(eos);
         }
+        if let Some((length, pad)) = *padding {
+            all.resize(all.len().max(length), pad);
+        }
         all
     }
 
     /// Whether [`Tokenizer::with_template`] adds nothing but an end token.
     pub(super) fn adds_the_end_alone(&self) -> bool {
-        let Template { before, after } = &self.template;
+        let Template { before, after, .. } = &self.template;
         before.is_empty() && after.iter().all(|id| Some(*id) == self.eos)
     }
 

@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Tokenizer, marian, pieces};
+use super::{Tokenizer, characters, marian, pieces};
 use crate::config::TokenizerTable;
 use crate::error::{Error, Result};
-use crate::files::{Folder, MarianFiles, write_atomically};
+use crate::files::{Folder, MappingFile, MarianFiles, write_atomically};
 
 const JOINT: &str = "tokenizer.json";
 const SOURCE: &str = "source_tokenizer.json";
@@ -125,7 +125,7 @@ impl Tokenizers {
 
     /// Reads `tokenizer.json`, or `source_tokenizer.json` and `target_tokenizer.json`, from a model's folder; or, as OPUS-MT and
     /// M2M-100 are published, `vocab.json` with `source.spm` and `target.spm` or with `sentencepiece.bpe.model`; or the
-    /// vocabularies of Marian's own files.
+    /// vocabularies of Marian's own files; or the characters of a `mapping.toml`.
     ///
     /// # Errors
     /// The folder holds neither, or a file is broken.
@@ -152,6 +152,10 @@ impl Tokenizers {
                 Some(target) => Self::separate(source, target),
                 None => Self::joint(source),
             });
+        }
+        if let Some(table) = MappingFile::find(folder)?.and_then(|file| file.tokenizer) {
+            let tokenizer = characters::open(folder, &table).map_err(Error::of_model)?;
+            return Ok(Self::joint(tokenizer));
         }
         Err(Error::model("the folder has no tokenizer")
             .at(folder.path().display().to_string())

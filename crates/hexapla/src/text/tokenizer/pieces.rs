@@ -191,6 +191,7 @@ pub(super) fn tokenizer(
         template: Template {
             before,
             after: vec![eos],
+            padding: None,
         },
         notes: Vec::new(),
         inner: Inner::Pieces(PieceVocabulary {

@@ -9,6 +9,8 @@ use crate::error::{Error, Result};
 pub(super) struct Template {
     pub(super) before: Vec<u32>,
     pub(super) after: Vec<u32>,
+    /// How many tokens it all is filled up to, and with which.
+    pub(super) padding: Option<(usize, u32)>,
 }
 
 /// Reads the post-processor of a tokenizer; nothing is put around a text where there is none.
