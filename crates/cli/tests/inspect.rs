@@ -81,6 +81,7 @@ fn a_mapping_that_does_not_fit_is_refused_by_name() {
         ("norm = \"post\"", "norm = \"past\"", "past"),
         ("d_model = 256\n", "", "d_model"),
         ("characters = ", "letters = ", "letters"),
+        ("\"acc_model.pt\"", "\"../acc_model.pt\"", "in this folder"),
     ] {
         assert!(mapping.contains(old), "{old}");
         dir.write("model/mapping.toml", mapping.replacen(old, new, 1));

@@ -87,6 +87,14 @@ impl MappingFile {
                 .expected("the keys of a mapping")
                 .found(e.to_string().trim_end().to_string())
         })?;
+        let characters = file.tokenizer.as_ref().map(|table| &table.characters);
+        for name in [&file.weights].into_iter().chain(characters) {
+            if name.contains(['/', '\\']) || name.starts_with('.') {
+                return Err(error()
+                    .expected("names of files in this folder")
+                    .found(format!("`{name}`")));
+            }
+        }
         match file.format_version {
             FORMAT_VERSION => Ok(Some(file)),
             other => Err(error()

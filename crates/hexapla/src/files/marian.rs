@@ -38,6 +38,9 @@ impl MarianFiles {
     /// # Errors
     /// Several models, or settings that cannot be read or that ask for what is not known here.
     pub fn find(folder: &Folder) -> Result<Option<Self>> {
+        if !folder.exists() {
+            return Ok(None);
+        }
         let [own, beside] = SETTINGS;
         let settings = match folder.contains(own) {
             true => own.to_string(),

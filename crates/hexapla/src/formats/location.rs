@@ -24,6 +24,14 @@ pub(super) struct Zeros {
     pub(super) count: usize,
 }
 
+/// Part `number` of `of` equal parts of a tensor's rows.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct TensorPart {
+    pub(super) tensor: String,
+    pub(super) number: usize,
+    pub(super) of: usize,
+}
+
 impl Location {
     /// Part `number` of `of` equal parts of its rows.
     pub(super) fn part(&self, number: usize, of: usize) -> Option<Location> {

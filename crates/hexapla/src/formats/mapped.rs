@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::generation::{self, GenerationDefaults};
 use super::keys::Keys;
+use super::location::TensorPart;
 use super::native;
 use super::safetensors::TensorStore;
 use crate::config::{Assembly, TransformerConfig};
@@ -16,14 +17,6 @@ pub(super) struct MappedModel {
     pub(super) config: TransformerConfig,
     pub(super) generation: GenerationDefaults,
     pub(super) tensors: TensorStore,
-}
-
-/// Part `number` of `of` equal parts of a tensor's rows.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct TensorPart {
-    pub(super) tensor: String,
-    pub(super) number: usize,
-    pub(super) of: usize,
 }
 
 /// Reads the model that `file` of `folder` describes.
@@ -47,7 +40,7 @@ pub(super) fn read(folder: &Folder, file: &MappingFile) -> Result<MappedModel> {
     })
 }
 
-/// The tokens that a model may lack are no tokens where they are not named.
+/// A model without a forced first token need not say so.
 fn with_defaults(model: &Map<String, Value>) -> Map<String, Value> {
     let mut model = model.clone();
     model.entry("forced_bos_token_id").or_insert(Value::Null);

@@ -2,7 +2,8 @@
 //! tokenizer needs, and our `manifest.json`.
 //!
 //! Encoder-decoders are read and written as `marian`, `m2m_100`, `bart`, `mbart`, and as our own `hexapla` where none of these
-//! can say them; encoders as `bert`, `roberta`, `camembert`, `xlm-roberta`, `distilbert`, `electra` and `mpnet`. A setting that would change what is computed and is not known here is refused, never passed over.
+//! can say them; encoders as `bert`, `roberta`, `camembert`, `xlm-roberta`, `distilbert`, `electra` and
+//! `mpnet`. Marian's own files, and weights that a `mapping.toml` describes, are read. A setting that would change what is computed and is not known here is refused, never passed over.
 
 mod bart;
 mod convert;

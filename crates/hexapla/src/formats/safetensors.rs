@@ -14,8 +14,7 @@ use hexapla_kernels::SharedBytes;
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde_json::Value;
 
-use super::location::{Fault, Location, Zeros};
-use super::mapped::TensorPart;
+use super::location::{Fault, Location, TensorPart, Zeros};
 use super::{npz, pickle};
 use crate::error::{Error, Result};
 use crate::files::{Folder, Opened, write_atomically};

@@ -26,11 +26,17 @@ enum Order {
     Behind,
 }
 
+/// Whether `folder` holds such a tokenizer.
+pub(super) fn is_there(folder: &Folder) -> bool {
+    folder.contains(JOINT_MODEL)
+}
+
 /// The tokenizer of `folder`, whose settings say which of the models it is.
 ///
 /// # Errors
 /// A model that is not known, or another language than it has.
-pub(super) fn open(folder: &Folder, settings: &Value) -> Result<Tokenizer> {
+pub(super) fn open(folder: &Folder) -> Result<Tokenizer> {
+    let settings = &pieces::read_settings(folder)?;
     let model = pieces::read_model(folder, JOINT_MODEL)?;
     let class = class(folder, settings)?;
     let legacy = settings["legacy_behaviour"].as_bool() == Some(true);

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Tokenizer, characters, marian, pieces};
+use super::{Tokenizer, characters, fairseq, marian, pieces};
 use crate::config::TokenizerTable;
 use crate::error::{Error, Result};
 use crate::files::{Folder, MappingFile, MarianFiles, write_atomically};
@@ -143,6 +143,9 @@ impl Tokenizers {
         }
         let opened = match MarianFiles::find(folder)? {
             _ if pieces::is_there(folder) => Some(pieces::open(folder)),
+            _ if fairseq::is_there(folder) => {
+                Some(fairseq::open(folder).map(|joint| (joint, None)))
+            }
             Some(files) => Some(marian::open(folder, &files)),
             None => None,
         };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::template::Template;
-use super::{Inner, Marker, Tokenizer, fairseq};
+use super::{Inner, Marker, Tokenizer};
 use crate::error::{Error, Result};
 use crate::files::Folder;
 use crate::text::sentencepiece::SentencePiece;
@@ -71,19 +71,13 @@ impl PieceVocabulary {
 
 /// Whether `folder` holds such tokenizers.
 pub(super) fn is_there(folder: &Folder) -> bool {
-    folder.contains(JOINT_MODEL) || folder.contains(VOCABULARY) && folder.contains(SOURCE_MODEL)
+    folder.contains(VOCABULARY) && (folder.contains(SOURCE_MODEL) || folder.contains(JOINT_MODEL))
 }
 
 /// The tokenizers of `folder`: the source's, and the target's where that is another.
 pub(super) fn open(folder: &Folder) -> Result<(Tokenizer, Option<Tokenizer>)> {
     let model = |name: &str| read_model(folder, name);
-    let settings = match folder.contains(SETTINGS) {
-        true => read_json(folder, SETTINGS)?,
-        false => Value::Null,
-    };
-    if !folder.contains(VOCABULARY) {
-        return Ok((fairseq::open(folder, &settings)?, None));
-    }
+    let settings = read_settings(folder)?;
     let vocabulary = read_vocabulary(folder, VOCABULARY)?;
     if !folder.contains(SOURCE_MODEL) {
         return Ok((m2m_100(model(JOINT_MODEL)?, vocabulary, &settings)?, None));
@@ -95,6 +89,14 @@ pub(super) fn open(folder: &Folder) -> Result<(Tokenizer, Option<Tokenizer>)> {
     let source = marian(model(SOURCE_MODEL)?, vocabulary, true)?;
     let target = marian(model(TARGET_MODEL)?, target, true)?;
     Ok((source, Some(target)))
+}
+
+/// The settings of the tokenizer; nothing where `folder` has none.
+pub(super) fn read_settings(folder: &Folder) -> Result<Value> {
+    match folder.contains(SETTINGS) {
+        true => read_json(folder, SETTINGS),
+        false => Ok(Value::Null),
+    }
 }
 
 /// The SentencePiece model `name` of `folder`.
