@@ -30,6 +30,9 @@ pub(crate) fn inspect(args: InspectArgs) -> Result<()> {
         return list_file(file);
     }
     let folder = folder(args.model.as_deref());
+    if !folder.exists() {
+        return formats::open(folder).map(|_| ());
+    }
     let mut refused = Vec::new();
     let mut keep = |result: Result<Vec<(&'static str, String)>>| match result {
         Ok(lines) => print(&lines),

@@ -64,7 +64,7 @@ fn all_that_is_refused_is_told_at_once() {
     dir.write("model/config.json", format!("{before}{width}7,{after}"));
     let told = dir.refuse("inspect model");
     assert!(
-        told.contains("fc1.weight") && told.contains("other tensors do not fit"),
+        told.contains("fc1.weight") && told.contains("Further tensors that do not fit"),
         "{told}"
     );
 }

@@ -161,8 +161,14 @@ impl Table {
         let before = self.state();
         let ran = self.run_with(&split(args), b"", change);
         assert_eq!(ran.code, 1, "{why}: {args}\n{}", ran.stderr);
-        // What works line by line has written the lines before the bad one.
-        let streams = ["tokenizer encode", "tokenizer decode", "translate", "score"];
+        // What works line by line has written the lines before the bad one, and `inspect` tells what it can.
+        let streams = [
+            "tokenizer encode",
+            "tokenizer decode",
+            "translate",
+            "score",
+            "inspect",
+        ];
         let streams = streams.iter().any(|command| args.starts_with(command));
         assert!(
             streams || ran.stdout.is_empty(),

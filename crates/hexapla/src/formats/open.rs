@@ -411,7 +411,7 @@ fn find_names(
         return Err(match others.len() {
             0 => first,
             count => first.hint(format!(
-                "does config.json belong to these weights? {count} other tensors do not fit: {}",
+                "does config.json belong to these weights? Further tensors that do not fit ({count}): {}",
                 few(&others)
             )),
         });
