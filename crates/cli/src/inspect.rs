@@ -49,6 +49,8 @@ pub(crate) fn inspect(args: InspectArgs) -> Result<()> {
             (folder.clone(), false)
         }
     };
+    // The files inside the program are as they were built.
+    let mut is_whole = args.model.is_some();
     let mut opened = None;
     if is_table {
         keep(SentenceEncoder::describe_table(&inner))?;
@@ -56,6 +58,7 @@ pub(crate) fn inspect(args: InspectArgs) -> Result<()> {
         let model = formats::open(inner.clone());
         let verified = model.as_ref().map_or(Ok(()), ModelFolder::verify);
         keep(model.map(|model| of_model(opened.insert(model))))?;
+        is_whole &= verified.is_ok();
         keep(verified.map(|()| Vec::new()))?;
     }
     let assembly = opened.as_ref().map(|opened| &opened.assembly);
@@ -65,7 +68,7 @@ pub(crate) fn inspect(args: InspectArgs) -> Result<()> {
         keep(SentenceEncoder::describe(&folder))?;
     }
     if let Some(opened) = &opened {
-        print(&of_manifest(opened, args.model.is_some()))?;
+        print(&of_manifest(opened, is_whole))?;
         if args.tensors {
             let shapes = opened.model().index().iter();
             let lines = shapes.map(|p| (p.name.clone(), format!("{:?}", p.shape)));
@@ -156,7 +159,7 @@ fn of_tokenizer(folder: &Folder, analyses: bool) -> Result<Vec<(&'static str, St
     Ok(lines)
 }
 
-fn of_manifest(opened: &ModelFolder, on_disk: bool) -> Vec<(String, String)> {
+fn of_manifest(opened: &ModelFolder, is_whole: bool) -> Vec<(String, String)> {
     let Some(manifest) = &opened.manifest else {
         return Vec::new();
     };
@@ -174,7 +177,7 @@ fn of_manifest(opened: &ModelFolder, on_disk: bool) -> Vec<(String, String)> {
             .iter()
             .map(|(name, note)| (name.clone(), note.clone())),
     );
-    if on_disk {
+    if is_whole {
         let count = format!("{} files, all as written", manifest.files.len());
         lines.push(("checksums".into(), count));
     }
