@@ -6,8 +6,10 @@ use super::folder::Folder;
 use super::yaml::read_yaml;
 use crate::error::{Error, Result};
 
-/// How to decode, as `marian-decoder --config` takes it; then what Marian leaves beside a model `NAME.npz`.
-const SETTINGS: [&str; 2] = ["decoder.yml", ".npz.decoder.yml"];
+/// How to decode, as `marian-decoder --config` takes it.
+const SETTINGS: &str = "decoder.yml";
+/// How the name ends of what Marian leaves beside a model `NAME.npz`.
+const SETTINGS_BESIDE: &str = ".npz.decoder.yml";
 /// Largest file of settings or of a vocabulary.
 const MAX_BYTES: u64 = 64 << 20;
 
@@ -41,21 +43,20 @@ impl MarianFiles {
         if !folder.exists() {
             return Ok(None);
         }
-        let [own, beside] = SETTINGS;
-        let settings = match folder.contains(own) {
-            true => own.to_string(),
+        let settings = match folder.contains(SETTINGS) {
+            true => SETTINGS.to_string(),
             false => {
                 let mut names = folder.names()?;
-                names.retain(|name| name.ends_with(beside));
+                names.retain(|name| name.ends_with(SETTINGS_BESIDE));
                 match names.as_slice() {
                     [] => return Ok(None),
                     [name] => name.clone(),
                     _ => {
                         return Err(Error::model("the folder holds several models of Marian's")
                             .at(folder.path().display().to_string())
-                            .expected(format!("one `*{beside}`, or `{own}`"))
+                            .expected(format!("one `*{SETTINGS_BESIDE}`, or `{SETTINGS}`"))
                             .found(names.join(", "))
-                            .hint(format!("copy the one that you mean to `{own}`")));
+                            .hint(format!("copy the one that you mean to `{SETTINGS}`")));
                     }
                 }
             }
@@ -88,7 +89,8 @@ impl MarianFiles {
                 .expected("two vocabularies, the source's and the target's")
                 .found(vocabularies.len().to_string()));
         };
-        for key in ["word-penalty", "shortlist", "output-sampling"] {
+        // (A `shortlist` makes decoding faster and nothing else: all words are looked at here.)
+        for key in ["word-penalty", "output-sampling"] {
             let set = &value[key];
             let is_off = match set {
                 Value::Null | Value::Bool(false) => true,
@@ -96,8 +98,7 @@ impl MarianFiles {
                 Value::Array(items) => items.is_empty(),
                 _ => false,
             };
-            // A list of words makes decoding faster and nothing else; all words are looked at here.
-            if !is_off && key != "shortlist" {
+            if !is_off {
                 return Err(error(key).expected("none").found(set.to_string()));
             }
         }

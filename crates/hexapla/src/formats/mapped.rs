@@ -1,7 +1,5 @@
 //! Models that no family names: `mapping.toml` says their settings and the names of their tensors.
 
-use serde_json::{Map, Value};
-
 use super::generation::{self, GenerationDefaults};
 use super::keys::Keys;
 use super::location::TensorPart;
@@ -22,7 +20,7 @@ pub(super) struct MappedModel {
 /// Reads the model that `file` of `folder` describes.
 pub(super) fn read(folder: &Folder, file: &MappingFile) -> Result<MappedModel> {
     let location = format!("{}: model", MappingFile::path(folder));
-    let mut keys = Keys::of_map(location, with_defaults(&file.model));
+    let mut keys = Keys::of_map(location, file.model.clone());
     let (generation, ids) = generation::read(folder, &mut keys)?;
     let config = native::read(keys, ids)?;
     config.validate()?;
@@ -38,13 +36,6 @@ pub(super) fn read(folder: &Folder, file: &MappingFile) -> Result<MappedModel> {
         generation,
         tensors,
     })
-}
-
-/// A model without a forced first token need not say so.
-fn with_defaults(model: &Map<String, Value>) -> Map<String, Value> {
-    let mut model = model.clone();
-    model.entry("forced_bos_token_id").or_insert(Value::Null);
-    model
 }
 
 /// The tensor that the file names for the parameter `name`.

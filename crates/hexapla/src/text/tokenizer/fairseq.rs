@@ -1,12 +1,12 @@
 //! Tokenizers of models that fairseq trained (NLLB, mBART), as they are published without a `tokenizer.json`: a SentencePiece model
 //! whose pieces are numbered anew, four control tokens first, and behind them the languages.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
 
 use super::pieces::{self, JOINT_MODEL, SETTINGS};
-use super::{BOS, CONTROL, Tokenizer};
+use super::{CONTROL, Tokenizer};
 use crate::error::{Error, Result};
 use crate::files::Folder;
 
@@ -62,11 +62,12 @@ pub(super) fn open(folder: &Folder) -> Result<Tokenizer> {
     let mut codes: Vec<String> = languages.into_iter().map(str::to_string).collect();
     // Tokens that were added later, and those that the folder numbers in another way.
     let added = settings["added_tokens_decoder"].as_object();
-    for (id, token) in added.into_iter().flatten() {
-        let (Ok(id), Some(text)) = (id.parse::<u32>(), token["content"].as_str()) else {
-            continue;
-        };
-        ids.retain(|_, taken| *taken != id);
+    let added = added.into_iter().flatten();
+    let added: BTreeMap<u32, &str> = added
+        .filter_map(|(id, token)| Some((id.parse().ok()?, token["content"].as_str()?)))
+        .collect();
+    ids.retain(|_, id| !added.contains_key(id));
+    for (id, text) in added {
         ids.insert(text.to_string(), id);
         if !CONTROL.contains(&text) && !codes.iter().any(|code| code == text) {
             codes.push(text.to_string());
@@ -83,7 +84,7 @@ pub(super) fn open(folder: &Folder) -> Result<Tokenizer> {
             .expected("a language of the model")
             .found(format!("`{own}`"))
     })?;
-    codes.extend([MASK.to_string(), BOS.to_string()]);
+    codes.push(MASK.to_string());
     let mut tokenizer = pieces::tokenizer(model, ids, codes, vec![language])?;
     if order == Order::Behind {
         let eos = tokenizer.eos.into_iter();

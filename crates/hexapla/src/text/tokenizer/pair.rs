@@ -141,13 +141,12 @@ impl Tokenizers {
             let tokenizer = Tokenizer::open_in(folder, JOINT).map_err(Error::of_model)?;
             return Ok(Self::joint(tokenizer));
         }
-        let opened = match MarianFiles::find(folder)? {
-            _ if pieces::is_there(folder) => Some(pieces::open(folder)),
-            _ if fairseq::is_there(folder) => {
-                Some(fairseq::open(folder).map(|joint| (joint, None)))
-            }
-            Some(files) => Some(marian::open(folder, &files)),
-            None => None,
+        let opened = if pieces::is_there(folder) {
+            Some(pieces::open(folder))
+        } else if fairseq::is_there(folder) {
+            Some(fairseq::open(folder).map(|joint| (joint, None)))
+        } else {
+            MarianFiles::find(folder)?.map(|files| marian::open(folder, &files))
         };
         if let Some(opened) = opened {
             let (source, target) = opened.map_err(Error::of_model)?;

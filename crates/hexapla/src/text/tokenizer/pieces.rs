@@ -200,7 +200,7 @@ pub(super) fn tokenizer(
             model,
             tokens,
             unknown,
-            has_tags: codes.is_empty(),
+            has_tags: false,
             ids,
         }),
     })
