@@ -5,6 +5,9 @@
     python published.py marian LINES OUT         an OPUS-shaped folder OUT/marian, and OUT/marian.json: ids, and texts at beams 1 and 4
     python published.py multilingual LINES OUT   folders OUT/NAME of M2M-100, NLLB, mBART and mBART-50 with SentencePiece models, and
                                                  OUT/NAME.json: ids of texts, the texts again, and translations at beams 1 and 4
+    python published.py vocabularies LINES OUT   folders OUT/NAME of encoders with vocabularies and no tokenizer.json, and OUT/NAME.json:
+                                                 ids of texts, and of pairs of texts
+    python published.py rerank LINES OUT         cross-encoders OUT/NAME, and OUT/NAME.json: their scores of pairs of texts
     python published.py bart JOB OUT             OUT/bart.json: what the model of JOB["folder"] makes of JOB["ids"], at beams 1 and 4
     python published.py package NAME OUT         the folder of an installed package, on standard output
     python published.py encoders OURS AGAIN      logits for the inputs of each OURS/NAME/golden.json, by name; each model is saved to
@@ -206,6 +209,78 @@ def multilingual(lines, out):
         (out / f"{name}.json").write_text(json.dumps(found))
 
 
+# Class of an encoder's tokenizer, its model_type, and the vocabulary that it is published with.
+VOCABULARIES = dict(
+    bert=("BertTokenizer", "bert", "words"),
+    cased=("BertTokenizer", "bert", "words"),
+    mpnet=("MPNetTokenizer", "mpnet", "words"),
+    roberta=("RobertaTokenizer", "roberta", "bytes"),
+    xlm=("XLMRobertaTokenizer", "xlm-roberta", "pieces"),
+    camembert=("CamembertTokenizer", "camembert", "pieces"),
+)
+
+
+def vocabulary(lines, folder, name, kind, model_type):
+    """The files of a vocabulary that is trained on lines."""
+    import tokenizers
+    if kind == "pieces":
+        train(lines, folder, "unigram", 4000)
+        (folder / "unigram.model").rename(folder / "sentencepiece.bpe.model")
+    elif kind == "bytes":
+        model = tokenizers.ByteLevelBPETokenizer()
+        model.train_from_iterator(lines, 4000, special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
+        model.save_model(str(folder))
+    else:
+        model = tokenizers.BertWordPieceTokenizer(lowercase=name != "cased")
+        model.train_from_iterator(lines, 4000)
+        model.save_model(str(folder))
+        if model_type == "mpnet":
+            own = {"[CLS]": "<s>", "[SEP]": "</s>", "[PAD]": "<pad>", "[MASK]": "<mask>"}
+            words = (folder / "vocab.txt").read_text().split("\n")
+            (folder / "vocab.txt").write_text("\n".join(own.get(word, word) for word in words))
+
+
+def vocabularies(lines, out):
+    half = len(lines) // 2
+    texts = lines[half:] + list(odd(2000))
+    # transformers takes an empty second text for none.
+    pairs = [[texts[i], texts[-1 - i]] for i in range(0, len(texts), 10) if texts[-1 - i]]
+    for name, (tokenizer_class, model_type, kind) in VOCABULARIES.items():
+        folder = out / name
+        folder.mkdir()
+        vocabulary(lines[:half], folder, name, kind, model_type)
+        settings = {"tokenizer_class": tokenizer_class, "do_lower_case": name != "cased"}
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+        (folder / "config.json").write_text(json.dumps({"model_type": model_type}))
+        tokenizer = getattr(transformers, tokenizer_class).from_pretrained(folder)
+        found = {"texts": texts, "ids": [tokenizer(text)["input_ids"] for text in texts], "pairs": pairs,
+                 "pair_ids": [tokenizer(a, b)["input_ids"] for a, b in pairs]}
+        (out / f"{name}.json").write_text(json.dumps(found))
+
+
+def rerank(lines, out):
+    from sentence_transformers import CrossEncoder
+    for name in ("sigmoid", "identity"):
+        folder = out / name
+        folder.mkdir()
+        vocabulary(lines, folder, "bert", "words", "bert")
+        (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer"}))
+        tokenizer = transformers.BertTokenizer.from_pretrained(folder)
+        config = transformers.BertConfig(vocab_size=len(tokenizer), hidden_size=48, num_hidden_layers=2, num_attention_heads=4,
+                                         intermediate_size=96, max_position_embeddings=256, num_labels=1)
+        if name == "identity":
+            config.sentence_transformers = {"activation_fn": "torch.nn.modules.linear.Identity"}
+        torch.manual_seed(1)
+        model = transformers.BertForSequenceClassification(config).eval()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(torch.randn_like(parameter) * 0.2)
+        model.save_pretrained(folder)
+        model = CrossEncoder(str(folder), device="cpu", max_length=256)
+        pairs = [[lines[i % 10], lines[10 + i]] for i in range(400)]
+        (out / f"{name}.json").write_text(json.dumps({"pairs": pairs, "scores": model.predict(pairs).tolist()}))
+
+
 def bart(job, out):
     model = transformers.BartForConditionalGeneration.from_pretrained(job["folder"]).eval()
     rows, found = job["ids"], {}
@@ -258,4 +333,5 @@ if __name__ == "__main__":
     elif command == "package":
         print(files(str(first)))
     else:
-        {"vectors": vectors, "pieces": pieces, "marian": marian, "multilingual": multilingual, "bart": bart}[command](json.loads(first.read_text()), out)
+        jobs = (vectors, pieces, marian, multilingual, vocabularies, rerank, bart)
+        {job.__name__: job for job in jobs}[command](json.loads(first.read_text()), out)

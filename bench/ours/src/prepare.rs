@@ -327,6 +327,7 @@ fn our_model(folder: &Path, compute_type: &str) -> Result<PathBuf> {
     let model = formats::open(folder)?;
     let job = ConvertModel {
         model: &model,
+        around: None,
         compute_type: ComputeType::Int8,
         replace: true,
     };

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use hexapla::config::ComputeType;
-use hexapla::error::Result;
+use hexapla::encode::SentenceEncoder;
+use hexapla::error::{Error, Result};
 use hexapla::formats::{self, ConvertModel};
 
 use crate::console::say;
@@ -24,10 +25,20 @@ pub(crate) struct ConvertArgs {
 }
 
 pub(crate) fn run(args: ConvertArgs) -> Result<()> {
-    let model = formats::open(crate::model::folder(args.model.as_deref()))?;
+    let folder = crate::model::folder(args.model.as_deref());
+    let (inner, is_table) = SentenceEncoder::source_folder(&folder)?;
+    if is_table {
+        return Err(Error::model("a table of vectors cannot be converted")
+            .at(folder.path().display().to_string())
+            .expected("a model with layers")
+            .found("a table (model2vec, StaticEmbedding)")
+            .hint("it is used as it is: `hexapla embed`"));
+    }
+    let model = formats::open(inner.clone())?;
     model.verify()?;
     let job = ConvertModel {
         model: &model,
+        around: (inner.path() != folder.path()).then_some(&folder),
         compute_type: args.compute_type,
         replace: args.replace,
     };

@@ -56,6 +56,39 @@ fn add_modules(dir: &TestDir) {
 }
 
 #[test]
+fn a_model_in_a_folder_of_its_own_is_converted_with_what_is_around_it() {
+    let dir = dir("bert_bare");
+    add_modules(&dir);
+    let (top, _) = dir.accept("embed --model model --prompt query --input lines.txt");
+    // As older versions of sentence-transformers write it.
+    fs::create_dir(dir.path("model/0_Transformer")).unwrap();
+    for file in ["config.json", "model.safetensors", "vocab.txt"] {
+        let to = dir.path("model/0_Transformer").join(file);
+        fs::rename(dir.path("model").join(file), to).unwrap();
+    }
+    let modules = fs::read_to_string(dir.path("model/modules.json")).unwrap();
+    let modules = modules.replacen("\"path\":\"\"", "\"path\":\"0_Transformer\"", 1);
+    dir.write("model/modules.json", modules);
+    let (inner, _) = dir.accept("embed --model model --prompt query --input lines.txt");
+    assert_eq!(inner, top);
+    dir.accept("convert model --output floats --compute-type float32");
+    let (floats, _) = dir.accept("embed --model floats --prompt query --input lines.txt");
+    assert_eq!(floats, top);
+    dir.accept("convert model --output int8");
+    let (int8, _) = dir.accept("embed --model int8 --prompt query --input lines.txt");
+    assert_eq!(int8.lines().count(), top.lines().count());
+    assert_ne!(int8, top);
+    // A tokenizer may stay at the top.
+    fs::rename(
+        dir.path("model/0_Transformer/vocab.txt"),
+        dir.path("model/vocab.txt"),
+    )
+    .unwrap();
+    let (inner, _) = dir.accept("embed --model model --prompt query --input lines.txt");
+    assert_eq!(inner, top);
+}
+
+#[test]
 fn vectors_come_line_by_line() {
     let dir = dir("bert_bare");
     let (said, told) = dir.accept("embed --model model --input lines.txt");

@@ -219,6 +219,7 @@ fn a_converted_model_translates_the_same() {
             let to = to.path().join(format!("{compute_type:?}"));
             let job = ConvertModel {
                 model: &opened,
+                around: None,
                 compute_type,
                 replace: false,
             };

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use hexapla::config::ComputeType;
-use hexapla::encode::{EmbedOptions, Encoder, Input, SentenceEncoder};
+use hexapla::encode::{Classifier, EmbedOptions, Encoder, Input, LongTexts, SentenceEncoder};
+use hexapla::files::Folder;
 use hexapla::formats::{self, SaveModel};
 use hexapla::generate::SearchOptions;
 use hexapla::text::sentencepiece::SentencePiece;
-use hexapla::text::tokenizer::Tokenizers;
+use hexapla::text::tokenizer::{EncoderTokenizer, Tokenizers};
 use hexapla::{Engine, Request, Translator, formats::manifest::ManifestFields};
 use serde_json::{Value, json};
 
@@ -186,6 +187,74 @@ fn multilingual_models_translate_as_in_transformers() {
             let other = pairs.filter(|((_, found), text)| json!(found[0].text) != **text);
             let other: Vec<_> = other.map(|((line, _), _)| line).collect();
             assert!(other.is_empty(), "{name}, beam {beams}: {other:?}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs Python with transformers and sentencepiece: set HEXAPLA_PYTHON"]
+fn vocabularies_of_encoders_cut_as_in_transformers() {
+    let Some(lines) = lines(16_000) else { return };
+    let (out, file) = folder(&lines);
+    python(&[Path::new("vocabularies"), &file, out.path()]);
+    for name in ["bert", "cased", "mpnet", "roberta", "xlm", "camembert"] {
+        let expected = read(&out.path().join(format!("{name}.json")));
+        let tokenizer =
+            EncoderTokenizer::open_folder(&Folder::from(&*out.path().join(name))).unwrap();
+        let ids = |text: &str, second: Option<&str>| {
+            let tokens = |text| tokenizer.tokens(text).unwrap();
+            let encoded = tokenizer.finish(tokens(text), second.map(tokens));
+            json!(encoded.unwrap().ids)
+        };
+        let texts: Vec<String> = serde_json::from_value(expected["texts"].clone()).unwrap();
+        assert_eq!(texts.len(), 10_000);
+        for (text, row) in texts.iter().zip(expected["ids"].as_array().unwrap()) {
+            assert_eq!(ids(text, None), *row, "{name}: {text:?}");
+        }
+        let pairs: Vec<[String; 2]> = serde_json::from_value(expected["pairs"].clone()).unwrap();
+        for ([a, b], row) in pairs.iter().zip(expected["pair_ids"].as_array().unwrap()) {
+            assert_eq!(ids(a, Some(b)), *row, "{name}: {a:?}, {b:?}");
+        }
+        assert!(tokenizer.mask_token().is_some() && tokenizer.unknown_id().is_some());
+        if name == "roberta" {
+            // The same files, for a model that writes text too.
+            let tokenizer = Tokenizers::open_folder(&out.path().join(name)).unwrap();
+            let tokenizer = tokenizer.source;
+            for (text, row) in texts.iter().zip(expected["ids"].as_array().unwrap()) {
+                if tokenizer.normalize(text).unwrap() == *text {
+                    let ids = tokenizer.encode(text).unwrap();
+                    assert_eq!(json!(tokenizer.with_template(ids.clone(), 2, None)), *row);
+                    assert_eq!(tokenizer.decode(&ids).unwrap(), *text);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs Python with sentence-transformers: set HEXAPLA_PYTHON"]
+fn passages_are_ranked_as_by_sentence_transformers() {
+    let Some(lines) = lines(1000) else { return };
+    let (out, file) = folder(&lines);
+    python(&[Path::new("rerank"), &file, out.path()]);
+    for name in ["sigmoid", "identity"] {
+        let expected = read(&out.path().join(format!("{name}.json")));
+        let model = Classifier::open(&out.path().join(name), ComputeType::Float32).unwrap();
+        let pairs: Vec<[String; 2]> = serde_json::from_value(expected["pairs"].clone()).unwrap();
+        let scores: Vec<f32> = serde_json::from_value(expected["scores"].clone()).unwrap();
+        for first in 0..10 {
+            let of_query = || pairs.iter().skip(first).step_by(10);
+            let passages: Vec<&str> = of_query().map(|[_, passage]| passage.as_str()).collect();
+            let query = &pairs[first][0];
+            let found = model.rank(query, &passages, LongTexts::Refuse).unwrap();
+            assert_eq!(found.len(), passages.len());
+            for (found, expected) in found.iter().zip(scores.iter().skip(first).step_by(10)) {
+                let bound = 1e-5 * expected.abs().max(1.0);
+                assert!(
+                    (found - expected).abs() < bound,
+                    "{name}: {found}, {expected}"
+                );
+            }
         }
     }
 }

@@ -123,14 +123,14 @@ fn worst_cosine(found: &[Vec<f32>], expected: &[Vec<f32>]) -> Result<f64> {
     Ok(worst)
 }
 
-/// Vectors of one direction. Scores, of which each text has one, are one vector.
+/// Vectors of one direction: a cosine of at least `bar` for each. Scores, of which each text has one, are one vector.
 ///
 /// # Errors
 /// Says how far the worst is off.
-pub(crate) fn vectors(ours: Vec<Vec<f32>>, peer: Vec<Vec<f32>>) -> Result<Agreed> {
+pub(crate) fn vectors(ours: Vec<Vec<f32>>, peer: Vec<Vec<f32>>, bar: f64) -> Result<Agreed> {
     let worst = worst_cosine(&whole(ours), &whole(peer))?;
     let said = format!("worst cosine {worst:.5}");
-    if worst >= 0.9999 {
+    if worst >= bar {
         Ok(Agreed(said))
     } else {
         Err(said)
@@ -217,23 +217,26 @@ mod tests {
             vec![vec![2.0, 0.0], vec![0.0, 1.0]],
         );
         assert_eq!(
-            vectors(a.clone(), b.clone()).unwrap().how(),
+            vectors(a.clone(), b.clone(), 0.9999).unwrap().how(),
             "worst cosine 1.00000"
         );
         let off = vec![vec![1.0, 0.1], vec![0.0, 1.0]];
         assert!(
-            vectors(a.clone(), off.clone())
+            vectors(a.clone(), off.clone(), 0.9999)
                 .unwrap_err()
                 .contains("0.99504")
         );
         assert!(near_vectors(off.clone(), b.clone(), a.clone(), 0.995).is_ok());
         assert!(near_vectors(off, b.clone(), a.clone(), 0.996).is_err());
-        assert!(vectors(a.clone(), b[..1].to_vec()).is_err() && vectors(vec![], vec![]).is_err());
-        assert!(vectors(vec![vec![0.0, 0.0]], vec![vec![1.0, 0.0]]).is_err());
+        assert!(
+            vectors(a.clone(), b[..1].to_vec(), 0.0).is_err()
+                && vectors(vec![], vec![], 0.0).is_err()
+        );
+        assert!(vectors(vec![vec![0.0, 0.0]], vec![vec![1.0, 0.0]], -1.0).is_err());
         // Scores: their order and distances count, not the mean.
         let scores = |x: [f32; 3]| x.map(|x| vec![x]).to_vec();
-        assert!(vectors(scores([1.0, 2.0, 4.0]), scores([2.0, 3.0, 5.0])).is_ok());
-        assert!(vectors(scores([1.0, 2.0, 4.0]), scores([2.0, 1.0, 4.0])).is_err());
+        assert!(vectors(scores([1.0, 2.0, 4.0]), scores([2.0, 3.0, 5.0]), 0.9999).is_ok());
+        assert!(vectors(scores([1.0, 2.0, 4.0]), scores([2.0, 1.0, 4.0]), 0.9999).is_err());
     }
 
     #[test]

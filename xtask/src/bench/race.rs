@@ -149,7 +149,7 @@ impl Prepared {
         if a["vectors"].is_array() {
             let vectors = |answer: &Value| peers::part(answer, "vectors");
             return match &self.reference {
-                None => check::vectors(vectors(&a)?, vectors(&b)?),
+                None => check::vectors(vectors(&a)?, vectors(&b)?, 0.9999),
                 Some(job) => {
                     let reference = vectors(&answer(ours, job)?)?;
                     check::near_vectors(vectors(&a)?, vectors(&b)?, reference, 0.995)

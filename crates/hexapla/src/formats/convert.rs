@@ -24,6 +24,8 @@ const MAX_FILE_BYTES: u64 = 512 << 20;
 pub struct ConvertModel<'a> {
     /// The model.
     pub model: &'a ModelFolder,
+    /// The folder of sentence-transformers in which the model has a folder of its own, if so. What is written has it at the top.
+    pub around: Option<&'a Folder>,
     /// `Int8` or `Float32`.
     pub compute_type: ComputeType,
     /// Whether a model that lies in the folder to write may be lost.
@@ -57,7 +59,10 @@ pub fn convert(job: &ConvertModel<'_>, to: &Path) -> Result<Saved> {
     if to.is_dir() {
         check_replaceable(to)?;
     }
-    let files = companions(model.manifest.as_ref(), from)?;
+    let mut files = companions(model.manifest.as_ref(), from)?;
+    if let Some(around) = job.around {
+        files.extend(sentence::files_around(around)?);
+    }
     let manifest = manifest_fields(job);
     match job.compute_type {
         ComputeType::Float32 => {

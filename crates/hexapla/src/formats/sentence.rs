@@ -23,6 +23,8 @@ use crate::ops::pool::Pooling;
 pub(crate) const MODULES_FILE: &str = "modules.json";
 const SETTINGS_FILE: &str = "config_sentence_transformers.json";
 const MAX_BYTES: u64 = 16 << 20;
+/// Of a module.
+const MAX_WEIGHTS: u64 = 512 << 20;
 
 /// What a folder says of its vectors.
 #[derive(Debug, Clone, Default)]
@@ -263,6 +265,31 @@ pub(super) fn module_files(folder: &Folder) -> Result<Vec<String>> {
         .filter(|path| is_plain_name(path))
         .flat_map(|path| ["config.json", WEIGHTS_FILE].map(|name| inside(path, name)));
     Ok(files.filter(|name| folder.contains(name)).collect())
+}
+
+/// The files of sentence-transformers around a model that lies in a folder of its own inside `folder`, as they are once it lies at
+/// the top.
+///
+/// # Errors
+/// A file cannot be read.
+pub(super) fn files_around(folder: &Folder) -> Result<BTreeMap<String, Vec<u8>>> {
+    let mut modules: Value =
+        serde_json::from_slice(&folder.read(MODULES_FILE, MAX_BYTES)?).unwrap_or_default();
+    let encoder = modules[0]["path"].as_str().unwrap_or_default();
+    let inner = format!("{encoder}/");
+    let names = module_files(folder)?.into_iter();
+    let names = names.chain([SETTINGS_FILE.to_string()]);
+    let mut files = BTreeMap::new();
+    for name in names.filter(|name| !name.starts_with(&inner) && folder.contains(name)) {
+        let bytes = folder.read(&name, MAX_WEIGHTS)?.into_owned();
+        files.insert(name, bytes);
+    }
+    modules[0]["path"] = json!("");
+    files.insert(
+        MODULES_FILE.to_string(),
+        format!("{modules:#}\n").into_bytes(),
+    );
+    Ok(files)
 }
 
 /// The file `name` of the folder `path` inside the model's.

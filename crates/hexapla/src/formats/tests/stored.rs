@@ -17,6 +17,7 @@ fn stored(from: &Path) -> (tempfile::TempDir, PathBuf) {
     let model = open(from).unwrap();
     let job = ConvertModel {
         model: &model,
+        around: None,
         compute_type: ComputeType::Int8,
         replace: false,
     };
@@ -151,6 +152,7 @@ fn a_stored_model_goes_with_its_files_and_its_story() {
     let back = folder.path().join("back");
     let job = |compute_type| ConvertModel {
         model: &model,
+        around: None,
         compute_type,
         replace: false,
     };
@@ -286,6 +288,7 @@ fn scales_that_are_no_numbers_are_refused() {
     let model = open(folder.path()).unwrap();
     let job = ConvertModel {
         model: &model,
+        around: None,
         compute_type: ComputeType::Int8,
         replace: false,
     };

@@ -6,6 +6,7 @@
 mod bpe;
 mod normalizer;
 mod proto;
+mod table;
 mod trie;
 mod unigram;
 
@@ -14,6 +15,7 @@ use std::collections::HashMap;
 use crate::error::{Error, Result};
 use normalizer::Normalizer;
 use proto::{Kind, ModelKind, ModelProto};
+pub use table::UnigramTable;
 use trie::Prefixes;
 
 /// Stands for a space in a piece.

@@ -3,17 +3,16 @@
 
 use std::ops::Range;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokenizers::{Encoding, PostProcessor};
 
-use super::file::{MAX_BYTES, check, prepare_settings};
-use super::guarded;
-use crate::error::{Error, Result};
+use super::file::{check, prepare_settings};
+use super::library::TokenizerFile;
+use super::{guarded, pieces, vocabulary};
+use crate::error::Result;
 use crate::files::Folder;
 
 const FILE: &str = "tokenizer.json";
-const WORDS_FILE: &str = "vocab.txt";
-const SETTINGS_FILE: &str = "tokenizer_config.json";
 
 /// Cuts texts for an encoder.
 #[derive(Debug)]
@@ -68,51 +67,29 @@ impl TextTokens {
 }
 
 impl EncoderTokenizer {
-    /// Reads `tokenizer.json`, or BERT's `vocab.txt`, from a model's folder.
+    /// Reads `tokenizer.json` from a model's folder, or the vocabulary that it was published with before there was such a file:
+    /// `vocab.txt`, `vocab.json` with `merges.txt`, or a SentencePiece model.
     ///
     /// # Errors
-    /// The folder holds neither, or a file is broken.
+    /// The folder holds none of them, or a file is broken.
     pub fn open_folder(folder: &Folder) -> Result<Self> {
-        let settings = match folder.contains(SETTINGS_FILE) {
-            true => {
-                serde_json::from_slice(&folder.read(SETTINGS_FILE, MAX_BYTES)?).map_err(|e| {
-                    broken()
-                        .at(folder.path_of(SETTINGS_FILE).display().to_string())
-                        .found(e.to_string())
-                })?
+        let settings = pieces::read_settings(folder)?;
+        let (name, json) = match folder.contains(FILE) {
+            true => (FILE, pieces::read_text(folder, FILE)?),
+            false => {
+                let (name, json) = vocabulary::read(folder, &settings)?;
+                (name, json.to_string())
             }
-            false => Value::Null,
         };
-        let (name, json) = if folder.contains(FILE) {
-            let bytes = folder.read(FILE, MAX_BYTES)?;
-            let json: Value = serde_json::from_slice(&bytes).map_err(|e| {
-                broken()
-                    .at(folder.path_of(FILE).display().to_string())
-                    .found(e.to_string())
-            })?;
-            (FILE, json)
-        } else if folder.contains(WORDS_FILE) {
-            let bytes = folder.read(WORDS_FILE, MAX_BYTES)?;
-            (
-                WORDS_FILE,
-                word_pieces(&String::from_utf8_lossy(&bytes), &settings),
-            )
-        } else {
-            return Err(Error::model("the folder has no tokenizer")
-                .at(folder.path().display().to_string())
-                .expected(format!("{FILE}, or {WORDS_FILE}"))
-                .found("neither")
-                .hint("put the model's tokenizer there, or work with ids: `hexapla logits`"));
-        };
-        Self::from_value(json, &settings).map_err(|e| e.within(folder.path_of(name).display()))
+        Self::from_json(&json, &settings).map_err(|e| e.within(folder.path_of(name).display()))
     }
 
     /// `settings` are those of `tokenizer_config.json`.
-    fn from_value(mut json: Value, settings: &Value) -> Result<Self> {
-        check(&json)?;
-        prepare_settings(&mut json);
-        let text = json.to_string();
-        let inner: tokenizers::Tokenizer = guarded("cannot read the tokenizer", || text.parse())?;
+    fn from_json(json: &str, settings: &Value) -> Result<Self> {
+        let mut file = TokenizerFile::read(json)?;
+        check(&file)?;
+        prepare_settings(&mut file.parts);
+        let inner = file.build()?;
         let named = settings["model_input_names"].as_array();
         let token = |key: &str, usual: &[&str]| {
             let own = &settings[key];
@@ -194,56 +171,4 @@ impl EncoderTokenizer {
     pub fn text_of(&self, id: u32) -> Result<String> {
         guarded("cannot decode a token", || self.inner.decode(&[id], false))
     }
-}
-
-fn broken() -> Error {
-    Error::model("the tokenizer cannot be used").hint("copy or download the folder again")
-}
-
-/// The `tokenizer.json` of BERT's word pieces, one a line, with the settings of `tokenizer_config.json`.
-fn word_pieces(lines: &str, settings: &Value) -> Value {
-    let mut vocab = Map::new();
-    for (number, line) in lines.lines().enumerate() {
-        vocab.insert(line.trim_end_matches('\r').to_string(), json!(number));
-    }
-    let flag = |key: &str, absent: bool| settings[key].as_bool().unwrap_or(absent);
-    let special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
-    let added: Vec<Value> = special
-        .iter()
-        .filter_map(|token| {
-            Some(json!({"id": vocab.get(*token)?, "content": token, "single_word": false, "lstrip": false,
-                "rstrip": false, "normalized": false, "special": true}))
-        })
-        .collect();
-    let id = |token: &str| vocab.get(token).cloned().unwrap_or(json!(0));
-    let part =
-        |token: &str, segment: u32| json!({"SpecialToken": {"id": token, "type_id": segment}});
-    let text = |name: &str, segment: u32| json!({"Sequence": {"id": name, "type_id": segment}});
-    let known = |token: &str| json!({"id": token, "ids": [id(token)], "tokens": [token]});
-    json!({
-        "version": "1.0",
-        "added_tokens": added,
-        "normalizer": {
-            "type": "BertNormalizer",
-            "clean_text": true,
-            "handle_chinese_chars": flag("tokenize_chinese_chars", true),
-            "strip_accents": settings["strip_accents"].as_bool(),
-            "lowercase": flag("do_lower_case", true),
-        },
-        "pre_tokenizer": {"type": "BertPreTokenizer"},
-        "post_processor": {
-            "type": "TemplateProcessing",
-            "single": [part("[CLS]", 0), text("A", 0), part("[SEP]", 0)],
-            "pair": [part("[CLS]", 0), text("A", 0), part("[SEP]", 0), text("B", 1), part("[SEP]", 1)],
-            "special_tokens": {"[CLS]": known("[CLS]"), "[SEP]": known("[SEP]")},
-        },
-        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": true},
-        "model": {
-            "type": "WordPiece",
-            "unk_token": "[UNK]",
-            "continuing_subword_prefix": "##",
-            "max_input_chars_per_word": 100,
-            "vocab": vocab,
-        },
-    })
 }

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
 
-use super::pieces::{self, JOINT_MODEL, SETTINGS};
+pub(super) use super::pieces::JOINT_MODEL as MODEL;
+use super::pieces::{self, SETTINGS};
 use super::{CONTROL, Tokenizer};
 use crate::error::{Error, Result};
 use crate::files::Folder;
@@ -26,9 +27,16 @@ enum Order {
     Behind,
 }
 
+/// Encoders whose pieces are numbered in this way; `vocabulary` opens them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EncoderClass {
+    XlmRoberta,
+    Camembert,
+}
+
 /// Whether `folder` holds such a tokenizer.
 pub(super) fn is_there(folder: &Folder) -> bool {
-    folder.contains(JOINT_MODEL)
+    folder.contains(MODEL)
 }
 
 /// The tokenizer of `folder`, whose settings say which of the models it is.
@@ -37,7 +45,7 @@ pub(super) fn is_there(folder: &Folder) -> bool {
 /// A model that is not known, or another language than it has.
 pub(super) fn open(folder: &Folder) -> Result<Tokenizer> {
     let settings = &pieces::read_settings(folder)?;
-    let model = pieces::read_model(folder, JOINT_MODEL)?;
+    let model = pieces::read_model(folder, MODEL)?;
     let class = class(folder, settings)?;
     let legacy = settings["legacy_behaviour"].as_bool() == Some(true);
     let (languages, order, usual): (Vec<&str>, _, _) = match class.as_str() {
@@ -96,6 +104,31 @@ pub(super) fn open(folder: &Folder) -> Result<Tokenizer> {
 
 /// Whose tokenizer it is: the class that transformers has for it.
 fn class(folder: &Folder, settings: &Value) -> Result<String> {
+    let class = named_class(folder, settings)?;
+    match class.as_str() {
+        "NllbTokenizer" | "MBartTokenizer" | "MBart50Tokenizer" => Ok(class),
+        _ => Err(Error::model("the tokenizer cannot be used")
+            .at(folder.path_of(MODEL).display().to_string())
+            .expected("`tokenizer_class`: NllbTokenizer, MBartTokenizer or MBart50Tokenizer, or a `vocab.json`")
+            .found(format!("`{class}`"))
+            .hint("save the tokenizer with transformers, which writes tokenizer.json")),
+    }
+}
+
+/// The encoder whose tokenizer `folder` holds, if it holds one with a SentencePiece model.
+pub(super) fn encoder_class(folder: &Folder, settings: &Value) -> Result<Option<EncoderClass>> {
+    if !is_there(folder) {
+        return Ok(None);
+    }
+    Ok(match named_class(folder, settings)?.as_str() {
+        "XLMRobertaTokenizer" => Some(EncoderClass::XlmRoberta),
+        "CamembertTokenizer" => Some(EncoderClass::Camembert),
+        _ => None,
+    })
+}
+
+/// The class as the folder's files name it; empty where they do not.
+fn named_class(folder: &Folder, settings: &Value) -> Result<String> {
     const CONFIG: &str = "config.json";
     let config = match folder.contains(CONFIG) {
         true => pieces::read_json(folder, CONFIG)?,
@@ -106,15 +139,12 @@ fn class(folder: &Folder, settings: &Value) -> Result<String> {
     let class = class.or(match config["model_type"].as_str() {
         Some("mbart") => Some("MBartTokenizer"),
         Some("m2m_100") => Some("NllbTokenizer"),
+        Some("xlm-roberta") => Some("XLMRobertaTokenizer"),
+        Some("camembert") => Some("CamembertTokenizer"),
         _ => None,
     });
-    let class = class.unwrap_or_default().trim_end_matches("Fast");
-    match class {
-        "NllbTokenizer" | "MBartTokenizer" | "MBart50Tokenizer" => Ok(class.to_string()),
-        _ => Err(Error::model("the tokenizer cannot be used")
-            .at(folder.path_of(JOINT_MODEL).display().to_string())
-            .expected("`tokenizer_class`: NllbTokenizer, MBartTokenizer or MBart50Tokenizer, or a `vocab.json`")
-            .found(format!("`{class}`"))
-            .hint("save the tokenizer with transformers, which writes tokenizer.json")),
-    }
+    Ok(class
+        .unwrap_or_default()
+        .trim_end_matches("Fast")
+        .to_string())
 }

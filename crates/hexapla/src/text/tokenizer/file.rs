@@ -5,8 +5,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{BOS, CONTROL, EOS, Inner, Marker, PAD, Tokenizer, UNK, codes, guarded, template};
-use crate::error::{Error, Result};
+use super::library::{TokenizerFile, broken};
+use super::{BOS, CONTROL, EOS, Inner, Marker, PAD, Tokenizer, UNK, codes, template};
+use crate::error::Result;
 use crate::files::{Folder, read_limited};
 
 /// Largest file that is read. The largest vocabularies in use (250,000 pieces) take some 35 MB.
@@ -55,21 +56,16 @@ impl Tokenizer {
     /// # Errors
     /// As [`Tokenizer::open`].
     pub fn from_json(json: String) -> Result<Self> {
-        let mut value: Value = serde_json::from_str(&json)
-            .map_err(|e| broken().expected("a tokenizer.json").found(e.to_string()))?;
-        check(&value)?;
-        let special_names = special_names(&value);
-        let template = template::read(&value)?;
-        let marker = marker(&value);
-        let text = if prepare(&mut value) {
-            value.to_string()
-        } else {
-            json.clone()
-        };
-        let mut inner: tokenizers::Tokenizer =
-            guarded("cannot read the tokenizer", || text.parse())?;
+        let mut file = TokenizerFile::read(&json)?;
+        check(&file)?;
+        let special_names = special_names(&file.parts);
+        let template = template::read(&file.parts)?;
+        let marker = marker(&file.parts);
+        prepare(&mut file.parts);
+        let mut inner = file.build()?;
         inner.set_encode_special_tokens(true);
-        let largest = largest_id(&value["model"]["vocab"])
+        let largest = file
+            .largest_id()
             .into_iter()
             .chain(inner.get_added_tokens_decoder().into_keys())
             .max()
@@ -105,46 +101,20 @@ impl Tokenizer {
     }
 }
 
-/// The largest id of a model's vocabulary, which names its ids or, with unigrams, counts them.
-fn largest_id(vocab: &Value) -> Option<u32> {
-    match vocab {
-        Value::Object(ids) => ids
-            .values()
-            .filter_map(Value::as_u64)
-            .max()?
-            .try_into()
-            .ok(),
-        Value::Array(pieces) => (pieces.len() as u32).checked_sub(1),
-        _ => None,
-    }
-}
-
-fn broken() -> Error {
-    Error::model("the tokenizer cannot be used")
-        .hint("copy or download it again, or train one with `hexapla tokenizer train`")
-}
-
 /// Refuses what the `tokenizers` crate would accept and then panic on.
-pub(super) fn check(value: &Value) -> Result<()> {
-    if !value.is_object() || !value["model"].is_object() {
-        return Err(broken().at("model").expected("an object").found("none"));
-    }
-    let model = &value["model"];
-    if let Some(prefix) = model["continuing_subword_prefix"]
-        .as_str()
-        .filter(|p| !p.is_empty())
-        && let Some(merges) = model["merges"].as_array()
-    {
-        for (number, merge) in merges.iter().enumerate() {
-            let right = merge[1]
-                .as_str()
-                .or_else(|| merge.as_str()?.split(' ').nth(1));
-            if !right.is_some_and(|right| right.starts_with(prefix)) {
-                return Err(broken()
-                    .at(format!("model.merges[{number}]"))
-                    .expected(format!("a right side that starts with `{prefix}`"))
-                    .found(merge.to_string()));
-            }
+pub(super) fn check(file: &TokenizerFile) -> Result<()> {
+    let value = &file.parts;
+    let prefix = value["model"]["continuing_subword_prefix"].as_str();
+    for (number, merge) in file.merges_with_prefix.iter().enumerate() {
+        let right = merge[1]
+            .as_str()
+            .or_else(|| merge.as_str()?.split(' ').nth(1));
+        let prefix = prefix.unwrap_or_default();
+        if !right.is_some_and(|right| right.starts_with(prefix)) {
+            return Err(broken()
+                .at(format!("model.merges[{number}]"))
+                .expected(format!("a right side that starts with `{prefix}`"))
+                .found(merge.to_string()));
         }
     }
     for section in ["normalizer", "decoder", "pre_tokenizer"] {
@@ -244,13 +214,13 @@ fn special_names(value: &Value) -> HashSet<String> {
         .collect()
 }
 
-/// Changes what must not act while encoding; says whether anything changed.
+/// Changes what must not act while encoding.
 ///
 /// Truncation would cut text silently, padding is never computed on, and dropout would make encoding random. A special token
 /// other than the control tokens is found in text (the crate finds only those not called special when it is told to leave
 /// special ones as text).
-fn prepare(value: &mut Value) -> bool {
-    let mut changed = prepare_settings(value);
+fn prepare(value: &mut Value) {
+    prepare_settings(value);
     let added = value.get_mut("added_tokens").and_then(Value::as_array_mut);
     for token in added.into_iter().flatten() {
         let is_control = token["content"]
@@ -258,29 +228,15 @@ fn prepare(value: &mut Value) -> bool {
             .is_some_and(|name| CONTROL.contains(&name));
         if !is_control && token["special"].as_bool() == Some(true) {
             token["special"] = Value::Bool(false);
-            changed = true;
         }
     }
-    changed
 }
 
-/// Switches truncation, padding and dropout off; says whether one was on.
-pub(super) fn prepare_settings(value: &mut Value) -> bool {
-    let mut changed = false;
-    for key in ["truncation", "padding"] {
-        if let Some(setting) = value.get_mut(key).filter(|setting| !setting.is_null()) {
-            *setting = Value::Null;
-            changed = true;
-        }
-    }
-    if let Some(dropout) = value["model"]
-        .get_mut("dropout")
-        .filter(|dropout| !dropout.is_null())
-    {
-        *dropout = Value::Null;
-        changed = true;
-    }
-    changed
+/// Switches truncation, padding and dropout off.
+pub(super) fn prepare_settings(value: &mut Value) {
+    value["truncation"] = Value::Null;
+    value["padding"] = Value::Null;
+    value["model"]["dropout"] = Value::Null;
 }
 
 fn marker(value: &Value) -> Marker {

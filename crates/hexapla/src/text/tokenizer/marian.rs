@@ -6,7 +6,8 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
-use super::pieces::{self, MAX_BYTES, SOURCE_MODEL, TARGET_MODEL};
+use super::file::MAX_BYTES;
+use super::pieces::{self, SOURCE_MODEL, TARGET_MODEL};
 use super::{EOS, Tokenizer, UNK};
 use crate::error::{Error, Result};
 use crate::files::{Folder, MarianFiles, read_yaml};

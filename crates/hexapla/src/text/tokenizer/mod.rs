@@ -22,6 +22,7 @@ mod dropout;
 mod encoder;
 mod fairseq;
 mod file;
+mod library;
 mod marian;
 mod merges;
 mod pair;
@@ -30,6 +31,7 @@ mod stats;
 mod template;
 mod train;
 mod unigram;
+mod vocabulary;
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Tokenizer, characters, fairseq, marian, pieces};
+use super::{Tokenizer, characters, fairseq, marian, pieces, vocabulary};
 use crate::config::TokenizerTable;
 use crate::error::{Error, Result};
 use crate::files::{Folder, MappingFile, MarianFiles, write_atomically};
@@ -124,8 +124,8 @@ impl Tokenizers {
     }
 
     /// Reads `tokenizer.json`, or `source_tokenizer.json` and `target_tokenizer.json`, from a model's folder; or, as OPUS-MT and
-    /// M2M-100 are published, `vocab.json` with `source.spm` and `target.spm` or with `sentencepiece.bpe.model`; or the
-    /// vocabularies of Marian's own files; or the characters of a `mapping.toml`.
+    /// M2M-100 are published, `vocab.json` with `source.spm` and `target.spm` or with `sentencepiece.bpe.model`; or, as BART,
+    /// with `merges.txt`; or the vocabularies of Marian's own files; or the characters of a `mapping.toml`.
     ///
     /// # Errors
     /// The folder holds neither, or a file is broken.
@@ -143,6 +143,8 @@ impl Tokenizers {
         }
         let opened = if pieces::is_there(folder) {
             Some(pieces::open(folder))
+        } else if vocabulary::has_bytes(folder) {
+            Some(vocabulary::open(folder).map(|joint| (joint, None)))
         } else if fairseq::is_there(folder) {
             Some(fairseq::open(folder).map(|joint| (joint, None)))
         } else {
@@ -162,7 +164,7 @@ impl Tokenizers {
         Err(Error::model("the folder has no tokenizer")
             .at(folder.path().display().to_string())
             .expected(format!(
-                "`{JOINT}`, `{SOURCE}` and `{TARGET}`, `vocab.json` and SentencePiece models, or Marian's `decoder.yml`"
+                "`{JOINT}`, `{SOURCE}` and `{TARGET}`, `vocab.json` with SentencePiece models or `merges.txt`, or Marian's `decoder.yml`"
             ))
             .found(if folder.exists() {
                 "none of them"

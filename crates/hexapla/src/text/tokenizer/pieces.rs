@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::file::MAX_BYTES;
 use super::template::Template;
 use super::{Inner, Marker, Tokenizer};
 use crate::error::{Error, Result};
@@ -18,7 +19,6 @@ pub(super) const SOURCE_MODEL: &str = "source.spm";
 pub(super) const TARGET_MODEL: &str = "target.spm";
 pub(super) const JOINT_MODEL: &str = "sentencepiece.bpe.model";
 pub(super) const SETTINGS: &str = "tokenizer_config.json";
-pub(super) const MAX_BYTES: u64 = 512 << 20;
 /// Ids stay below this: the largest vocabulary that a model's configuration allows.
 const MAX_IDS: u32 = 1 << 24;
 
@@ -208,18 +208,25 @@ pub(super) fn tokenizer(
 
 fn read_vocabulary(folder: &Folder, name: &str) -> Result<HashMap<String, u32>> {
     let value = read_json(folder, name)?;
-    serde_json::from_value(value).map_err(|e| damaged(folder, name, e.to_string()))
+    serde_json::from_value(value)
+        .map_err(|e| damaged(folder, name, e).expected("a JSON object: an id for each token"))
 }
 
+/// The JSON file `name` of `folder`.
 pub(super) fn read_json(folder: &Folder, name: &str) -> Result<Value> {
-    let bytes = folder.read(name, MAX_BYTES)?;
-    serde_json::from_slice(&bytes).map_err(|e| damaged(folder, name, e.to_string()))
+    let text = read_text(folder, name)?;
+    serde_json::from_str(&text).map_err(|e| damaged(folder, name, e).expected("JSON"))
 }
 
-fn damaged(folder: &Folder, name: &str, found: String) -> Error {
+/// The text file `name` of `folder`.
+pub(super) fn read_text(folder: &Folder, name: &str) -> Result<String> {
+    String::from_utf8(folder.read(name, MAX_BYTES)?.into_owned())
+        .map_err(|e| damaged(folder, name, e).expected("UTF-8"))
+}
+
+fn damaged(folder: &Folder, name: &str, found: impl ToString) -> Error {
     Error::model("the tokenizer cannot be used")
         .at(folder.path_of(name).display().to_string())
-        .expected("a JSON object: an id for each token")
-        .found(found)
+        .found(found.to_string())
         .hint("copy or download the folder again")
 }
