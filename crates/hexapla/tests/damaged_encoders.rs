@@ -9,9 +9,19 @@ use hexapla::encode::{Classifier, EmbedOptions, FillMask, LongTexts, SentenceEnc
 use proptest::prelude::*;
 use serde_json::json;
 
-const FILES: [&str; 8] = [
+const GOLDEN: [&str; 8] = [
+    "bert_classes",
+    "bert_tokens",
+    "bert_masked",
+    "mpnet_bare",
+    "electra_replaced",
+    "roberta_masked",
+    "xlm_roberta_classes",
+    "camembert_masked",
+];
+/// Files beside the vocabulary.
+const FILES: [&str; 7] = [
     "config.json",
-    "vocab.txt",
     "tokenizer_config.json",
     "modules.json",
     "1_Pooling/config.json",
@@ -30,13 +40,12 @@ fn folder(golden: &str) -> tempfile::TempDir {
         fs::copy(from.join(file), folder.path().join(file)).unwrap();
     }
     let write = |name: &str, text: String| fs::write(folder.path().join(name), text).unwrap();
-    let words = [
-        "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "dog", "eats", "##s", ".", "a",
-    ];
-    write("vocab.txt", words.join("\n"));
+    for (name, bytes) in vocabulary(golden) {
+        fs::write(folder.path().join(name), bytes).unwrap();
+    }
     write(
         "tokenizer_config.json",
-        json!({"do_lower_case": true, "mask_token": "[MASK]"}).to_string(),
+        json!({"do_lower_case": true}).to_string(),
     );
     let module = |path: &str, kind: &str| json!({"path": path, "type": format!("sentence_transformers.models.{kind}")});
     let modules = [
@@ -55,6 +64,52 @@ fn folder(golden: &str) -> tempfile::TempDir {
     let prompts = json!({"prompts": {"query": "the "}, "default_prompt_name": "query", "similarity_fn_name": "cosine"});
     write("config_sentence_transformers.json", prompts.to_string());
     folder
+}
+
+/// The files of a vocabulary of at most 37 tokens, of the kind that the family is published with.
+fn vocabulary(golden: &str) -> Vec<(&'static str, Vec<u8>)> {
+    let words = ["the", "dog", "eats", "a"];
+    if golden.starts_with("roberta") {
+        let control = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"];
+        let bytes = [
+            "t", "h", "e", "d", "o", "g", "a", "s", ".", "Ġ", "th", "the", "Ġd", "do", "Ġa",
+        ];
+        let ids = control.iter().chain(&bytes).zip(0..);
+        let ids: serde_json::Map<String, _> = ids
+            .map(|(token, id)| (token.to_string(), json!(id)))
+            .collect();
+        let merges = "#version: 0.2\nt h\nth e\nĠ d\nd o\nĠ a\n";
+        return vec![
+            ("vocab.json", json!(ids).to_string().into_bytes()),
+            ("merges.txt", merges.into()),
+        ];
+    }
+    if golden.starts_with("xlm") || golden.starts_with("camembert") {
+        let letters = ["▁", "t", "h", "e", "d", "o", "g", "s", ".", "▁the", "▁dog"];
+        let control = [("<unk>", 2u8), ("<s>", 3), ("</s>", 3)];
+        let pieces = control.into_iter().chain(letters.map(|piece| (piece, 1)));
+        let mut model = Vec::new();
+        for (number, (piece, kind)) in pieces.enumerate() {
+            // A message of text, score and kind.
+            let mut message = vec![0x0a, piece.len() as u8];
+            message.extend(piece.bytes());
+            message.push(0x15);
+            message.extend((-(number as f32)).to_le_bytes());
+            message.extend([0x18, kind]);
+            model.extend([0x0a, message.len() as u8]);
+            model.extend(message);
+        }
+        // Of unigrams.
+        model.extend([0x12, 2, 0x18, 1]);
+        return vec![("sentencepiece.bpe.model", model)];
+    }
+    let special = match golden.starts_with("mpnet") {
+        true => ["<pad>", "[UNK]", "<s>", "</s>", "<mask>"],
+        false => ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"],
+    };
+    let words = special.into_iter().chain(words).chain(["##s", "."]);
+    let words: Vec<&str> = words.collect();
+    vec![("vocab.txt", words.join("\n").into_bytes())]
 }
 
 /// All that a folder may be asked for.
@@ -85,6 +140,18 @@ fn use_all(folder: &Path) {
     }
     if let Ok(model) = FillMask::open(folder, type_of) {
         let _ = model.fill(&texts[..1], 3);
+        let _ = model.fill(&["The dogs eat <mask>."], 3);
+    }
+}
+
+#[test]
+fn whole_folders_are_used() {
+    for golden in GOLDEN {
+        let folder = folder(golden);
+        let model = SentenceEncoder::open(folder.path(), ComputeType::Float32).unwrap();
+        let vectors = model.embed(&["the dog"], &EmbedOptions::default()).unwrap();
+        assert_eq!(vectors[0].len(), model.width(), "{golden}");
+        use_all(folder.path());
     }
 }
 
@@ -93,13 +160,16 @@ proptest! {
 
     #[test]
     fn damaged_folders_never_panic(
-        golden in prop::sample::select(vec!["bert_classes", "bert_tokens", "bert_masked", "mpnet_bare", "electra_replaced"]),
+        golden in prop::sample::select(GOLDEN.to_vec()),
+        of_vocabulary in prop::option::weighted(0.4, any::<prop::sample::Index>()),
         file in prop::sample::select(FILES.to_vec()),
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..5),
         cut_off in prop::option::weighted(0.2, any::<prop::sample::Index>()),
         number in prop::option::weighted(0.3, any::<prop::sample::Index>()),
     ) {
         let folder = folder(golden);
+        let own = vocabulary(golden);
+        let file = of_vocabulary.map_or(file, |which| own[which.index(own.len())].0);
         let path = folder.path().join(file);
         let mut bytes = fs::read(&path).unwrap();
         match number {
