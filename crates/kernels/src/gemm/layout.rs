@@ -7,7 +7,7 @@ use crate::isa::{Isa, Level};
 use crate::simd::{Avx2, Avx512};
 use crate::simd::{Plain, Simd};
 
-/// Rows of A in a tile.
+/// Rows of A in a packed panel, and at most in a tile.
 pub(super) const MR: usize = 8;
 /// Words of k in a block: a panel of `KC × NR` words is 64 KiB with AVX-512.
 pub(super) const KC: usize = 512;
@@ -22,6 +22,16 @@ pub(super) fn tile_width(isa: Isa) -> usize {
         Level::Avx2 => 2 * Avx2::LANES,
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 => 2 * Avx512::<false>::LANES,
+    }
+}
+
+/// Rows of A in a tile, at most: as many as leave its sums, two vectors of B and one of A in registers. They divide a panel.
+pub(super) fn tile_rows(isa: Isa) -> usize {
+    match isa.0 {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => MR,
+        // 16 registers of 8 numbers (AVX2), or 32 of 4 (NEON).
+        _ => MR / 2,
     }
 }
 

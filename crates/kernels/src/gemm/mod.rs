@@ -26,7 +26,7 @@ use crate::buffer::Buffer;
 use crate::epilogue::{Epilogue, activate_in_place};
 use crate::isa::Isa;
 use crate::matrix::{Matrix, MatrixMut, Plus};
-use layout::{Format, MR, tile_width};
+use layout::{Format, MR, tile_rows, tile_width};
 use panels::{pack_a, pack_b};
 use tile::{Tile, run_tile};
 
@@ -249,6 +249,7 @@ impl<'a> Product<'a> {
     fn tiles(&mut self, b: B, packed_a: Option<&[f32]>, block: Block, origin: (usize, usize)) {
         let width = tile_width(self.isa);
         let k = self.format.words(block.k.1 - block.k.0);
+        let rows = tile_rows(self.isa);
         let first = block.k.0 == 0;
         let last = block.k.1 == self.a.columns;
         for n0 in (block.columns.0..block.columns.1).step_by(width) {
@@ -276,18 +277,21 @@ impl<'a> Product<'a> {
                 B::Direct(m) => m.data.as_ptr().cast(),
             };
             let askers = match b {
-                B::Packed { .. } => (block.rows.1 - block.rows.0).div_ceil(MR).clamp(2, 8),
+                B::Packed { .. } => (block.rows.1 - block.rows.0).div_ceil(rows).clamp(2, 8),
                 B::Direct(_) => 0,
             };
-            for (number, m0) in (block.rows.0..block.rows.1).step_by(MR).enumerate() {
-                let m = (block.rows.1 - m0).min(MR);
+            for (number, m0) in (block.rows.0..block.rows.1).step_by(rows).enumerate() {
+                let m = (block.rows.1 - m0).min(rows);
                 let next_step = if number < askers {
                     width * size_of::<f32>() / askers
                 } else {
                     0
                 };
                 let (a_data, a_start, a_rows, a_columns) = match packed_a {
-                    Some(packed) => (packed, (m0 - block.rows.0) * k, 1, MR),
+                    Some(packed) => {
+                        let row = m0 - block.rows.0;
+                        (packed, row / MR * MR * k + row % MR, 1, MR)
+                    }
                     None => {
                         let start = m0 * self.a.row_stride + block.k.0 * self.a.column_stride;
                         (self.a.data, start, self.a.row_stride, self.a.column_stride)
