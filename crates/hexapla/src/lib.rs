@@ -45,6 +45,8 @@ pub mod config;
 pub mod encode;
 pub mod error;
 #[doc(hidden)]
+pub mod explain;
+#[doc(hidden)]
 pub mod files;
 pub mod formats;
 pub mod generate;

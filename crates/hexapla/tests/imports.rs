@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A module and all that it imports from its siblings. `docs/architecture.md` explains the order.
-const ROWS: [(&str, &[&str]); 20] = [
+const ROWS: [(&str, &[&str]); 21] = [
     ("error", &[]),
     ("random", &[]),
     ("chart", &[]),
@@ -54,6 +54,12 @@ const ROWS: [(&str, &[&str]); 20] = [
         &[
             "error", "random", "files", "config", "text", "batch", "tensor", "workers", "packed",
             "ops", "model", "formats",
+        ],
+    ),
+    (
+        "explain",
+        &[
+            "error", "config", "batch", "tensor", "packed", "ops", "model", "generate",
         ],
     ),
     (

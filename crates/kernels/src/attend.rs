@@ -82,6 +82,15 @@ multiversion! {
     }
 }
 
+/// Where the probabilities of a query go that are wanted besides the result; slices that are empty receive none.
+#[derive(Debug, Default)]
+pub struct Seen<'a> {
+    /// Each row's probability averaged over the heads: `[rows]`.
+    pub mean: &'a mut [f32],
+    /// Those of each head: `[heads, rows]`.
+    pub weights: &'a mut [f32],
+}
+
 /// Heads whose scores stand side by side.
 const GROUP: usize = 16;
 
@@ -97,14 +106,14 @@ pub fn attend_scratch(heads: usize, rows: usize) -> usize {
 
 /// Attention of one query row over the cached rows `rows`, in their order, for all heads (paper, section 3.2).
 ///
-/// `query` and `out` are `[width]`; `scratch` holds [`attend_scratch`] numbers; `mean` is empty or receives each row's
-/// probability averaged over the heads.
+/// `query` and `out` are `[width]`; `scratch` holds [`attend_scratch`] numbers; `seen` says what is told of the probabilities.
 ///
 /// # Panics
 /// A slice has another size, or a row is not there.
 pub fn attend_row(
     isa: Isa,
-    (out, mean): (&mut [f32], &mut [f32]),
+    out: &mut [f32],
+    seen: Seen,
     scratch: &mut [f32],
     query: &[f32],
     cached: CachedRows,
@@ -121,7 +130,9 @@ pub fn attend_row(
     let head_words = stored.words(head_width);
     assert!(head_width * heads == query.len() && out.len() == query.len());
     assert!(keys.words == heads * head_words && values.words == keys.words);
+    let Seen { mean, weights } = seen;
     assert!(mean.is_empty() || mean.len() == rows.len());
+    assert!(weights.is_empty() || weights.len() == heads * rows.len());
     assert_eq!(
         stored.words(2 * head_width),
         2 * head_words,
@@ -144,6 +155,12 @@ pub fn attend_row(
         group.attend(isa, stored, (out, scores), query, (keys, values), rows);
         for (mean, scores) in mean.iter_mut().zip(scores.chunks_exact(group.stride)) {
             *mean += scores[..heads].iter().sum::<f32>();
+        }
+        let weights = weights.chunks_exact_mut(rows.len().max(1)).skip(g * GROUP);
+        for (h, weights) in weights.take(heads).enumerate() {
+            for (weight, scores) in weights.iter_mut().zip(scores.chunks_exact(group.stride)) {
+                *weight = scores[h];
+            }
         }
     }
     mean.iter_mut().for_each(|mean| *mean /= heads as f32);
@@ -571,7 +588,28 @@ mod tests {
         };
         let (mut out, mut mean) = (vec![0.0; width], vec![9.0; rows.len()]);
         let mut scratch = vec![f32::NAN; attend_scratch(heads, rows.len())];
-        attend_row(isa, (&mut out, &mut mean), &mut scratch, q, cached, rows);
+        let mut weights = vec![9.0; heads * rows.len()];
+        let seen = Seen {
+            mean: &mut mean,
+            weights: &mut weights,
+        };
+        attend_row(isa, &mut out, seen, &mut scratch, q, cached, rows);
+        for (r, mean) in mean.iter().enumerate() {
+            let of_heads = weights.iter().skip(r).step_by(rows.len());
+            assert!((of_heads.sum::<f32>() / heads as f32 - mean).abs() < 1e-6);
+        }
+        // Nobody need look.
+        let mut alone = vec![0.0; width];
+        attend_row(
+            isa,
+            &mut alone,
+            Seen::default(),
+            &mut scratch,
+            q,
+            cached,
+            rows,
+        );
+        assert_eq!(alone, out);
         [out, mean].concat()
     }
 

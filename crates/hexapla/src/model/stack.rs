@@ -16,6 +16,7 @@ use crate::weights::{Kind, ParameterIndex};
 /// An encoder or a decoder.
 #[derive(Debug, Clone)]
 pub(super) struct Stack {
+    pub(super) name: String,
     pub(super) embedder: Embedder,
     layers: Vec<Layer>,
     norm: Option<Norm>,
@@ -81,6 +82,7 @@ impl Stack {
         let layers = layers.map(layer).collect();
         let norm = |config| Norm::new(index, &format!("{name}.norm"), d_model, config);
         Stack {
+            name: name.to_string(),
             embedder,
             layers,
             norm: config.norm.as_ref().map(norm),
@@ -95,6 +97,7 @@ impl Stack {
         rows: &Rows,
         memory: Option<(&Tensor, &[Span])>,
     ) -> Tensor {
+        run.enter(&self.name);
         let x = self.embedder.texts(run, rows);
         let spans = &rows.spans;
         self.forward(run, x, &mut Texts { spans, memory })

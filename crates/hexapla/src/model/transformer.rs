@@ -151,6 +151,7 @@ impl Transformer {
     /// The decoder for one more token of each hypothesis: `[hypotheses, d_model]`.
     pub fn decode_step(&self, run: &mut Run, tokens: &[u32], state: &mut DecoderState) -> Tensor {
         let positions = state.advance();
+        run.enter(&self.decoder().name);
         let x = self.decoder().embedder.step(run, tokens, &positions);
         let x = self.decoder().forward(run, x, &mut state.step());
         state.forget_memory(run);

@@ -37,6 +37,7 @@ pub fn add_rows(
         let row = &numbers[row as usize * width..][..width];
         add(isa, sum, own, row, Dropout::NONE);
     }
+    run.show("embedding.with_segments", &mut y);
     run.record(|lists| {
         Step::AddRows(Recorded {
             x: x.node(),

@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use crate::batch::Span;
 use crate::ops::kv_cache::{Cached, attend_cached};
 use crate::ops::relative::{BiasByDistance, RelativeBias};
+use crate::ops::watch::{Projected, Watch};
 use crate::ops::{Run, Step};
 use crate::tape::{Backward, keep};
 use crate::tensor::{Node, Tensor};
@@ -114,12 +115,28 @@ pub fn attention(
     options: &Attention,
     mask: AttentionMask,
 ) -> Tensor {
+    let mut p = p;
+    if let Some((watch, location)) = run.watcher() {
+        let projected = Projected {
+            query: &mut p.query,
+            key: &mut p.key,
+            value: &mut p.value,
+            heads: options.heads,
+            kv_heads: options.kv_heads,
+            scale: options.scale,
+        };
+        watch.projections(location, projected);
+    }
     match mask {
         AttentionMask::Spans {
             queries,
             keys,
             visible,
         } => {
+            let visible = match run.watcher() {
+                Some((watch, location)) => watch.visible(location, visible),
+                None => visible,
+            };
             // A span without its partner would leave its rows as they were.
             assert_eq!(queries.len(), keys.len());
             let of = |spans: &[Span]| spans.iter().map(|s| s.len).max().unwrap_or(0);
@@ -133,6 +150,7 @@ pub fn attention(
                 bias: bias.as_ref(),
             };
             match run.is_recording() {
+                false if run.is_watched() => watched(run, &heads, queries, keys),
                 false => heads.attend(run, queries, keys),
                 true => recorded(run, &heads, queries, keys),
             }
@@ -193,6 +211,31 @@ fn recorded(run: &mut Run, heads: &Heads, queries: &[Span], keys: &[Span]) -> Te
             out: out.node(),
         })
     });
+    out
+}
+
+/// Head by head before somebody's eyes: the numbers of [`Heads::attend`].
+fn watched(run: &mut Run, heads: &Heads, queries: &[Span], keys: &[Span]) -> Tensor {
+    let Heads {
+        p,
+        options,
+        visible,
+        ..
+    } = heads;
+    let mut out = run.tensor(p.query.rows(), p.query.columns());
+    for (text, (q, k)) in queries.iter().zip(keys).enumerate() {
+        let mut scores = run.arena.tensor(q.len, k.len);
+        for head in 0..options.heads {
+            let numbers = scores.data_mut();
+            heads.scores(numbers, head, *q, *k);
+            run.show_table(Watch::scores, (text, head, k.len), *visible, numbers);
+            heads.softmax(numbers, head, 0, k.len);
+            run.show_table(Watch::weights, (text, head, k.len), *visible, numbers);
+            let (columns, _) = options.columns(head);
+            heads.values(columns.of_mut(&mut out, *q), numbers, head, *k);
+        }
+    }
+    run.show("heads", &mut out);
     out
 }
 
@@ -269,23 +312,33 @@ impl Heads<'_> {
 
     /// Head `h`: what each of the query rows `q`, of which the first is number `first` of its text, makes of each key of `k`.
     fn probabilities(&self, scores: &mut [f32], h: usize, (q, first): (Span, usize), k: Span) {
+        self.scores(scores, h, q, k);
+        self.softmax(scores, h, first, k.len);
+    }
+
+    /// Head `h`: the products of the query rows `q` and the keys `k`.
+    fn scores(&self, scores: &mut [f32], h: usize, q: Span, k: Span) {
         let (head, kv) = self.options.columns(h);
         let keys = kv.of(&self.p.key, k).transposed();
         product(self.isa, scores, head.of(&self.p.query, q), keys);
+    }
+
+    /// Head `h`: the probabilities of these products, of which the first row is number `first` of its text.
+    fn softmax(&self, scores: &mut [f32], h: usize, first: usize, keys: usize) {
         let visible = Visible {
             offset: self.visible.offset + first,
             ..self.visible
         };
         let Some(bias) = self.bias else {
-            return softmax_in_place(self.isa, scores, k.len, self.options.scale, visible);
+            return softmax_in_place(self.isa, scores, keys, self.options.scale, visible);
         };
-        for (r, row) in scores.chunks_exact_mut(k.len.max(1)).enumerate() {
-            let bias = bias.row(h, first + r, k.len);
+        for (r, row) in scores.chunks_exact_mut(keys.max(1)).enumerate() {
+            let bias = bias.row(h, first + r, keys);
             for (score, bias) in row.iter_mut().zip(bias) {
                 *score = score.mul_add(self.options.scale, *bias);
             }
         }
-        softmax_in_place(self.isa, scores, k.len, 1.0, visible);
+        softmax_in_place(self.isa, scores, keys, 1.0, visible);
     }
 
     /// Head `h`: the values of `k`, as the rows of probabilities `seen` weigh them.

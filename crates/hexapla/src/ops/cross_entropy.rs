@@ -60,6 +60,8 @@ pub fn logits(run: &mut Run, output: Output, x: &Tensor) -> Tensor {
         .arena
         .tensor(x.rows(), run.parameters.shape(output.table)[0]);
     logits_into(run, output, x.matrix(), logits.data_mut());
+    run.enter("output");
+    run.show("logits", &mut logits);
     logits
 }
 

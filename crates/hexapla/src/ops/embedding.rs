@@ -58,17 +58,30 @@ pub fn embed(
         PositionTable::Fixed(table) => table,
         PositionTable::Learned(id) => parameters.plain(id),
     };
+    let position = |row: u32| &positions[row as usize * width..][..width];
+    let shown = run.is_watched().then(|| {
+        let mut rows = run.tensor(tokens.len(), width);
+        let to = rows.data_mut().chunks_exact_mut(width);
+        for (to, (_, row)) in to.zip(tokens.clone()) {
+            to.copy_from_slice(position(row));
+        }
+        run.show("embedding.positions", &mut rows);
+        rows
+    });
     let mut y = run.tensor(tokens.len(), width);
     let mut scratch = run.arena.tensor(1, width);
     let isa = run.isa;
-    for (r, (row, (id, position))) in y
+    for (r, (row, (id, row_of_position))) in y
         .data_mut()
         .chunks_exact_mut(width)
         .zip(tokens.clone())
         .enumerate()
     {
         let embedding = parameters.row(options.table, id as usize, scratch.data_mut());
-        let position = &positions[position as usize * width..][..width];
+        let position = match &shown {
+            Some(rows) => rows.row(r),
+            None => position(row_of_position),
+        };
         embed_row(
             isa,
             row,
@@ -79,6 +92,7 @@ pub fn embed(
             (r * width) as u32,
         );
     }
+    run.show("embedding.sum", &mut y);
     run.record(|lists| {
         Step::Embedding(Recorded {
             tokens: keep(&mut lists.tokens, tokens),

@@ -1,8 +1,11 @@
 //! Keys and values that outlive a step, and attention over them (decoding; nothing is recorded).
 
-use hexapla_kernels::{CachedRows, PagedRows, Stored, attend_row, attend_scratch, store_row};
+use hexapla_kernels::{
+    CachedRows, PagedRows, Seen, Stored, Visible, attend_row, attend_scratch, store_row,
+};
 
 use crate::ops::Run;
+use crate::ops::watch::Watch;
 use crate::tensor::{Arena, Tensor};
 
 /// Keys and values of rows, in pages that are never moved. A slot that nobody sees any more may be given to another row.
@@ -105,19 +108,23 @@ pub(crate) fn attend_cached(
     let out_rows = out.data_mut().chunks_exact_mut(width);
     for ((r, slots), out) in slots.iter().enumerate().zip(out_rows) {
         let mut mean = vec![0.0; if weights.is_some() { slots.len() } else { 0 }];
+        let watched = if run.is_watched() { heads } else { 0 };
+        let mut of_heads = vec![0.0; watched * slots.len()];
+        let seen = Seen {
+            mean: &mut mean,
+            weights: &mut of_heads,
+        };
         let scratch = scratch.data_mut();
-        attend_row(
-            run.isa,
-            (out, &mut mean),
-            scratch,
-            query.row(r),
-            rows,
-            slots,
-        );
+        attend_row(run.isa, out, seen, scratch, query.row(r), rows, slots);
+        for (head, numbers) in of_heads.chunks_exact_mut(slots.len()).enumerate() {
+            let place = (r, head, slots.len());
+            run.show_table(Watch::weights, place, Visible::ALL, numbers);
+        }
         if let Some(weights) = &mut weights {
             weights.push(mean);
         }
     }
+    run.show("heads", &mut out);
     out
 }
 

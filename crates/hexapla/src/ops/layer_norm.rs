@@ -38,6 +38,7 @@ pub fn layer_norm(
         parameters.plain(shift),
         eps,
     );
+    run.show_made(scale, &mut y);
     run.record(|_| {
         Step::LayerNorm(Recorded {
             x: x.clone(),

@@ -24,6 +24,7 @@ pub fn linear(run: &mut Run, x: &Tensor, weight: ParameterId, bias: Option<Param
     let plus = plus_of(parameters, bias);
     let mut y = run.tensor(x.rows(), parameters.shape(weight)[1]);
     parameters.multiply(run.product(), weight, y.matrix_mut(), x.matrix(), plus);
+    run.show_made(weight, &mut y);
     run.record(|_| {
         Step::Linear(Recorded {
             x: x.clone(),
@@ -46,9 +47,9 @@ pub fn linears<const N: usize>(
     };
     let mut outputs =
         layers.map(|(weight, _)| run.tensor(x.rows(), run.parameters.shape(weight)[1]));
-    let mut layers = layers.iter();
+    let mut rest = layers.iter();
     let products = outputs.each_mut().map(|y| {
-        let (weight, bias) = layers.next().expect("as many outputs as layers");
+        let (weight, bias) = rest.next().expect("as many outputs as layers");
         PackedProduct {
             id: *weight,
             y: y.matrix_mut(),
@@ -56,6 +57,9 @@ pub fn linears<const N: usize>(
         }
     });
     packed.multiply(run.product().alone, x.matrix(), products);
+    for (y, (weight, _)) in outputs.iter_mut().zip(layers) {
+        run.show_made(weight, y);
+    }
     outputs
 }
 
@@ -82,6 +86,7 @@ pub fn linear_activated(
         },
     };
     packed.multiply(run.product().alone, x.matrix(), [product]);
+    run.show_made(weight, &mut y);
     y
 }
 

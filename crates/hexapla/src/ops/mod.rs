@@ -15,6 +15,7 @@ pub mod relative;
 pub mod rms_norm;
 pub mod rotary;
 mod run;
+pub mod watch;
 
 pub use parameters::{PackedTable, Parameters};
 pub use run::{DropoutKey, Gradients, Run, Step};

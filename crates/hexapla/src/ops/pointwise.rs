@@ -105,6 +105,10 @@ pub fn residual(run: &mut Run, x: &Tensor, y: &Tensor, dropout: f32) -> Tensor {
     let dropout = run.dropout(dropout);
     let mut sum = run.tensor(x.rows(), x.columns());
     residual_kernel(run.isa, sum.data_mut(), x.data(), y.data(), dropout);
+    if let Some((watch, location)) = run.watcher() {
+        watch.residual(location, x, y, &mut sum);
+    }
+    run.show("sum", &mut sum);
     run.record(|_| {
         Step::Residual(RecordedResidual {
             x: x.node(),

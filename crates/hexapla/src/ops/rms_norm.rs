@@ -30,6 +30,7 @@ pub fn rms_norm(run: &mut Run, x: &Tensor, scale: ParameterId, eps: f32) -> Tens
         scales,
         eps,
     );
+    run.show_made(scale, &mut y);
     run.record(|_| {
         Step::RmsNorm(Recorded {
             x: x.clone(),

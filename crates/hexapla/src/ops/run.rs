@@ -1,9 +1,10 @@
 //! One pass through the model: with a tape (training) or without (inference).
 
-use hexapla_kernels::{Buffer, Dropout, Isa};
+use hexapla_kernels::{Buffer, Dropout, Isa, Visible};
 
 use crate::config::Precision;
 use crate::ops::parameters::{PackedTable, Parameters};
+use crate::ops::watch::{HeadTable, Watch, Watching};
 use crate::ops::{
     add_rows, attention, cross_entropy, embedding, gate, layer_norm, linear, pointwise, pool,
     rms_norm, rotary,
@@ -13,7 +14,7 @@ use crate::product::Product;
 use crate::random::mix;
 use crate::tape::{Backward, SavedLists, Tape};
 use crate::tensor::{Arena, Tensor};
-use crate::weights::Weights;
+use crate::weights::{ParameterId, Weights};
 
 /// A recorded operation.
 #[derive(Debug)]
@@ -109,6 +110,7 @@ pub struct Run<'a> {
     /// The parameters.
     pub parameters: Parameters<'a>,
     recording: Option<(&'a mut Gradients, DropoutKey)>,
+    watching: Option<Watching<'a>>,
 }
 
 impl<'a> Run<'a> {
@@ -125,6 +127,7 @@ impl<'a> Run<'a> {
             arena: arena.clone(),
             parameters,
             recording: None,
+            watching: None,
         }
     }
 
@@ -247,5 +250,73 @@ impl<'a> Run<'a> {
                 Step::Residual(s) => s.backward(backward),
             }
         });
+    }
+}
+
+/// What is shown of a pass.
+impl<'a> Run<'a> {
+    /// The same pass before somebody's eyes. Its products are those of a pass that nobody watches.
+    #[must_use]
+    pub fn watched(mut self, watch: &'a mut dyn Watch) -> Self {
+        let location = String::new();
+        self.watching = Some(Watching { watch, location });
+        self
+    }
+
+    /// Whether somebody watches.
+    pub(super) fn is_watched(&self) -> bool {
+        self.watching.is_some()
+    }
+
+    /// Who watches, and where this is.
+    pub(super) fn watcher(&mut self) -> Option<(&mut (dyn Watch + 'a), &str)> {
+        let watching = self.watching.as_mut()?;
+        Some((&mut *watching.watch, &watching.location))
+    }
+
+    /// The pass comes to the part `name`.
+    pub(crate) fn enter(&mut self, name: &str) {
+        if let Some(watching) = &mut self.watching {
+            watching.location = name.to_string();
+        }
+    }
+
+    /// Shows what the parameter `id` made. A linear layer tells where the pass is.
+    pub(super) fn show_made(&mut self, id: ParameterId, x: &mut Tensor) {
+        let Some(watching) = &mut self.watching else {
+            return;
+        };
+        let name = &self.parameters.index().get(id).name;
+        let name = name.strip_suffix(".weight").unwrap_or(name);
+        if let Some((location, _)) = name.rsplit_once('.') {
+            watching.location = location.to_string();
+        }
+        watching.watch.value(name, x);
+    }
+
+    /// Shows the numbers of one head of one text to `look`.
+    pub(super) fn show_table(
+        &mut self,
+        look: fn(&mut (dyn Watch + 'a), &str, HeadTable, Visible),
+        (text, head, keys): (usize, usize, usize),
+        visible: Visible,
+        numbers: &mut [f32],
+    ) {
+        if let Some((watch, location)) = self.watcher() {
+            let table = HeadTable {
+                text,
+                head,
+                keys,
+                numbers,
+            };
+            look(watch, location, table, visible);
+        }
+    }
+
+    /// Shows a value of the box that the pass is in.
+    pub(super) fn show(&mut self, what: &str, x: &mut Tensor) {
+        if let Some((watch, location)) = self.watcher() {
+            watch.value(&format!("{location}.{what}"), x);
+        }
     }
 }

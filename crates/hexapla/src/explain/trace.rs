@@ -1,0 +1,90 @@
+//! A pass over given ids, with all that it computes.
+
+use super::arrays::Arrays;
+use super::edits::Edits;
+use super::recorder::Recorder;
+use crate::batch::{Rows, check_ids, check_length};
+use crate::error::Result;
+use crate::model::transformer::Transformer;
+use crate::ops::Run;
+use crate::packed::PackedWeights;
+use crate::tensor::Arena;
+
+/// What a model is given.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TraceInput {
+    /// What the encoder reads, special tokens included.
+    pub source: Vec<u32>,
+    /// Each source token's segment, where the model has segments.
+    pub segments: Vec<u32>,
+    /// What the decoder reads, the start token first; none for an encoder alone.
+    pub target: Option<Vec<u32>>,
+}
+
+/// What a pass computed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trace {
+    /// Every value by its name; `docs/explain.md` lists them.
+    pub arrays: Arrays,
+}
+
+/// Runs `model` over `input`, changed by `edits`, and keeps every value.
+///
+/// Without edits the decoder goes step by step, as where it translates, so that its numbers are those of the translation, bit for
+/// bit. Edits act on a pass over the whole target at once, whose sums have another order; with int8 and bf16 weights its keys and
+/// values are rounded to bf16 as the steps' are.
+///
+/// # Errors
+/// Ids or lengths out of range; edits of what the model does not have.
+pub fn trace(
+    model: &Transformer,
+    parameters: &PackedWeights,
+    input: &TraceInput,
+    edits: &Edits,
+) -> Result<Trace> {
+    check(model, input, edits)?;
+    let arena = Arena::default();
+    let mut recorder = Recorder::new(edits, parameters.keeps_cache_in_bf16(), true);
+    let mut run = Run::inference(&arena, parameters)
+        .alone(true)
+        .watched(&mut recorder);
+    let mut source = Rows::default();
+    source.push_with_segments(&input.source, &input.segments);
+    let memory = model.encode(&mut run, &source);
+    match &input.target {
+        None => drop(model.answer(&mut run, &memory, &source)),
+        Some(target) if *edits == Edits::default() => {
+            let mut state = model.start(&run, &source, memory, false);
+            for token in target {
+                let x = model.decode_step(&mut run, &[*token], &mut state);
+                model.logits(&mut run, &x);
+            }
+        }
+        Some(target) => {
+            let target: Rows = [target].into_iter().collect();
+            let x = model.decode(&mut run, &target, &memory, &source);
+            model.logits(&mut run, &x);
+        }
+    }
+    drop(run);
+    Ok(Trace {
+        arrays: recorder.finish(),
+    })
+}
+
+pub(super) fn check(model: &Transformer, input: &TraceInput, edits: &Edits) -> Result<()> {
+    let config = model.assembly().model();
+    edits.check(&config, input.source.len())?;
+    let sides = [
+        ("source", Some(&input.source), &config.encoder),
+        ("target", input.target.as_ref(), &config.decoder),
+    ];
+    for (side, ids, stack) in sides {
+        if let (Some(ids), Some(stack)) = (ids, stack) {
+            let embedding = &stack.embedding;
+            check_ids(ids, embedding.vocab_size).map_err(|e| e.at(side))?;
+            check_length(ids.len(), embedding.max_positions).map_err(|e| e.at(side))?;
+        }
+    }
+    Ok(())
+}
