@@ -86,6 +86,13 @@ fn a_model_in_a_folder_of_its_own_is_converted_with_what_is_around_it() {
     .unwrap();
     let (inner, _) = dir.accept("embed --model model --prompt query --input lines.txt");
     assert_eq!(inner, top);
+    dir.accept("convert model --output again --compute-type float32");
+    let (floats, _) = dir.accept("embed --model again --prompt query --input lines.txt");
+    assert_eq!(floats, top);
+    // A broken one beside the model is not passed over.
+    dir.write("model/0_Transformer/tokenizer.json", "{");
+    let told = dir.refuse("embed --model model a");
+    assert!(told.contains("tokenizer.json"), "{told}");
 }
 
 #[test]

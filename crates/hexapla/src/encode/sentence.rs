@@ -81,10 +81,9 @@ impl SentenceEncoder {
             false => Source::Encoder(Box::new(Encoder::open(inner.clone(), compute_type)?)),
         };
         // The tokenizer lies beside the encoder, or at the top.
-        let tokenizer = EncoderTokenizer::open_folder(&inner);
-        let tokenizer = tokenizer
-            .or_else(|e| EncoderTokenizer::open_folder(&folder).map_err(|_| e))
-            .map_err(Error::of_model)?;
+        let beside = EncoderTokenizer::is_in(&inner) || !EncoderTokenizer::is_in(&folder);
+        let tokenizer = EncoderTokenizer::open_folder(if beside { &inner } else { &folder });
+        let tokenizer = tokenizer.map_err(Error::of_model)?;
         if settings.modules.is_empty() && !settings.is_table {
             settings.modules.push(Module::Pooling {
                 kinds: vec![Pooling::Mean],

@@ -61,6 +61,12 @@ pub fn convert(job: &ConvertModel<'_>, to: &Path) -> Result<Saved> {
     }
     let mut files = companions(model.manifest.as_ref(), from)?;
     if let Some(around) = job.around {
+        for name in COMPANIONS.into_iter().filter(|name| around.contains(name)) {
+            if !files.contains_key(name) {
+                let bytes = around.read(name, MAX_FILE_BYTES)?.into_owned();
+                files.insert(name.to_string(), bytes);
+            }
+        }
         files.extend(sentence::files_around(around)?);
     }
     let manifest = manifest_fields(job);

@@ -267,7 +267,7 @@ pub(super) fn module_files(folder: &Folder) -> Result<Vec<String>> {
     Ok(files.filter(|name| folder.contains(name)).collect())
 }
 
-/// The files of sentence-transformers around a model that lies in a folder of its own inside `folder`, as they are once it lies at
+/// The modules of sentence-transformers around a model that lies in a folder of its own inside `folder`, as they are once it lies at
 /// the top.
 ///
 /// # Errors
@@ -278,9 +278,8 @@ pub(super) fn files_around(folder: &Folder) -> Result<BTreeMap<String, Vec<u8>>>
     let encoder = modules[0]["path"].as_str().unwrap_or_default();
     let inner = format!("{encoder}/");
     let names = module_files(folder)?.into_iter();
-    let names = names.chain([SETTINGS_FILE.to_string()]);
     let mut files = BTreeMap::new();
-    for name in names.filter(|name| !name.starts_with(&inner) && folder.contains(name)) {
+    for name in names.filter(|name| !name.starts_with(&inner)) {
         let bytes = folder.read(&name, MAX_WEIGHTS)?.into_owned();
         files.insert(name, bytes);
     }

@@ -67,6 +67,11 @@ impl TextTokens {
 }
 
 impl EncoderTokenizer {
+    /// Whether `folder` holds such a tokenizer, whole or broken.
+    pub fn is_in(folder: &Folder) -> bool {
+        folder.contains(FILE) || vocabulary::is_there(folder)
+    }
+
     /// Reads `tokenizer.json` from a model's folder, or the vocabulary that it was published with before there was such a file:
     /// `vocab.txt`, `vocab.json` with `merges.txt`, or a SentencePiece model.
     ///

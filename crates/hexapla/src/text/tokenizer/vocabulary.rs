@@ -61,6 +61,13 @@ fn added_token(id: u64, content: &str, lstrip: bool, special: bool) -> Value {
         "special": special})
 }
 
+/// Whether `folder` has any of the files.
+pub(super) fn is_there(folder: &Folder) -> bool {
+    [WORDS, BYTES, fairseq::MODEL]
+        .iter()
+        .any(|name| folder.contains(name))
+}
+
 /// Whether `folder` has the vocabulary and the merges of byte-level BPE.
 pub(super) fn has_bytes(folder: &Folder) -> bool {
     folder.contains(BYTES) && folder.contains(MERGES)
