@@ -424,6 +424,14 @@ fn edits_of_what_is_not_there_are_refused() {
     }
 }
 
+/// The embedded model, taken apart and whole.
+fn embedded(compute_type: ComputeType) -> (Model, Translator) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/demo");
+    let translator = Translator::builder().compute_type(compute_type);
+    let translator = translator.open(&folder).unwrap();
+    (Model::open(&folder, compute_type), translator)
+}
+
 /// Sentences of the test data in three languages, with a tag; nothing where there is no data.
 fn sentences(count: usize) -> Option<Vec<String>> {
     let Some(data) = std::env::var_os("HEXAPLA_DATA") else {
@@ -445,13 +453,8 @@ fn sentences(count: usize) -> Option<Vec<String>> {
 #[ignore = "needs data: set HEXAPLA_DATA"]
 fn the_pass_that_is_shown_is_the_one_that_translates() {
     let Some(lines) = sentences(1000) else { return };
-    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/demo");
     for compute_type in [ComputeType::Float32, ComputeType::Int8] {
-        let model = Model::open(&demo, compute_type);
-        let translator = Translator::builder()
-            .compute_type(compute_type)
-            .open(&demo)
-            .unwrap();
+        let (model, translator) = embedded(compute_type);
         let start = translator.options().search.start_id;
         let options = SearchOptions {
             beam_size: 1,
@@ -503,7 +506,6 @@ fn suppressed(options: &SearchOptions, logits: &[f32], id: u32) -> bool {
 
 #[test]
 fn a_search_without_edits_finds_what_a_search_finds() {
-    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/demo");
     let lines = [
         ">>en<< 狗咬了猫。",
         ">>en<< 我昨天在图书馆看见了你的哥哥。",
@@ -511,11 +513,7 @@ fn a_search_without_edits_finds_what_a_search_finds() {
         ">>zh<< Good night, my friend.",
     ];
     for compute_type in [ComputeType::Float32, ComputeType::Int8] {
-        let model = Model::open(&demo, compute_type);
-        let translator = Translator::builder()
-            .compute_type(compute_type)
-            .open(&demo)
-            .unwrap();
+        let (model, translator) = embedded(compute_type);
         for (beam_size, line) in [1, 4].into_iter().flat_map(|b| lines.map(|line| (b, line))) {
             let options = SearchOptions {
                 beam_size,
