@@ -116,9 +116,10 @@ pub(crate) fn attend_cached(
         };
         let scratch = scratch.data_mut();
         attend_row(run.isa, out, seen, scratch, query.row(r), rows, slots);
-        for (head, numbers) in of_heads.chunks_exact_mut(slots.len()).enumerate() {
-            let place = (r, head, slots.len());
-            run.show_table(Watch::weights, place, Visible::ALL, numbers);
+        let rows_of_heads = of_heads.chunks_exact_mut(slots.len().max(1));
+        for (head, numbers) in rows_of_heads.enumerate() {
+            let table = (r, head, slots.len());
+            run.show_table(Watch::weights, table, Visible::ALL, numbers);
         }
         if let Some(weights) = &mut weights {
             weights.push(mean);

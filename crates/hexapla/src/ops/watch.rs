@@ -1,7 +1,8 @@
 //! What a pass shows to somebody who watches it, and what may be changed on the way ("what if …").
 //!
 //! A value is called as the parameters that made it: `encoder.layers.0.self_attention.query` is what that linear layer gave. What
-//! no parameter makes is called by its place: `encoder.layers.0.self_attention.heads`, `encoder.layers.0.feed_forward.sum`.
+//! no parameter makes is called by the box that made it: `encoder.layers.0.self_attention.heads`,
+//! `encoder.layers.0.feed_forward.sum`.
 //! Where nobody watches, which is everywhere but in explanations, each of these is one branch.
 
 use std::fmt;
