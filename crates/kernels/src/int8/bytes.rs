@@ -3,16 +3,38 @@
 use super::panels::GROUP;
 use crate::simd::{Plain, Simd};
 
+/// How the numbers of a quantized row lie in memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum RowLayout {
+    /// As bytes.
+    #[default]
+    Bytes,
+    /// In 16 bits, those at even positions of a group before those at odd ones: what every tile would make of the bytes again.
+    Widened,
+}
+
+impl RowLayout {
+    /// Bytes of a group of 4.
+    pub(super) const fn group_bytes(self) -> usize {
+        match self {
+            RowLayout::Bytes => GROUP,
+            RowLayout::Widened => 2 * GROUP,
+        }
+    }
+}
+
 /// Sums of products of bytes in vectors.
 pub(super) trait Bytes {
     /// Vectors of f32 with as many lanes.
     type Float: Simd;
     /// One i32 for each column.
     type Sums: Copy;
-    /// The same 4 unsigned bytes in every lane, ready to be multiplied.
+    /// The same 4 numbers of a row in every lane, ready to be multiplied.
     type Row: Copy;
     /// 4 signed bytes for each column, ready to be multiplied.
     type Columns: Copy;
+    /// How rows lie in memory.
+    const LAYOUT: RowLayout;
     /// Rows of a tile of 4 vectors, at most.
     const WIDE_ROWS: usize;
     /// Rows of a tile of 2 vectors, at most.
@@ -21,9 +43,9 @@ pub(super) trait Bytes {
     /// Sums from `p`.
     ///
     /// # Safety
-    /// The CPU has the instruction set, and all lanes may be read. (So for every function here.)
+    /// The CPU has the instruction set, and all lanes, or all bytes of a group, may be read. (So for every function here.)
     unsafe fn load(p: *const i32) -> Self::Sums;
-    /// 4 bytes of a row.
+    /// A group of a row, which lies as [`Bytes::LAYOUT`] says.
     unsafe fn row(p: *const u8) -> Self::Row;
     /// 4 bytes for each column.
     unsafe fn columns(p: *const u32) -> Self::Columns;
@@ -43,6 +65,7 @@ impl Bytes for Plain {
     type Sums = [i32; 8];
     type Row = [i32; GROUP];
     type Columns = [u32; 8];
+    const LAYOUT: RowLayout = RowLayout::Bytes;
     const WIDE_ROWS: usize = 1;
     const ROWS: usize = 2;
 
@@ -84,12 +107,12 @@ pub(super) use x86::Vnni;
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::Bytes;
+    use super::{Bytes, RowLayout};
     use crate::simd::{Avx2, Avx512};
     use std::arch::x86_64::*;
 
-    // Without VNNI the bytes are widened to 16 bits: those at even positions and those at odd positions of each lane, two of
-    // each, whose products `madd` sums in 32 bits. (Multiplying bytes directly would sum pairs in 16 bits, saturated:
+    // Without VNNI the bytes are widened to 16 bits, those of rows when they are quantized ([`RowLayout`]), those of columns here:
+    // those at even positions and those at odd positions of each lane, two of each, whose products `madd` sums in 32 bits. (Multiplying bytes directly would sum pairs in 16 bits, saturated:
     // 2 · 255 · 127 does not fit.)
 
     // SAFETY (all functions): the instruction set is the caller's promise, and so is what may be read.
@@ -98,6 +121,7 @@ mod x86 {
         type Sums = __m256i;
         type Row = [__m256i; 2];
         type Columns = [__m256i; 2];
+        const LAYOUT: RowLayout = RowLayout::Widened;
         const WIDE_ROWS: usize = 1;
         const ROWS: usize = 4;
 
@@ -110,9 +134,8 @@ mod x86 {
         unsafe fn row(p: *const u8) -> [__m256i; 2] {
             // SAFETY: see above.
             unsafe {
-                let bytes = _mm256_set1_epi32(p.cast::<i32>().read_unaligned());
-                let even = _mm256_and_si256(bytes, _mm256_set1_epi16(0xFF));
-                [even, _mm256_srli_epi16::<8>(bytes)]
+                let p = p.cast::<i32>();
+                [p, p.add(1)].map(|pair| _mm256_set1_epi32(pair.read_unaligned()))
             }
         }
         #[inline(always)]
@@ -149,6 +172,7 @@ mod x86 {
         type Sums = __m512i;
         type Row = [__m512i; 2];
         type Columns = [__m512i; 2];
+        const LAYOUT: RowLayout = RowLayout::Widened;
         const WIDE_ROWS: usize = 6;
         const ROWS: usize = 8;
 
@@ -161,9 +185,8 @@ mod x86 {
         unsafe fn row(p: *const u8) -> [__m512i; 2] {
             // SAFETY: see above.
             unsafe {
-                let bytes = _mm512_set1_epi32(p.cast::<i32>().read_unaligned());
-                let even = _mm512_and_si512(bytes, _mm512_set1_epi16(0xFF));
-                [even, _mm512_srli_epi16::<8>(bytes)]
+                let p = p.cast::<i32>();
+                [p, p.add(1)].map(|pair| _mm512_set1_epi32(pair.read_unaligned()))
             }
         }
         #[inline(always)]
@@ -203,6 +226,7 @@ mod x86 {
         type Sums = __m512i;
         type Row = __m512i;
         type Columns = __m512i;
+        const LAYOUT: RowLayout = RowLayout::Bytes;
         const WIDE_ROWS: usize = 6;
         const ROWS: usize = 8;
 

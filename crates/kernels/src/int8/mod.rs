@@ -80,7 +80,7 @@ impl QuantizedRows {
     /// Replaces what is held by the rows of `a`, as `b` is to be multiplied by them. Memory is asked for only where more is
     /// needed than ever before.
     pub fn quantize_for(&mut self, b: &PackedInt8, a: &Matrix) {
-        self.quantize(b.isa, a, b.by, &b.row_scales);
+        self.quantize(b.isa, a, b.by, (&b.row_scales, b.kernel.row_layout()));
     }
 }
 
@@ -182,7 +182,8 @@ impl Product<'_> {
         let c_start = row * c.row_stride + column - self.columns.start;
         // The tile's part of each slice; a slice that is too short panics here.
         let a_rows = &a.bytes()[row * a.stride()..(row + m) * a.stride()];
-        assert!(groups * GROUP <= a.stride());
+        let layout = b.kernel.row_layout();
+        assert!(a.layout() == layout && groups * layout.group_bytes() <= a.stride());
         let panel = &b.panels[column / PANEL * groups * LINES..][..groups * LINES];
         let part = column..column + shape.columns;
         let (b_scales, starts) = (&b.scales[part.clone()], &b.starts[part]);

@@ -1,6 +1,8 @@
 //! From f32 to bytes: one scale for each row of activations or each column of weights.
 
+use super::bytes::RowLayout;
 use super::outliers::{Int8Scales, Outlier, STANDS_OUT};
+use super::panels::GROUP;
 use crate::isa::{Isa, multiversion};
 use crate::matrix::Matrix;
 
@@ -128,6 +130,17 @@ multiversion! {
     }
 }
 
+multiversion! {
+    /// Writes whole groups of bytes in 16 bits each, as [`RowLayout::Widened`] has them.
+    fn widen(out: &mut [u8], bytes: &[u8]) -> () {
+        let (groups, _) = bytes.as_chunks::<GROUP>();
+        let (wide, _) = out.as_chunks_mut::<{ 2 * GROUP }>();
+        for (wide, [a, b, c, d]) in wide.iter_mut().zip(groups) {
+            *wide = [*a, 0, *c, 0, *b, 0, *d, 0];
+        }
+    }
+}
+
 /// Rows of activations as bytes, each row with its own scale: quantized once, multiplied by several weights.
 ///
 /// `a[r, k] ≈ scale[r] · (byte[r, k] − 128)`, with `scale[r] = max |a[r]| / 127` and each number rounded to the nearest,
@@ -136,8 +149,9 @@ multiversion! {
 /// `a` is what was given times these.
 #[derive(Debug, Clone, Default)]
 pub struct QuantizedRows {
-    /// Rows `stride` apart, filled up with zeros.
+    /// Rows `stride` apart, filled up with zeros, as `layout` says.
     bytes: Vec<u8>,
+    layout: RowLayout,
     scales: Vec<f32>,
     /// One for each row, or none at all where none has one.
     outliers: Vec<Outlier>,
@@ -145,6 +159,8 @@ pub struct QuantizedRows {
     stride: usize,
     /// One row of a matrix whose columns are not one apart, or are scaled.
     gathered: Vec<f32>,
+    /// One row before it is widened.
+    narrow: Vec<u8>,
 }
 
 impl QuantizedRows {
@@ -154,11 +170,19 @@ impl QuantizedRows {
     }
 
     /// Replaces what is held by the rows of `a`, each number multiplied by its column's scale before, where there are any.
-    pub(super) fn quantize(&mut self, isa: Isa, a: &Matrix, by: Int8Scales, column_scales: &[f32]) {
-        self.columns = a.columns;
+    pub(super) fn quantize(
+        &mut self,
+        isa: Isa,
+        a: &Matrix,
+        by: Int8Scales,
+        (column_scales, layout): (&[f32], RowLayout),
+    ) {
+        (self.columns, self.layout) = (a.columns, layout);
+        let filled = a.columns.next_multiple_of(GROUP);
         // An odd number of cache lines: else the same k of several rows would compete for one set of the cache.
-        self.stride = (a.columns.div_ceil(64) | 1) * 64;
-        self.bytes.resize(a.rows * self.stride, ZERO);
+        self.stride = ((filled / GROUP * layout.group_bytes()).div_ceil(64) | 1) * 64;
+        self.bytes.resize(a.rows * self.stride, 0);
+        self.narrow.resize(filled, ZERO);
         self.scales.resize(a.rows, 0.0);
         self.outliers.clear();
         self.gathered.clear();
@@ -187,17 +211,24 @@ impl QuantizedRows {
                 Int8Scales::WithoutOutlier => scale_without_outlier(isa, row),
             };
             *scale = s.scale;
-            let (out, behind) = out.split_at_mut(a.columns);
+            let bytes = match layout {
+                RowLayout::Bytes => &mut out[..filled],
+                RowLayout::Widened => &mut self.narrow[..],
+            };
+            let (numbers, behind) = bytes.split_at_mut(a.columns);
             if s.inverse == 0.0 {
-                out.fill(ZERO);
+                numbers.fill(ZERO);
             } else {
-                quantize_into(isa, out, row, s.inverse, ZERO);
+                quantize_into(isa, numbers, row, s.inverse, ZERO);
             }
             behind.fill(ZERO);
             if outlier.value != 0.0 {
-                out[outlier.k] = ZERO;
+                numbers[outlier.k] = ZERO;
                 self.outliers.resize(a.rows, Outlier::default());
                 self.outliers[r] = outlier;
+            }
+            if layout == RowLayout::Widened {
+                widen(isa, out, &self.narrow);
             }
         }
     }
@@ -222,12 +253,28 @@ impl QuantizedRows {
         &self.outliers
     }
 
+    /// How the rows lie.
+    pub(super) fn layout(&self) -> RowLayout {
+        self.layout
+    }
+
+    /// The quantized number of row `r` in column `k`.
+    #[cfg(test)]
+    pub(super) fn number(&self, r: usize, k: usize) -> i32 {
+        let row = &self.bytes[r * self.stride..];
+        let byte = match self.layout {
+            RowLayout::Bytes => row[k],
+            RowLayout::Widened => row[k / GROUP * 8 + [0, 4, 2, 6][k % GROUP]],
+        };
+        i32::from(byte) - i32::from(ZERO)
+    }
+
     /// All rows' bytes, [`stride`](Self::stride) apart.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Bytes from row to row: at least the columns, rounded up to a multiple of 4.
+    /// Bytes from row to row: at least those of the columns, rounded up to whole groups.
     pub(super) fn stride(&self) -> usize {
         self.stride
     }
@@ -238,13 +285,16 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const PLAIN: (&[f32], RowLayout) = (&[], RowLayout::Bytes);
+
     fn quantize(isa: Isa, row: &[f32]) -> (Vec<i8>, f32) {
         let mut rows = QuantizedRows::new();
         // What was there before must not show.
         let by = Int8Scales::Largest;
-        rows.quantize(isa, &Matrix::new(&[1.0; 400], 2, 200, 200), by, &[]);
-        rows.quantize(isa, &Matrix::new(row, 1, row.len(), row.len()), by, &[]);
-        assert!(rows.bytes[row.len()..].iter().all(|b| *b == ZERO));
+        rows.quantize(isa, &Matrix::new(&[1.0; 400], 2, 200, 200), by, PLAIN);
+        rows.quantize(isa, &Matrix::new(row, 1, row.len(), row.len()), by, PLAIN);
+        let filled = row.len().next_multiple_of(GROUP);
+        assert!(rows.bytes[row.len()..filled].iter().all(|b| *b == ZERO));
         let values = rows.bytes[..row.len()].iter().map(|b| (b ^ 128) as i8);
         (values.collect(), rows.scales[0])
     }
@@ -277,6 +327,31 @@ mod tests {
     }
 
     #[test]
+    fn widened_rows_hold_the_same_numbers() {
+        let row: Vec<f32> = (0..70).map(|i| ((i * 37) % 19) as f32 - 9.0).collect();
+        for isa in Isa::available() {
+            for length in [0, 1, 3, 4, 5, 31, 70] {
+                let matrix = Matrix::new(&row[..length], 1, length, length);
+                let (mut narrow, mut wide) = (QuantizedRows::new(), QuantizedRows::new());
+                narrow.quantize(isa, &matrix, Int8Scales::WithoutOutlier, PLAIN);
+                // What was there before must not show.
+                wide.bytes.resize(4096, 77);
+                let widened = (&[][..], RowLayout::Widened);
+                wide.quantize(isa, &matrix, Int8Scales::WithoutOutlier, widened);
+                assert_eq!(
+                    (&narrow.scales, &narrow.outliers),
+                    (&wide.scales, &wide.outliers)
+                );
+                let groups = length.div_ceil(GROUP);
+                for (group, wide) in wide.bytes.chunks(2 * GROUP).take(groups).enumerate() {
+                    let n = &narrow.bytes[group * GROUP..][..GROUP];
+                    assert_eq!(wide, [n[0], 0, n[2], 0, n[1], 0, n[3], 0]);
+                }
+            }
+        }
+    }
+
+    #[test]
     fn columns_may_be_apart() {
         let data: Vec<f32> = (0..35).map(|i| ((i * 37) % 19) as f32 - 9.0).collect();
         let mut straight = vec![0.0; 35];
@@ -291,9 +366,9 @@ mod tests {
                 Isa::best(),
                 &Matrix::new(&data, 7, 5, 5).transposed(),
                 by,
-                &[],
+                PLAIN,
             );
-            b.quantize(Isa::best(), &Matrix::new(&straight, 5, 7, 7), by, &[]);
+            b.quantize(Isa::best(), &Matrix::new(&straight, 5, 7, 7), by, PLAIN);
             assert_eq!((&a.bytes, &a.scales), (&b.bytes, &b.scales));
             assert_eq!(a.outliers, b.outliers);
         }
@@ -314,7 +389,7 @@ mod tests {
                         isa,
                         &Matrix::new(&row, 1, length, length),
                         Int8Scales::WithoutOutlier,
-                        &[],
+                        PLAIN,
                     );
                     let second = if length > 1 { 2.0 } else { 0.0 };
                     assert_eq!(rows.scales, [second / 127.0]);
@@ -326,7 +401,7 @@ mod tests {
                         isa,
                         &Matrix::new(&row, 1, length, length),
                         Int8Scales::WithoutOutlier,
-                        &[],
+                        PLAIN,
                     );
                     assert_eq!(rows.outliers.is_empty(), length > 1);
                 }
@@ -338,7 +413,7 @@ mod tests {
                     isa,
                     &Matrix::new(&row, 1, 33, 33),
                     Int8Scales::WithoutOutlier,
-                    &[],
+                    PLAIN,
                 );
                 assert!(rows.scales[0].is_nan() && rows.outliers.is_empty());
             }

@@ -24,10 +24,10 @@ fn for_all(b: Matrix, mut check: impl FnMut(&PackedInt8)) {
 /// The definition, in 64-bit integers.
 fn reference(c: &mut [f32], a: &QuantizedRows, b: &PackedInt8, epilogue: Epilogue) {
     let n = b.columns();
-    for (r, row) in a.bytes().chunks_exact(a.stride()).enumerate() {
+    for r in 0..a.rows() {
         for j in 0..n {
             let sum: i64 = (0..b.rows())
-                .map(|k| (i64::from(row[k]) - 128) * i64::from(b.value(k, j)))
+                .map(|k| i64::from(a.number(r, k)) * i64::from(b.value(k, j)))
                 .sum();
             let sum = i32::try_from(sum).unwrap() as f32;
             let addend = match epilogue.plus {

@@ -1,9 +1,9 @@
 //! The innermost product of bytes: a few rows by one panel, or half of one, all sums in registers.
 
-use super::bytes::Bytes;
 #[cfg(target_arch = "x86_64")]
 use super::bytes::Vnni;
-use super::panels::{GROUP, Line, PANEL};
+use super::bytes::{Bytes, RowLayout};
+use super::panels::{Line, PANEL};
 use crate::isa::{Isa, Level};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512};
@@ -50,6 +50,19 @@ impl Kernel {
             return vec![Kernel(Code::Avx512), best];
         }
         vec![best]
+    }
+
+    /// How the rows must lie.
+    pub(super) fn row_layout(self) -> RowLayout {
+        match self.0 {
+            Code::Plain => Plain::LAYOUT,
+            #[cfg(target_arch = "x86_64")]
+            Code::Avx2 => Avx2::LAYOUT,
+            #[cfg(target_arch = "x86_64")]
+            Code::Avx512 => Avx512::<false>::LAYOUT,
+            #[cfg(target_arch = "x86_64")]
+            Code::Vnni => Vnni::LAYOUT,
+        }
     }
 
     /// How `m` rows are cut into tiles.
@@ -100,7 +113,7 @@ impl Shape {
 pub(super) struct Tile {
     pub(super) n: usize,
     pub(super) groups: usize,
-    /// Activations with 128 added, rows `a_stride` bytes apart.
+    /// Activations with 128 added, as the kernel's [`RowLayout`] says, rows `a_stride` bytes apart.
     pub(super) a: *const u8,
     pub(super) a_stride: usize,
     /// One scale for each row.
@@ -217,7 +230,7 @@ unsafe fn multiply<S: Bytes, const M: usize, const V: usize>(tile: &Tile) {
                     *sum = S::dot(*sum, x, column);
                 }
             }
-            a = a.add(GROUP);
+            a = a.add(S::LAYOUT.group_bytes());
             b = b.wrapping_add(PANEL);
         }
         for (i, row) in sums.iter().enumerate() {
