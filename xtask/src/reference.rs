@@ -67,7 +67,8 @@ fn compute(python: &Path, part: Part) -> Result<()> {
         Part::Training => succeed(script("training.py").arg(golden())),
         Part::Folders => {
             succeed(script("folders.py").arg(golden()))?;
-            succeed(script("encoders.py").arg(golden().join("encoders")))
+            succeed(script("encoders.py").arg(golden().join("encoders")))?;
+            succeed(script("traces.py").arg(golden()))
         }
         Part::Marian => succeed(script("marian.py").arg(golden())),
         Part::Ruaccent => succeed(script("stress.py").arg(golden().join("ruaccent/golden.json"))),
