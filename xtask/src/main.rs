@@ -1,9 +1,10 @@
-//! The project's own tools: `cargo xtask test|reference|api|bench|race|curves`.
+//! The project's own tools: `cargo xtask test|reference|api|page|bench|race|curves`.
 #![forbid(unsafe_code)]
 
 mod api;
 mod bench;
 mod curves;
+mod page;
 mod python;
 mod race;
 mod reference;
@@ -26,6 +27,8 @@ enum Command {
     Reference(reference::ReferenceArgs),
     /// List the library's public items.
     Api(api::ApiArgs),
+    /// Build the page of `hexapla explain` from the folder `page`.
+    Page(page::PageArgs),
     /// Measure this machine, us and our peers, in turn.
     Bench(bench::BenchArgs),
     /// Train beside PyTorch: the same model on the same data for the same time.
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Reference(args) => reference::run(&args),
         Command::Api(args) => api::run(&args),
+        Command::Page(args) => page::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Race(args) => race::run(&args),
         Command::Curves(args) => curves::run(&args),

@@ -2,13 +2,16 @@
 
 use std::process::{Command, Stdio};
 
-use crate::{Result, python, root};
+use crate::{Result, page, python, root};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct TestArgs {
     /// Skip the tests against Python packages.
     #[arg(long)]
     no_python: bool,
+    /// Skip the tests of the page, which need Node and a browser.
+    #[arg(long)]
+    no_page: bool,
 }
 
 pub(crate) fn run(args: &TestArgs) -> Result<()> {
@@ -37,7 +40,12 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
         .map_err(|e| format!("cannot run cargo: {e}"))?;
     let text = String::from_utf8_lossy(&output.stdout);
     print!("{text}");
-    let [passed, failed, ignored] = totals(&text);
+    let page = match args.no_page {
+        true => [0, 0, 1],
+        false => page::test()?,
+    };
+    let all = totals(&text);
+    let [passed, failed, ignored] = std::array::from_fn(|i| all[i] + page[i]);
     println!("{passed} passed, {failed} failed, {ignored} skipped");
     if output.status.success() && failed == 0 {
         Ok(())

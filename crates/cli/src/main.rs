@@ -8,6 +8,7 @@ mod convert;
 mod demo;
 mod embed;
 mod evaluate;
+mod explain;
 mod inspect;
 mod language;
 mod logits;
@@ -57,6 +58,8 @@ enum Command {
     Tag(classify::TagArgs),
     /// The words that masks stand for.
     Fill(classify::FillArgs),
+    /// Show every number between a text and its translation, as a page.
+    Explain(explain::ExplainArgs),
     /// Log-probabilities and perplexity of given pairs.
     Score(evaluate::ScoreArgs),
     /// BLEU and chrF of a file, or of a model on a test set.
@@ -123,6 +126,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Classify(args) => classify::classify(args)?,
         Command::Tag(args) => classify::tag(args)?,
         Command::Fill(args) => classify::fill(args)?,
+        Command::Explain(args) => explain::run(args)?,
         Command::Score(args) => evaluate::score(args)?,
         Command::Evaluate(args) => evaluate::run(args)?,
         Command::Logits(args) => logits::run(args)?,

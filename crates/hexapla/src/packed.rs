@@ -70,6 +70,11 @@ impl PackedWeights {
         }
     }
 
+    /// The number type of its matrices.
+    pub fn compute_type(&self) -> ComputeType {
+        self.compute_type
+    }
+
     /// Whether a decoder keeps keys and values in bf16: wherever the products that they come from are less exact anyway.
     pub(crate) fn keeps_cache_in_bf16(&self) -> bool {
         !matches!(
@@ -109,7 +114,7 @@ impl PackedWeights {
         }
     }
 
-    /// Row `r` of a table; `scratch` holds as many numbers as a row.
+    /// Row `r` of a table, or column `r` of a linear layer's weight: what output `r` is made with. `scratch` holds as many numbers.
     pub(crate) fn row<'s, 'a: 's>(
         &'a self,
         id: ParameterId,

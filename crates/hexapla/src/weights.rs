@@ -68,6 +68,14 @@ impl ParameterIndex {
         self.parameters.iter()
     }
 
+    /// All parameters with their handles, in order.
+    pub fn ids(&self) -> impl Iterator<Item = (ParameterId, &Parameter)> {
+        self.parameters
+            .iter()
+            .enumerate()
+            .map(|(number, parameter)| (ParameterId(number), parameter))
+    }
+
     /// The handle of the parameter called `name`.
     pub fn find(&self, name: &str) -> Option<ParameterId> {
         self.parameters

@@ -59,7 +59,8 @@ const ROWS: [(&str, &[&str]); 21] = [
     (
         "explain",
         &[
-            "error", "config", "batch", "tensor", "packed", "ops", "model", "generate",
+            "error", "files", "config", "text", "batch", "tensor", "weights", "packed", "ops",
+            "model", "formats", "encode", "generate",
         ],
     ),
     (

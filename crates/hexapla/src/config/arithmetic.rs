@@ -44,6 +44,18 @@ pub enum ComputeType {
     Auto,
 }
 
+impl std::fmt::Display for ComputeType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            ComputeType::Default => "default",
+            ComputeType::Float32 => "float32",
+            ComputeType::Bf16 => "bf16",
+            ComputeType::Int8 => "int8",
+            ComputeType::Auto => "auto",
+        })
+    }
+}
+
 impl std::str::FromStr for ComputeType {
     type Err = Error;
 

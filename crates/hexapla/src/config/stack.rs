@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::transformer::{Activation, Norm, Positions, TransformerConfig};
 
 /// The shape and the mathematics of a model.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ModelConfig {
     /// Width of every token's vector.
     pub d_model: usize,
@@ -20,7 +20,7 @@ pub struct ModelConfig {
 }
 
 /// An embedding and the layers above it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StackConfig {
     /// What comes in.
     pub embedding: EmbeddingConfig,
@@ -33,7 +33,7 @@ pub struct StackConfig {
 }
 
 /// Token vectors and positions.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct EmbeddingConfig {
     /// The name of its table. Stacks with one name share one table.
     pub table: &'static str,
@@ -56,6 +56,7 @@ pub struct EmbeddingConfig {
     /// Of the sum.
     pub norm: Option<NormConfig>,
     /// Of the sum, after its norm.
+    #[serde(skip)]
     pub dropout: f32,
 }
 
@@ -69,7 +70,7 @@ pub struct RelativePositions {
 }
 
 /// A layer: self-attention, attention over the encoder's output or none, feed-forward.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LayerConfig {
     /// Over the stack's own rows.
     pub self_attention: AttentionConfig,
@@ -82,11 +83,12 @@ pub struct LayerConfig {
     /// Where it stands.
     pub order: Norm,
     /// Of each sublayer's output.
+    #[serde(skip)]
     pub dropout: f32,
 }
 
 /// Attention in several heads.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct AttentionConfig {
     /// Heads of the queries.
     pub heads: usize,
@@ -101,11 +103,12 @@ pub struct AttentionConfig {
     /// Whether a row sees no row behind its own.
     pub causal: bool,
     /// Of the probabilities.
+    #[serde(skip)]
     pub dropout: f32,
 }
 
 /// Two linear layers and what stands between them.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct FeedForwardConfig {
     /// Inner width.
     pub width: usize,
@@ -114,11 +117,12 @@ pub struct FeedForwardConfig {
     /// Whether the linear layers have a bias.
     pub bias: bool,
     /// After the activation.
+    #[serde(skip)]
     pub dropout: f32,
 }
 
 /// A norm of each row.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct NormConfig {
     /// Which.
     pub kind: NormKind,
@@ -127,7 +131,8 @@ pub struct NormConfig {
 }
 
 /// Kinds of norms.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum NormKind {
     /// Layer norm, with scale and shift (Ba et al. 2016).
     Layer,
@@ -136,7 +141,7 @@ pub enum NormKind {
 }
 
 /// What a model says in the end.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct HeadConfig {
     /// Whether it speaks once for each text, from the text's first row; otherwise for each row.
     pub first_row: bool,
@@ -149,7 +154,7 @@ pub struct HeadConfig {
 }
 
 /// A linear layer and its activation.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct DenseConfig {
     /// Its outputs.
     pub width: usize,
@@ -158,7 +163,8 @@ pub struct DenseConfig {
 }
 
 /// The last linear layer.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum OutputConfig {
     /// A logit for each token of a vocabulary.
     Tokens {

@@ -34,11 +34,11 @@ impl std::str::FromStr for LongTexts {
 
 /// How long texts may be.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limit {
+pub(crate) struct Limit {
     /// Longest text in tokens, all that is put around it included.
-    pub(super) max_tokens: usize,
+    pub(crate) max_tokens: usize,
     /// What becomes of longer ones.
-    pub(super) long: LongTexts,
+    pub(crate) long: LongTexts,
 }
 
 impl Limit {
@@ -46,7 +46,7 @@ impl Limit {
     ///
     /// # Errors
     /// It is too long and that is not allowed.
-    pub(super) fn single(
+    pub(crate) fn single(
         self,
         tokenizer: &EncoderTokenizer,
         text: TextTokens,

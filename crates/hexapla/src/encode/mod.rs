@@ -15,6 +15,7 @@ mod tag;
 pub use classify::{Classes, Classifier};
 pub use encoder::{Encoder, Input};
 pub use fill::{Candidate, FillMask};
+pub(crate) use length::Limit;
 pub use length::LongTexts;
 pub use sentence::{EmbedOptions, SentenceEncoder};
 pub use tag::{TaggedToken, Tagger};

@@ -4,12 +4,42 @@
 //! translates under edits. The pass is that of translating, and nobody's watching changes a bit of it.
 
 mod arrays;
+mod block;
+mod document;
 mod edited;
 mod edits;
+mod encoding;
+mod explained;
+mod explanation;
+mod export;
+mod flow;
+mod influence;
+mod lens;
+mod likeliest;
+mod neighbours;
+mod page;
 mod recorder;
 mod trace;
+mod translation;
+mod tree;
+mod vocabulary;
 
 pub use arrays::{Array, Arrays};
+pub use document::{DOCUMENT_BYTES, Detail, document};
 pub use edited::search_edited;
 pub use edits::{Edits, Patch};
+pub use encoding::explain_encoding;
+pub use explained::Explained;
+pub use explanation::{
+    Candidates, Classes, Contrast, Explanation, FORMAT, ModelDescription, OutputToken, Sides,
+    TextDescription, VERSION,
+};
+pub use export::{ArrayNames, write_arrays};
+pub use influence::{HeadInfluence, Influence};
+pub use lens::LensRow;
+pub use neighbours::Neighbours;
+pub use page::{Language, page};
 pub use trace::{Trace, TraceInput, trace};
+pub use translation::{ExplainOptions, explain_translation};
+pub use tree::{FinishedNode, SearchTree, TreeNode};
+pub use vocabulary::VocabularyUse;

@@ -218,13 +218,8 @@ impl Engine {
         self.workers.with_arena(|arena| {
             let mut run = Run::inference(arena, &self.parameters).alone(alone);
             let memory = self.encode(&mut run, &source);
-            let state = self.model.start(&run, &source, memory, options.attention);
-            let mut decoder = Decoder {
-                model: &self.model,
-                newest: run.tensor(0, self.config().d_model),
-                run,
-                state,
-            };
+            let mut decoder =
+                StateDecoder::new(&self.model, run, &source, memory, options.attention);
             search(&mut decoder, &inputs, options)
         })
     }
@@ -372,7 +367,7 @@ impl Engine {
 }
 
 /// The model as the search sees it.
-struct Decoder<'a> {
+pub(crate) struct StateDecoder<'a> {
     model: &'a Transformer,
     run: Run<'a>,
     state: DecoderState,
@@ -380,7 +375,26 @@ struct Decoder<'a> {
     newest: Tensor,
 }
 
-impl StepDecoder for Decoder<'_> {
+impl<'a> StateDecoder<'a> {
+    /// Begins: one hypothesis for each text of `source`, whose encoding is `memory`; see [`Transformer::start`].
+    pub(crate) fn new(
+        model: &'a Transformer,
+        mut run: Run<'a>,
+        source: &Rows,
+        memory: Tensor,
+        attention: bool,
+    ) -> Self {
+        let state = model.start(&run, source, memory, attention);
+        StateDecoder {
+            model,
+            newest: run.tensor(0, model.config().d_model),
+            run,
+            state,
+        }
+    }
+}
+
+impl StepDecoder for StateDecoder<'_> {
     fn vocab_size(&self) -> usize {
         self.model.config().target_vocab_size
     }

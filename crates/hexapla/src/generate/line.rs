@@ -35,6 +35,14 @@ pub(super) struct Line<'a> {
     requests: Vec<Option<usize>>,
 }
 
+impl Line<'_> {
+    /// The texts that are translated, in the order of their requests.
+    pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
+        let parts = self.parts.iter().zip(&self.requests);
+        parts.filter_map(|(part, request)| request.map(|_| part.text))
+    }
+}
+
 /// What cuts and joins lines.
 pub(super) struct LineCutter<'a> {
     pub(super) tokenizers: &'a Tokenizers,

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use rayon::ThreadPool;
 
-use super::TranslateOptions;
-use super::engine::Engine;
+use super::engine::{Engine, Request};
 use super::line::LineCutter;
 pub use super::line::Translation;
+use super::{SearchOptions, TranslateOptions};
 use crate::config::{ComputeType, LanguagePair};
 use crate::error::{Error, Result};
 use crate::files::Folder;
-use crate::formats::{self, Family, generation::GenerationDefaults};
+use crate::formats::{self, Family, ManifestMetric, generation::GenerationDefaults};
 use crate::text::direction::Direction;
 use crate::text::tokenizer::Tokenizers;
 
@@ -36,6 +36,7 @@ pub struct Translator {
     generation: GenerationDefaults,
     family: Family,
     directions: BTreeSet<LanguagePair>,
+    metrics: Vec<ManifestMetric>,
     /// That of texts for which no other is asked.
     direction: Option<Direction>,
 }
@@ -137,15 +138,16 @@ impl Translator {
             Tokenizers::open_folder(folder.clone())
         });
         let (opened, packed) = opened.unwrap_or_else(model)?;
+        let model = opened.model().clone();
+        let fields = opened.manifest.map(|manifest| manifest.fields);
+        let fields = fields.unwrap_or_default();
         Ok(Translator {
             tokenizers: tokenizers?,
-            engine: Engine::new(opened.model().clone(), packed),
+            engine: Engine::new(model, packed),
             generation: opened.generation,
             family: opened.family,
-            directions: opened
-                .manifest
-                .map(|manifest| manifest.fields.directions)
-                .unwrap_or_default(),
+            directions: fields.directions,
+            metrics: fields.metrics,
             direction: None,
         })
     }
@@ -168,6 +170,12 @@ impl Translator {
     /// Source and target language of each direction that it was trained on; nothing where the folder does not say.
     pub fn directions(&self) -> &BTreeSet<LanguagePair> {
         &self.directions
+    }
+
+    /// Its measured quality, as its folder tells it.
+    #[doc(hidden)]
+    pub fn metrics(&self) -> &[ManifestMetric] {
+        &self.metrics
     }
 
     /// The direction between two of its languages, either of which may be left open.
@@ -309,6 +317,48 @@ impl Translator {
         Ok(ids)
     }
 
+    /// The search with what the direction asks of it, and the token of the source's language.
+    fn search_options(&self, options: &TranslateOptions) -> (SearchOptions, Option<u32>) {
+        let direction = options.direction.as_ref();
+        let (from, to) = direction.map_or((None, None), Direction::language_tokens);
+        let mut search = options.search.clone();
+        match to {
+            Some(to) if self.starts_with_the_language() => search.start_id = to,
+            _ => search.forced_bos_id = to.or(search.forced_bos_id),
+        }
+        (search, from)
+    }
+
+    /// A line with its direction's tag, and without what no model should see.
+    fn prepared<'a>(
+        &self,
+        cutter: &LineCutter,
+        line: &'a str,
+        options: &TranslateOptions,
+    ) -> Cow<'a, str> {
+        let direction = options.direction.as_ref();
+        cutter.visible(direction.map_or(Cow::Borrowed(line), |d| d.tagged(line)))
+    }
+
+    /// The sentences of a line that are translated, as [`Translator::translate_with`] gives them to the model, and how their
+    /// outputs are searched for.
+    ///
+    /// # Errors
+    /// A text that the tokenizer refuses.
+    pub(crate) fn sentences(
+        &self,
+        line: &str,
+        options: &TranslateOptions,
+    ) -> Result<(SearchOptions, Vec<(String, Request)>)> {
+        let cutter = self.cutter();
+        let (search, from) = self.search_options(options);
+        let line = self.prepared(&cutter, line, options);
+        let mut requests = Vec::new();
+        let cut = cutter.cut((0, &line, from), Vec::new(), options, &mut requests)?;
+        let texts = cut.texts().map(String::from);
+        Ok((search, texts.zip(requests).collect()))
+    }
+
     /// Translates each of `lines`: for each the `n_best` translations, best first.
     ///
     /// # Errors
@@ -319,17 +369,10 @@ impl Translator {
         options: &TranslateOptions,
     ) -> Result<Vec<Vec<Translation>>> {
         let cutter = self.cutter();
-        let direction = options.direction.as_ref();
-        let (from, to) = direction.map_or((None, None), Direction::language_tokens);
-        let mut search = options.search.clone();
-        match to {
-            Some(to) if self.starts_with_the_language() => search.start_id = to,
-            _ => search.forced_bos_id = to.or(search.forced_bos_id),
-        }
-        let tagged = |line| direction.map_or(Cow::Borrowed(line), |d| d.tagged(line));
+        let (search, from) = self.search_options(options);
         let lines: Vec<Cow<str>> = lines
             .iter()
-            .map(|line| cutter.visible(tagged(line.as_ref())))
+            .map(|line| self.prepared(&cutter, line.as_ref(), options))
             .collect();
         let mut requests = Vec::new();
         let mut cut = Vec::with_capacity(lines.len());

@@ -110,6 +110,11 @@ impl Stack {
             let (mask, memory) = context.layer(i, layer.visible);
             x = layer.forward(run, &x, mask, memory);
         }
+        self.finish(run, x)
+    }
+
+    /// What the last layer gave, through the last norm where there is one.
+    pub(super) fn finish(&self, run: &mut Run, x: Tensor) -> Tensor {
         match &self.norm {
             Some(norm) => norm.forward(run, &x),
             None => x,

@@ -163,6 +163,14 @@ impl Transformer {
         self.head().forward(run, x, &[])
     }
 
+    /// The output layer behind rows that another layer than the last has made, `[rows, d_model]`: the last norm, where there is
+    /// one, and the output.
+    pub(crate) fn logits_after(&self, run: &mut Run, x: &Tensor) -> Tensor {
+        let stack = self.decoder.as_ref().unwrap_or_else(|| self.encoder());
+        let x = stack.finish(run, x.clone());
+        self.head().forward(run, &x, &[])
+    }
+
     /// What the head says of texts whose encoding is `x` `[rows, d_model]`: for each row of them, or for each text. Without a
     /// head it is `x`.
     pub fn answer(&self, run: &mut Run, x: &Tensor, texts: &Rows) -> Tensor {

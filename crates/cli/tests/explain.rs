@@ -1,0 +1,163 @@
+//! `hexapla explain`: files for translators and for encoders alone, and what is refused.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::{TestDir, names};
+use serde_json::{Value, json};
+
+const WORDS: [&str; 9] = [
+    "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "dog", "eats", "##s",
+];
+
+/// A folder with the model of a golden folder as `model`, and a tokenizer of 37 words.
+fn dir(golden: &str) -> TestDir {
+    let dir = TestDir::new();
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../hexapla/tests/golden/encoders");
+    fs::create_dir(dir.path("model")).unwrap();
+    for file in ["config.json", "model.safetensors"] {
+        fs::copy(from.join(golden).join(file), dir.path("model").join(file)).unwrap();
+    }
+    let rest = (WORDS.len()..37).map(|i| format!("w{i}"));
+    let words: Vec<String> = WORDS.map(String::from).into_iter().chain(rest).collect();
+    dir.write("model/vocab.txt", words.join("\n"));
+    dir
+}
+
+fn json_of(dir: &TestDir, name: &str) -> Value {
+    serde_json::from_str(&dir.read(name)).unwrap()
+}
+
+#[test]
+fn a_page_is_made_where_nothing_else_is_asked_for() {
+    let dir = TestDir::new();
+    let said = dir.command("explain").arg("我爱你。").output().unwrap();
+    assert!(said.status.success());
+    assert_eq!(common::text(&said.stdout), "I love you.\n");
+    assert!(common::text(&said.stderr).contains("explain.html"));
+    let page = dir.read("explain.html");
+    assert!(page.starts_with("<!doctype html>") && page.contains("hexapla-trace"));
+    // What is asked for alone comes alone.
+    fs::remove_file(dir.path("explain.html")).unwrap();
+    dir.accept("explain Hello. --to de --json trace.json --arrays all.safetensors");
+    assert_eq!(
+        names(&dir.path("")),
+        ["all.safetensors", "pairs.tsv", "recipe.toml", "trace.json"]
+    );
+    assert_eq!(json_of(&dir, "trace.json")["text"]["source"], "Hello.");
+    let (said, _) = dir.accept("explain Hello. --to de --contrast He");
+    assert!(said.lines().count() > 4 && said.contains("ln p("), "{said}");
+    assert!(!dir.path("explain.html").exists());
+    let two = dir
+        .command("explain --to de --json trace.json")
+        .arg("Hello. Good night.")
+        .output();
+    let told = common::text(&two.unwrap().stderr);
+    assert!(
+        told.contains("2 sentences") && told.contains("--sentence"),
+        "{told}"
+    );
+}
+
+#[test]
+fn an_encoder_alone_is_explained_too() {
+    for (golden, rows, classes) in [
+        ("bert_bare", 0, Value::Null),
+        ("bert_masked", 5, Value::Null),
+        ("bert_classes", 0, json!(["no", "yes", "perhaps"])),
+        ("bert_tokens", 0, json!(["no", "yes", "perhaps"])),
+    ] {
+        let dir = dir(golden);
+        let mut command = dir.command("explain --model model --json trace.json --output page.html");
+        let ran = command.arg("the [MASK] eats").output().unwrap();
+        assert!(
+            ran.status.success(),
+            "{golden}: {}",
+            common::text(&ran.stderr)
+        );
+        let trace = json_of(&dir, "trace.json");
+        assert_eq!(trace["source"], json!([2, 5, 4, 7, 3]), "{golden}");
+        assert_eq!(trace["target"], json!([]));
+        assert_eq!(trace["output"].as_array().unwrap().len(), rows, "{golden}");
+        assert_eq!(trace["candidates"].as_array().unwrap().len(), rows);
+        assert_eq!(trace["classes"]["labels"], classes, "{golden}");
+        if classes != Value::Null {
+            let logits = trace["classes"]["logits"].as_array().unwrap();
+            let expected = if golden == "bert_tokens" { 5 } else { 1 };
+            assert_eq!(logits.len(), expected, "{golden}");
+        }
+        assert_eq!(trace["special"]["source"], json!([2, 3]));
+        assert_eq!(trace["pieces"]["source"]["7"], "eats");
+        assert!(trace["arrays"]["encoder.layers.1.self_attention.weights"].is_object());
+    }
+}
+
+#[test]
+fn what_cannot_be_explained_is_refused_and_nothing_is_written() {
+    let dir = dir("bert_bare");
+    fs::create_dir(dir.path("folder")).unwrap();
+    let before = names(&dir.path(""));
+    for (args, said) in [
+        ("explain Hello. --model nowhere", "no model folder"),
+        ("explain Hello. --model pairs.tsv", "folder"),
+        ("explain Hello. --sentence 0", "--sentence"),
+        ("explain Hello. --sentence 3", "1 to 1"),
+        ("explain Hello. --to xx", "xx"),
+        ("explain Hello. --to de --contrast zzzz", "--contrast"),
+        ("explain Hello. --output folder", "folder"),
+        ("explain Hello. --output none/page.html", "none"),
+        ("explain Hello. --json none/trace.json", "none"),
+        ("explain Hello. --arrays none/all.safetensors", "none"),
+        ("explain Hello. --beam-size 0", "beam"),
+        ("explain the --model model --contrast dog", "--contrast"),
+        ("explain the --model model --to de", "--to"),
+        ("explain the --model model --sentence 2", "--sentence"),
+    ] {
+        let told = dir.refuse(args);
+        assert!(told.contains(said), "{args}: {told}");
+        assert_eq!(names(&dir.path("")), before, "{args}");
+    }
+    let long = "dog ".repeat(40);
+    for (text, model, said) in [
+        ("", "", "no text"),
+        (" \t ", "", "no text"),
+        ("one\ntwo", "", "one line"),
+        ("", "--model model", "no text"),
+        (long.trim(), "--model model", "at most 24 tokens"),
+    ] {
+        let ran = dir
+            .command(&format!("explain {model}"))
+            .arg(text)
+            .output()
+            .unwrap();
+        let told = common::text(&ran.stderr);
+        assert_eq!(ran.status.code(), Some(1), "`{text}`: {told}");
+        assert!(
+            told.contains(said) && told.contains("hint"),
+            "`{text}`: {told}"
+        );
+        assert_eq!(names(&dir.path("")), before);
+    }
+    for args in [
+        "explain",
+        "explain a b",
+        "explain a --ui fr",
+        "explain a --names transformerlens",
+        "explain a --names bertviz --arrays x",
+    ] {
+        assert_eq!(dir.run(args).status.code(), Some(2), "{args}");
+    }
+}
+
+#[test]
+fn what_was_there_stays_where_writing_fails() {
+    let dir = TestDir::new();
+    dir.write("page.html", "old");
+    let said = dir.refuse("explain Hello. --to xx --output page.html");
+    assert!(said.contains("xx"));
+    assert_eq!(dir.read("page.html"), "old");
+    dir.accept("explain Hello. --to de --output page.html");
+    assert!(dir.read("page.html").len() > 1_000_000);
+}

@@ -1,0 +1,257 @@
+//! How a text is translated: from the text to all that is known of its way.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::edits::Edits;
+use super::explained::{
+    CANDIDATES, Explained, LENS, candidates, describe, distinct, ids_of, near, no_sentence, table,
+};
+use super::explanation::{Candidates, Contrast, Explanation, OutputToken, Sides, TextDescription};
+use super::flow::flow;
+use super::influence::Given;
+use super::lens::lens;
+use super::trace::{Trace, TraceInput, trace};
+use super::tree::{SearchTree, WatchedDecoder};
+use super::vocabulary::{vocabulary_use, without_sign};
+use crate::error::{Error, Result};
+use crate::generate::engine::{Request, StateDecoder};
+use crate::generate::translator::Translator;
+use crate::generate::{Hypothesis, SearchInput, SearchOptions, TranslateOptions, search};
+use crate::ops::Run;
+use crate::tensor::Arena;
+use crate::text::tokenizer::Tokenizer;
+
+/// What is asked of an explanation.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ExplainOptions {
+    /// Which sentence of the text, from 0.
+    pub sentence: usize,
+    /// A word that the model might have said instead.
+    pub contrast: Option<String>,
+    /// Whether each head and each source token is left out in turn, which takes a pass for each.
+    pub influence: bool,
+}
+
+/// Explains how `translator` translates `text`. `name` is what the model is called.
+///
+/// # Errors
+/// Nothing to translate, no such sentence, a word for contrast that the vocabulary has not, or what [`Translator::translate_with`]
+/// refuses.
+pub fn explain_translation(
+    translator: &Translator,
+    name: &str,
+    text: &str,
+    translate: &TranslateOptions,
+    options: &ExplainOptions,
+) -> Result<Explained> {
+    let (search_options, sentences) = translator.sentences(text, translate)?;
+    let Some((sentence, request)) = sentences.get(options.sentence) else {
+        return Err(no_sentence(options.sentence, sentences.len()));
+    };
+    let found = searched(translator, request, &search_options)?;
+    let (model, parameters) = (
+        translator.engine().model(),
+        translator.engine().parameters(),
+    );
+    let best = &found.output;
+    let mut target = vec![search_options.start_id];
+    target.extend(&best.ids[..best.ids.len().saturating_sub(1)]);
+    let input = TraceInput {
+        source: request.source.clone(),
+        target: Some(target.clone()),
+        ..TraceInput::default()
+    };
+    let mut trace = trace(model, parameters, &input, &Edits::default())?;
+    let candidates = candidates(&trace, "output.logits");
+    let lens = lens(model, parameters, &trace.arrays, LENS);
+    for name in attentions(&trace, ".cross_attention") {
+        if let Some(array) = flow(parameters, &trace.arrays, &name) {
+            trace.arrays.insert(format!("{name}.flow"), array);
+        }
+    }
+    let config = model.assembly().model();
+    let given = Given {
+        model,
+        parameters,
+        source: &request.source,
+        target: &target,
+        output: &best.ids,
+    };
+    let influence = options.influence.then(|| given.influence());
+    let tokenizers = translator.tokenizers();
+    let contrast = match &options.contrast {
+        None => None,
+        Some(word) => {
+            let (row, instead) = contrasted(&tokenizers.target, word, &candidates, &best.ids)?;
+            let (difference, change) = given.contrast(row, instead);
+            Some(Contrast {
+                row,
+                instead,
+                difference,
+                change,
+            })
+        }
+    };
+    let near = |table: Option<&str>, ids: &[u32]| near(model, parameters, table, ids);
+    let written: Vec<u32> = target.iter().chain(&best.ids).copied().collect();
+    let neighbours = Sides {
+        source: near(table(&config, false), &request.source),
+        target: near(table(&config, true), &written),
+    };
+    let mut explanation = Explanation {
+        text: TextDescription {
+            given: text.to_string(),
+            source: sentence.clone(),
+            sentences: sentences.iter().map(|(text, _)| text.clone()).collect(),
+            sentence: options.sentence,
+            output: tokenizers.target.decode(best.tokens())?,
+            finished: best.finished,
+        },
+        model: describe(
+            model,
+            parameters,
+            name,
+            (translator.family(), translator.metrics()),
+        ),
+        source: request.source.clone(),
+        output: best
+            .ids
+            .iter()
+            .zip(&best.token_log_probs)
+            .map(|(id, log_prob)| OutputToken {
+                id: *id,
+                log_prob: *log_prob,
+            })
+            .collect(),
+        vocabulary: Some(vocabulary_use(
+            tokenizers.source.tokens(),
+            &text_pieces(&tokenizers.source, &distinct(&request.source)),
+        )),
+        target,
+        pieces: Sides::default(),
+        special: Sides::default(),
+        candidates,
+        classes: None,
+        search: Some(found.tree),
+        lens,
+        neighbours,
+        influence,
+        contrast,
+    };
+    let of = |tokenizer: &Tokenizer, ids: BTreeSet<u32>| {
+        let pieces: BTreeMap<u32, String> = ids
+            .iter()
+            .map(|id| (*id, tokenizer.id_to_token(*id).unwrap_or_default()))
+            .collect();
+        let special = ids.into_iter().filter(|id| tokenizer.is_special(*id));
+        (pieces, special.collect())
+    };
+    let ids = ids_of(&explanation);
+    let source = of(&tokenizers.source, ids.source);
+    let target = of(&tokenizers.target, ids.target);
+    explanation.pieces = Sides {
+        source: source.0,
+        target: target.0,
+    };
+    explanation.special = Sides {
+        source: source.1,
+        target: target.1,
+    };
+    Ok(Explained { explanation, trace })
+}
+
+/// A search's best output, and its tree.
+struct Searched {
+    output: Hypothesis,
+    tree: SearchTree,
+}
+
+/// Searches as translating does, and keeps what the search saw.
+fn searched(
+    translator: &Translator,
+    request: &Request,
+    options: &SearchOptions,
+) -> Result<Searched> {
+    let mut options = options.clone();
+    if options.sampling.is_none() {
+        // The losers too. That changes nothing of the search.
+        options.n_best = options.beam_size;
+    }
+    let engine = translator.engine();
+    let (model, parameters) = (engine.model(), engine.parameters());
+    let arena = Arena::default();
+    let mut run = Run::inference(&arena, parameters).alone(true);
+    let source = [&request.source].into_iter().collect();
+    let memory = model.encode(&mut run, &source);
+    let decoder = StateDecoder::new(model, run, &source, memory, false);
+    let mut watched = WatchedDecoder::new(decoder, &options);
+    let input = SearchInput {
+        prefix: request.prefix.clone(),
+        max_length: request.max_length.clamp(1, engine.max_tokens()),
+        seed_index: request.seed_index,
+    };
+    let found = search(&mut watched, std::slice::from_ref(&input), &options)?;
+    let found: Vec<_> = found.into_iter().flatten().collect();
+    let tree = watched.finish(&found);
+    match found.into_iter().next() {
+        Some(output) if !output.ids.is_empty() => Ok(Searched { output, tree }),
+        _ => Err(Error::input("the model has no output for this text")
+            .at("the text")
+            .expected("a token that its constraints allow")
+            .found("none")
+            .hint("look at generation_config.json: what it suppresses and forces")),
+    }
+}
+
+/// The attentions whose names end so.
+fn attentions(trace: &Trace, end: &str) -> Vec<String> {
+    let names = trace.arrays.keys();
+    names
+        .filter_map(|name| name.strip_suffix(".weights"))
+        .filter(|name| name.ends_with(end))
+        .map(String::from)
+        .collect()
+}
+
+/// Those of `ids` that are text, with their pieces.
+fn text_pieces(tokenizer: &Tokenizer, ids: &[u32]) -> Vec<(u32, String)> {
+    let text = ids.iter().filter(|id| !tokenizer.is_special(**id));
+    text.filter_map(|id| Some((*id, tokenizer.id_to_token(*id)?)))
+        .collect()
+}
+
+/// The row at which `word` was likeliest, and its token there.
+fn contrasted(
+    tokenizer: &Tokenizer,
+    word: &str,
+    candidates: &[Candidates],
+    output: &[u32],
+) -> Result<(usize, u32)> {
+    let piece = |id: u32| tokenizer.id_to_token(id).unwrap_or_default();
+    let is_it = |id: u32| {
+        let piece = piece(id);
+        piece == word || without_sign(&piece) == word
+    };
+    let rows = candidates.iter().zip(output).enumerate();
+    let found = rows.flat_map(|(row, (candidates, chosen))| {
+        let others = candidates.tokens.iter().filter(move |(id, _)| id != chosen);
+        others.map(move |(id, log_prob)| (row, *id, *log_prob))
+    });
+    let best = found
+        .filter(|(_, id, _)| is_it(*id))
+        .max_by(|a, b| a.2.total_cmp(&b.2));
+    best.map(|(row, id, _)| (row, id)).ok_or_else(|| {
+        let first = candidates.iter().zip(output).find_map(|(row, chosen)| {
+            let other = row.tokens.iter().find(|(id, _)| id != chosen)?;
+            Some(without_sign(&piece(other.0)).to_string())
+        });
+        Error::input("the model did not consider this word")
+            .at("--contrast")
+            .expected(format!(
+                "a piece that is among the {CANDIDATES} likeliest somewhere, such as `{}`",
+                first.unwrap_or_default()
+            ))
+            .found(format!("`{word}`"))
+            .hint("the page lists them at each step; of a word that is cut, name its first piece")
+    })
+}

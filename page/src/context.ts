@@ -1,0 +1,42 @@
+import { getContext, setContext } from "svelte";
+import { piece } from "./format";
+import type { Trace } from "./trace/trace";
+
+const KEY = Symbol("page");
+
+/** What every figure may ask for. */
+export class Page {
+  constructor(readonly trace: Trace) {}
+
+  get document() {
+    return this.trace.document;
+  }
+
+  source(id: number): string {
+    return piece(this.document.pieces.source[id] ?? `#${id}`);
+  }
+
+  target(id: number): string {
+    return piece(this.document.pieces.target[id] ?? `#${id}`);
+  }
+
+  /** The tokens of a half's rows. */
+  rows(half: "encoder" | "decoder"): string[] {
+    return half === "encoder"
+      ? this.document.source.map((id) => this.source(id))
+      : this.document.target.map((id) => this.target(id));
+  }
+
+  /** What followed each row of the decoder. */
+  get outputs(): string[] {
+    return this.document.output.map(({ id }) => this.target(id));
+  }
+}
+
+export function providePage(page: Page): Page {
+  return setContext(KEY, page);
+}
+
+export function usePage(): Page {
+  return getContext<Page>(KEY);
+}

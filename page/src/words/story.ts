@@ -1,0 +1,407 @@
+import type { Entry } from "./catalogue";
+
+/** The text of each section, in the order of the article. */
+export const story = {
+  "result.title": { zh: "结果", en: "The result" },
+  "result.lead": {
+    zh: "下面每一个数都是模型在**这句话**上真正算出来的，没有一个是示意。点任何格子，右边（手机上在底部）会写出它是由哪些数算成的，并在浏览器里重算一遍给你看。",
+    en: "Every number on this page is what the model really computed for **this sentence**; none is made up. Choose any cell, and the panel (on a phone at the bottom) writes out which numbers it is made of, and computes it again before your eyes.",
+  },
+  "result.translates": {
+    zh: (source: number, target: number) => `模型读入 ${source} 个词元，一次写出一个，共写出 ${target} 个。颜色越浓，模型越拿不准。`,
+    en: (source: number, target: number) => `The model read ${source} tokens and wrote ${target}, one after the other. The stronger the colour, the less sure it was.`,
+  },
+  "result.encodes": {
+    zh: (source: number, d: number) => `模型读入 ${source} 个词元，给每个词元算出一行 ${d} 个数。它只有编码器：分析文字，不写文字。`,
+    en: (source: number, d: number) => `The model read ${source} tokens and made a row of ${d} numbers for each. It is an encoder alone: it analyses text and writes none.`,
+  },
+  "result.rows": {
+    zh: "每个位置上，模型认为最可能的词元：",
+    en: "At each position, the token that the model finds likeliest:",
+  },
+  "result.sure": { zh: "整体把握：很大", en: "On the whole: sure" },
+  "result.fair": { zh: "整体把握：一般", en: "On the whole: fairly sure" },
+  "result.unsure": { zh: "整体把握：很小，这句译文不可轻信", en: "On the whole: unsure; do not trust this one" },
+  "result.mean": {
+    zh: (p: string, lowest: string, token: string) => `平均每个词元的概率 ${p}；最没把握的是 ${token}，${lowest}。`,
+    en: (p: string, lowest: string, token: string) => `Mean probability of a token ${p}; least sure of ${token}, ${lowest}.`,
+  },
+  "result.unfinished": {
+    zh: "译文在写到结束符之前就达到了长度上限。",
+    en: "The output reached its longest length before its end token.",
+  },
+  "result.sentences": {
+    zh: (n: number, which: number) => `原文有 ${n} 句，这一页讲第 ${which} 句。`,
+    en: (n: number, which: number) => `The text has ${n} sentences; this page is about number ${which}.`,
+  },
+  "result.model": { zh: "模型", en: "Model" },
+  "result.exact": { zh: "数据精度", en: "How exact" },
+  "result.numbers": {
+    zh: (n: string) => `${n} 个训练出来的数`,
+    en: (n: string) => `${n} numbers that were trained`,
+  },
+  "result.classes": { zh: "模型给出的分类", en: "What the model says" },
+
+  "pieces.title": { zh: "切成词元", en: "Text into tokens" },
+  "pieces.lead": {
+    zh: "模型不认识文字，只认识编号。所以先把句子切成**词元**：比字长，比词短，或者正好是一个字、一个词。每个词元在词表里有一个编号。",
+    en: "A model knows no letters, only numbers. So the sentence is cut into **tokens**: pieces longer than a letter and often shorter than a word. Each has a number in the vocabulary.",
+  },
+  "pieces.why": {
+    zh: "为什么不一个字符一个编号？那样句子太长，每个字符的意思又太少。为什么不一个词一个编号？词太多了，没见过的新词、错字、人名就没有编号。词元取两者之间：常见的词是一整块，少见的词由几块拼成，什么都拼得出来。",
+    en: "Why not a number for each character? Sentences would become long, and a letter alone means little. Why not one for each word? There are too many, and a new name or a slip of the pen would have none. Tokens lie between: frequent words are whole, rare ones are put together, and nothing is left out.",
+  },
+  "pieces.ways": {
+    zh: (characters: number, tokens: number, words: number) => `同一句话：${characters} 个字符，${tokens} 个词元，${words} 个词（按空格和标点数；中文不写空格，数不出词）。`,
+    en: (characters: number, tokens: number, words: number) => `The same sentence: ${characters} characters, ${tokens} tokens, ${words} words (counted by spaces and punctuation; Chinese writes no spaces).`,
+  },
+  "pieces.table": { zh: "词元、编号，和它们在词表里的用处", en: "Tokens, their numbers, and what else they are good for" },
+  "pieces.shared": {
+    zh: (count: number, examples: string) => (count ? `词表里还有 ${count} 项含有它，例如 ${examples}` : "词表里没有别的项含有它"),
+    en: (count: number, examples: string) => (count ? `in ${count} other entries, such as ${examples}` : "in no other entry"),
+  },
+  "pieces.signs": {
+    zh: "`▁`（有的模型用 `Ġ`）表示前面是空格或句首，`##` 表示接在前一块后面。灰色的是特殊词元：`</s>` 或 `[SEP]` 是句子结束；形如 `>>de<<` 的告诉模型译成哪种语言。",
+    en: "`▁` (in some models `Ġ`) stands for a space before it, or the start of the sentence; `##` goes on from the piece before. Grey ones are special: `</s>` or `[SEP]` ends the sentence, and one like `>>de<<` tells the model which language to write.",
+  },
+
+  "embedding.title": { zh: "从独热到词嵌入", en: "From one-hot to embedding" },
+  "embedding.lead": {
+    zh: (size: string) => `编号本身没有意思：517 并不比 516“大一点”。把编号写成**独热**向量，长度是词表的大小，这里是 ${size}：一个 1，其余都是 0。任意两个不同的独热向量，余弦都是 0，看不出谁和谁相近。`,
+    en: (size: string) => `A number means nothing by itself: 517 is not “a little more” than 516. Written as a **one-hot** vector, it is as long as the vocabulary, here ${size}: a single 1, all else 0. The cosine of any two of them is 0, so nothing is near to anything.`,
+  },
+  "embedding.table": {
+    zh: (rows: string, width: number) => `所以有一张学来的表，${rows} 行，每行 ${width} 个数。独热向量乘这张表，就是取出其中一行：这一行就是词元的**词嵌入**。乘法不必真做，查表即可，结果一个数都不差。`,
+    en: (rows: string, width: number) => `So there is a table that was learned: ${rows} rows of ${width} numbers. A one-hot vector times this table is one of its rows, the token's **embedding**. Nobody does the product: looking the row up gives the same numbers.`,
+  },
+  "embedding.row": {
+    zh: (token: string) => `${token} 的词嵌入（乘过 √d_model）`,
+    en: (token: string) => `The embedding of ${token} (times √d_model)`,
+  },
+  "embedding.near": { zh: "表中方向最接近的行", en: "Rows of the table that point the same way" },
+  "embedding.nearText": {
+    zh: "意思或用法相近的词元，训练之后方向也相近。这是余弦：1 是同向，0 是无关。",
+    en: "Tokens that mean or do alike have come to point alike in training. These are cosines: 1 is the same direction, 0 is unrelated.",
+  },
+  "embedding.scale": {
+    zh: (norm: string, scaled: string, position: string) => `为什么乘 √d_model？这一行的长度是 ${norm}，乘过之后是 ${scaled}；位置编码的长度是 ${position}。不乘，位置就会盖过词义。`,
+    en: (norm: string, scaled: string, position: string) => `Why times √d_model? This row's length is ${norm}, and ${scaled} after; that of a position is ${position}. Without it, position would drown the word.`,
+  },
+  "embedding.noScale": {
+    zh: (norm: string) => `这个模型不乘 √d_model。这一行的长度是 ${norm}。`,
+    en: (norm: string) => `This model does not multiply by √d_model. The row's length is ${norm}.`,
+  },
+
+  "positions.title": { zh: "位置编码", en: "Positions" },
+  "positions.lead": {
+    zh: "注意力把所有词元同时看在眼里，自己分不出先后。所以给每一行再加一个只由**位置**决定的向量。",
+    en: "Attention sees all tokens at once and cannot tell which came first. So a vector that depends on the **position** alone is added to each row.",
+  },
+  "positions.waves": {
+    zh: "每一列是一条波：左边变得快，越往右越慢。像钟的秒针、分针、时针：合起来，每个位置的读数都不同；而且往后移 k 位，总是同一种旋转，所以“相隔几位”容易算出来。",
+    en: "Each column is a wave, fast on one side and ever slower towards the other, like the hands of a clock: together they read differently at each position, and a step of k is always the same turn, so distances are easy to find.",
+  },
+  "positions.learned": {
+    zh: "这个模型的位置向量不是公式算的，而是训练学来的一张表。",
+    en: "In this model positions are no formula but another table that was learned.",
+  },
+  "positions.relative": {
+    zh: "这个模型还把两个词元的距离直接加进注意力的得分里。",
+    en: "This model also adds the distance of two tokens to the scores of attention.",
+  },
+  "positions.sum": {
+    zh: (token: string, place: number) => `${token} 在第 ${place} 位：词向量 + 位置 = 进入第一层的行`,
+    en: (token: string, place: number) => `${token} at position ${place}: token + position = the row that the first layer is given`,
+  },
+  "positions.added": {
+    zh: (kept: number, all: number) => `加上去，词义会不会丢？在 ${all} 个词元里，有 ${kept} 个，加了位置之后，与自己的词嵌入仍然最接近（在这句话的词元之中比较）。`,
+    en: (kept: number, all: number) => `Is the word lost when something is added? Of ${all} tokens, ${kept} are still nearest to their own embedding afterwards (among the tokens of this sentence).`,
+  },
+  "positions.distance": { zh: "位置 0 与位置 k 的点积：只看相隔多远", en: "Position 0 times position k: it depends on the distance alone" },
+
+  "lookup.title": { zh: "注意力就是查表", en: "Attention is a look-up" },
+  "lookup.lead": {
+    zh: "先不看模型，看一张小表：知道几个人的身高和体重，想估计一个身高 168 的人的体重。表里没有 168，怎么办？跟谁像，就多听谁的：**查询**（168）与每个**键**（身高）比一比，像的权重大，不像的权重小，权重之和是 1，再把**值**（体重）按权重加起来。",
+    en: "Leave the model for a moment and look at a small table: the heights and weights of some people. How heavy is somebody of 168 cm? The table has no 168. So listen more to those who are alike: compare the **query** (168) with each **key** (a height), turn likeness into weights that sum to 1, and add up the **values** (kilograms) by these weights.",
+  },
+  "lookup.formula": {
+    zh: "权重 = softmax(−(查询−键)²/2σ²)。σ 越小，越像真的查表：只听最像的一个；σ 越大，越像求平均。",
+    en: "weight = softmax(−(query−key)²/2σ²). The smaller σ, the more it is a plain look-up that hears the nearest alone; the larger, the more a mean.",
+  },
+  "lookup.two": {
+    zh: "加一列腰围，键就有两维；加一列腿长，值也有两维，公式不变。模型里做的就是这个：键有几十维，值也有几十维，“像不像”用点积来量，查询、键、值都由词元自己的行乘三个学来的矩阵得到。",
+    en: "With a waist each key has two numbers; with the length of a leg each value has two. The formula stays. That is what the model does: keys and values have some dozens of numbers, likeness is a dot product, and query, key and value all come from a token's own row, times three matrices that were learned.",
+  },
+  "lookup.height": { zh: "身高 cm", en: "height, cm" },
+  "lookup.waist": { zh: "腰围 cm", en: "waist, cm" },
+  "lookup.weight": { zh: "体重 kg", en: "weight, kg" },
+  "lookup.leg": { zh: "腿长 cm", en: "leg, cm" },
+  "lookup.share": { zh: "注意力权重", en: "attention weight" },
+  "lookup.query": { zh: "查询", en: "query" },
+  "lookup.answer": { zh: "答案", en: "answer" },
+  "lookup.width": { zh: "宽度 σ", en: "width σ" },
+  "lookup.dimensions": { zh: "键的维数", en: "numbers of a key" },
+  "lookup.softmax": {
+    zh: "为什么用 softmax？它把任何得分变成正数，和为 1。直接除以总和不行：得分有负的。只取最大的也不行：那样没有坡度，学不动。",
+    en: "Why softmax? It makes any scores positive, with the sum 1. Dividing by the sum fails, for scores may be negative; taking the largest alone gives no slope to learn by.",
+  },
+  "lookup.ways": { zh: "同一行得分，三种变法", en: "One row of scores, three ways" },
+  "lookup.plain": { zh: "直接除以总和", en: "divided by the sum" },
+  "lookup.argmax": { zh: "只取最大", en: "the largest alone" },
+  "lookup.soft": { zh: "softmax", en: "softmax" },
+
+  "head.title": { zh: "一个头，一步一步", en: "One head, step by step" },
+  "head.lead": {
+    zh: (layer: number, head: number) => `编码器第 ${layer} 层第 ${head} 头。同样的格子，走五步：`,
+    en: (layer: number, head: number) => `Layer ${layer} of the encoder, head ${head}. The same cells, in five steps:`,
+  },
+  "head.raw": { zh: "Q·Kᵀ", en: "Q·Kᵀ" },
+  "head.scaled": { zh: "÷√d_k", en: "÷√d_k" },
+  "head.masked": { zh: "掩码", en: "mask" },
+  "head.weights": { zh: "softmax", en: "softmax" },
+  "head.blend": { zh: "Σ α·V", en: "Σ α·V" },
+  "head.rawText": {
+    zh: "每个词元的行乘 W_Q 得到查询，乘 W_K 得到键。格子里是行的查询与列的键的点积：越大越“像”。",
+    en: "Each token's row times W_Q is its query, times W_K its key. A cell is the dot product of the row's query and the column's key: the larger, the more alike.",
+  },
+  "head.scaledText": {
+    zh: (dk: number, deviation: string) => `${dk} 个数的点积，散布约是 √${dk} 倍，softmax 会变得非此即彼，学不动；所以都除以 √d_k = ${Math.sqrt(dk).toFixed(2)}。这个头的得分，标准差除以后是 ${deviation}。`,
+    en: (dk: number, deviation: string) => `A dot product of ${dk} numbers spreads about √${dk} times as wide; softmax would be all or nothing, and stop learning. So all are divided by √d_k = ${Math.sqrt(dk).toFixed(2)}. The scores of this head have a standard deviation of ${deviation} after it.`,
+  },
+  "head.maskedText": {
+    zh: "编码器不设掩码：每个词元可以看所有词元。（解码器里会有，见后。）",
+    en: "The encoder masks nothing: each token may look at all. (The decoder will, see below.)",
+  },
+  "head.causalText": {
+    zh: "后面的词元还没有写出来，不许看：得分换成 −∞（画斜线的格子）。",
+    en: "Tokens ahead are not written yet and may not be seen: their scores become −∞ (hatched).",
+  },
+  "head.weightsText": {
+    zh: "每一行过 softmax：都成正数，一行的和是 1（写在右边）。这就是**注意力权重**。",
+    en: "Each row through softmax: all positive, and each row sums to 1 (shown at its right). These are the **attention weights**.",
+  },
+  "head.blendText": {
+    zh: "用这些权重把各个词元的值 V 加起来：这个头替这一行带回来的东西。列是 V 的各维。",
+    en: "With these weights the tokens' values V are added up: what this head brings back for the row. Columns are the numbers of V.",
+  },
+  "head.question": {
+    zh: "先猜：选中的词元最看重谁？猜完再走到 softmax 这一步。",
+    en: "Guess first: which token does the chosen one look at most? Then go on to softmax.",
+  },
+  "head.most": {
+    zh: (query: string, key: string, weight: string) => `${query} 最看重 ${key}，权重 ${weight}。`,
+    en: (query: string, key: string, weight: string) => `${query} looks most at ${key}, with ${weight}.`,
+  },
+  "head.asymmetric": {
+    zh: (a: string, b: string, ab: string, ba: string) => `为什么 Q 和 K 要用两个矩阵？“${a} 看 ${b}”的得分是 ${ab}，“${b} 看 ${a}”是 ${ba}：两个方向可以不同。Q、K 若是同一个，矩阵就对称了，而且谁都最像自己。`,
+    en: (a: string, b: string, ab: string, ba: string) => `Why two matrices for Q and K? The score of ${a} looking at ${b} is ${ab}, of ${b} looking at ${a} ${ba}: the two directions may differ. With one matrix they could not, and each token would be most like itself.`,
+  },
+  "head.divisor": { zh: "改一改除数，看选中的一行怎样变", en: "Change the divisor and watch the chosen row" },
+  "head.entropy": {
+    zh: (divisor: string, largest: string, entropy: string) => `除以 ${divisor}：最大的权重 ${largest}，熵 ${entropy}`,
+    en: (divisor: string, largest: string, entropy: string) => `divided by ${divisor}: largest weight ${largest}, entropy ${entropy}`,
+  },
+
+  "heads.title": { zh: "许多头", en: "Many heads" },
+  "heads.lead": {
+    zh: (layers: number, heads: number) => `每层有 ${heads} 个头，各有自己的 W_Q、W_K、W_V，各看各的。下面是 ${layers} 层所有头的权重，一格一个头；点一格，上一节就换成它。`,
+    en: (layers: number, heads: number) => `Each layer has ${heads} heads with their own W_Q, W_K and W_V, and each looks in its own way. Here are the weights of all heads of ${layers} layers; choose one, and the section above shows it.`,
+  },
+  "heads.slices": {
+    zh: "一个头是不是只看向量的一段？不是。每个头的 W_Q 都读整行的每一个数；分成段的是头的**结果**，不是输入。",
+    en: "Does a head see a slice of the vector only? No: each head's W_Q reads every number of the row. What lies in slices are the heads' **results**.",
+  },
+  "heads.off": { zh: "关掉这个头，译文的 ln p 变多少（越负越要紧）", en: "ln p of the output, with this head off (the more negative, the more it matters)" },
+  "heads.offText": {
+    zh: "这不是看图猜的，是真的关掉一个头，把整个模型重算一遍得来的。“各有专长”只是个比喻：没有谁在给头分派工作。",
+    en: "This is not read off a picture: each head was really switched off and the whole model computed again. That heads are “experts” is a figure of speech; nobody assigns them work.",
+  },
+  "heads.name": { zh: (layer: number, head: number) => `第 ${layer} 层第 ${head} 头`, en: (layer: number, head: number) => `layer ${layer}, head ${head}` },
+  "heads.grid": { zh: "所有头的注意力权重", en: "Attention weights of all heads" },
+
+  "concat.title": { zh: "拼接与输出投影", en: "Side by side, and through the output projection" },
+  "concat.lead": {
+    zh: (heads: number, width: number, d: number) => `${heads} 个头的结果，每个 ${width} 个数，**拼接**成一行 ${heads * width} 个数（不是相加）；再乘输出矩阵 W_O，得到 ${d} 个数。W_O 的每一个输出都读所有的头，各头的发现在这里混合。`,
+    en: (heads: number, width: number, d: number) => `The results of ${heads} heads, ${width} numbers each, are put **side by side** into one row of ${heads * width} (not added); the matrix W_O makes ${d} numbers of it. Each of its outputs reads all heads: here their findings are mixed.`,
+  },
+  "concat.heads": { zh: "各头的结果，一行一个头", en: "Results of the heads, one in each line" },
+  "concat.output": { zh: "过输出投影之后", en: "After the output projection" },
+
+  "addnorm.title": { zh: "残差与归一化", en: "Add & norm" },
+  "addnorm.lead": {
+    zh: "子层的结果不是替换原来的行，而是**加**上去（残差连接）：原来知道的不丢，梯度也有一条直路。归一化把每一行调到均值 0、方差 1，再乘 γ 加 β。",
+    en: "A sublayer's result does not replace the row but is **added** to it (the residual connection): nothing known is lost, and gradients have a straight way. The norm brings each row to mean 0 and variance 1, then times γ, plus β.",
+  },
+  "addnorm.pre": {
+    zh: "这个模型是 pre-norm：先归一化，再进子层；相加的结果不归一化。论文原文是 post-norm。",
+    en: "This model is pre-norm: the norm comes before the sublayer, and the sum stays as it is. The paper has it the other way round (post-norm).",
+  },
+  "addnorm.post": {
+    zh: "这个模型同论文一样是 post-norm：先相加，再归一化。",
+    en: "As in the paper, this model is post-norm: first the sum, then its norm.",
+  },
+  "addnorm.before": { zh: "x：原来的行", en: "x: the row as it was" },
+  "addnorm.output": { zh: "子层(x)：加上去的", en: "sublayer(x): what is added" },
+  "addnorm.sum": { zh: "x + 子层(x)", en: "x + sublayer(x)" },
+  "addnorm.norm": { zh: "归一化之后", en: "after the norm" },
+  "addnorm.facts": {
+    zh: (x: string, y: string, cosine: string) => `长度：原来 ${x}，加上 ${y}；相加前后方向的余弦 ${cosine}：行是一点一点改的。`,
+    en: (x: string, y: string, cosine: string) => `Lengths: ${x} before, ${y} added; cosine of the directions before and after the sum ${cosine}: rows change little by little.`,
+  },
+  "addnorm.moments": {
+    zh: (m0: string, v0: string, m1: string, v1: string) => `归一化之前：均值 ${m0}，方差 ${v0}；之后：均值 ${m1}，方差 ${v1}（含 γ 与 β）。`,
+    en: (m0: string, v0: string, m1: string, v1: string) => `Before the norm: mean ${m0}, variance ${v0}; after: mean ${m1}, variance ${v1} (with γ and β).`,
+  },
+
+  "feedforward.title": { zh: "前馈网络", en: "Feed-forward" },
+  "feedforward.lead": {
+    zh: (d: number, inner: number) => `注意力在词元之间搬运；前馈网络在**每一行自己身上**加工：${d} 个数展开成 ${inner} 个，过激活函数，再收回 ${d} 个。每一行用同一组权重，互不相看。`,
+    en: (d: number, inner: number) => `Attention carries things between tokens; the feed-forward network works on **each row by itself**: ${d} numbers become ${inner}, go through the activation, and become ${d} again. All rows use the same weights and see nothing of each other.`,
+  },
+  "feedforward.active": {
+    zh: (active: number, inner: number, token: string) => `${token}：${inner} 个单元里有 ${active} 个大于 0。`,
+    en: (active: number, inner: number, token: string) => `${token}: ${active} of ${inner} units are above 0.`,
+  },
+  "feedforward.why": {
+    zh: "为什么要先展宽？没有激活函数，两个矩阵乘起来只是一个矩阵，白费；有了它，每个单元像一个“如果……就……”的小规则，宽才能多放规则。",
+    en: "Why wider first? Without the activation two matrices in a row are one matrix, and nothing is won. With it each unit is a small rule, “if this, then that”, and width is room for rules.",
+  },
+  "feedforward.units": { zh: "这一行最强的单元", en: "The strongest units of this row" },
+  "feedforward.unit": { zh: (unit: number) => `单元 ${unit}`, en: (unit: number) => `unit ${unit}` },
+  "feedforward.inner": { zh: "内层：全部单元", en: "Inner row: all units" },
+
+  "layers.title": { zh: "一层又一层", en: "Layer after layer" },
+  "layers.lead": {
+    zh: "同样的两步重复许多层。下面是一个词元的行，从词嵌入到最上面一层：",
+    en: "The same two steps, again and again. Here is the row of one token, from the embedding to the top:",
+  },
+  "layers.change": { zh: "与上一层的余弦", en: "cosine to the layer below" },
+  "layers.embedded": { zh: "词嵌入 + 位置", en: "embedding + position" },
+  "layers.layer": { zh: (n: number) => `第 ${n} 层之后`, en: (n: number) => `after layer ${n}` },
+
+  "decoder.title": { zh: "解码器：右移与三角形", en: "The decoder: shifted right, and a triangle" },
+  "decoder.lead": {
+    zh: "编码器读完原文，译文由解码器一个一个写。它每一步的输入，是**已经写出的**词元：在最前面放一个开始符，整体右移一位；第 t 行要猜的，就是第 t+1 个词元。",
+    en: "The encoder has read the source; the decoder writes the output, one token after the other. Its input at each step is what has **already been written**: a start token first, all else shifted right by one. Row t must guess token t+1.",
+  },
+  "decoder.input": { zh: "输入的行", en: "row that goes in" },
+  "decoder.label": { zh: "要猜的", en: "what follows" },
+  "decoder.mask": {
+    zh: "训练时整句译文是现成的，所有行一起算，所以要用掩码挡住后面的：得分是 −∞，softmax 之后恰好是 0。翻译时后面的还不存在。两种算法给出同样的数：第 t 行只看前面，写到哪一步它都不再变。",
+    en: "In training the whole output is there and all rows are computed at once, so a mask hides what lies ahead: the score is −∞ and the weight exactly 0. In translating, what lies ahead does not exist yet. Both give the same numbers: row t sees only what is before it, and never changes again.",
+  },
+  "decoder.zero": {
+    zh: (kept: string) => `为什么是 −∞ 而不是 0？如果等 softmax 之后才把后面的清零，这一行的和只剩 ${kept}，不再是 1。`,
+    en: (kept: string) => `Why −∞ and not 0? If the weights ahead were set to 0 after softmax, this row would sum to ${kept} instead of 1.`,
+  },
+  "decoder.forcing": {
+    zh: "训练时，就算模型猜错了，下一行看到的仍是正确的译文（teacher forcing）；翻译时，看到的是它自己写的。",
+    en: "In training the next row sees the right output even where the model guessed wrong (teacher forcing); in translating it sees what it wrote itself.",
+  },
+
+  "cross.title": { zh: "交叉注意力与对齐", en: "Cross-attention and alignment" },
+  "cross.lead": {
+    zh: "公式还是同一个，来源分成两家：查询 Q 来自解码器的行，键 K 和值 V 来自**编码器的输出**。每写一个词元，都从原文里取需要的东西。",
+    en: "The formula is the same, but it has two sources: the query Q comes from a row of the decoder, keys K and values V from **the encoder's output**. For each token that it writes, the decoder fetches what it needs from the source.",
+  },
+  "cross.measure": { zh: "画什么", en: "What is drawn" },
+  "cross.weights": { zh: "权重 α", en: "weights α" },
+  "cross.flow": { zh: "‖α·v·W_O‖：真正流过来的", en: "‖α·v·W_O‖: what really flows" },
+  "cross.flowText": {
+    zh: "权重大，不等于带来的东西多：许多头把多余的权重停在 `</s>` 或标点上，而那里的值很短。换成“流过来的长度”，这一列常常就淡了。",
+    en: "A large weight need not bring much: many heads park what they do not need on `</s>` or punctuation, whose values are short. By the length of what flows, that column often fades.",
+  },
+  "cross.all": { zh: "所有头的平均", en: "mean of all heads" },
+  "cross.lines": { zh: "原文在左，译文在右", en: "source at the left, output at the right" },
+  "cross.hide": { zh: "遮住一个原文词元，每个译文词元的 ln p 变多少", en: "ln p of each output token where one source token is hidden" },
+  "cross.hideText": {
+    zh: "注意力图只是“看了哪里”。要知道“靠的是哪里”，得真的遮住它：在编码器和解码器的所有层都不许看这个词元，再算一遍。",
+    en: "A picture of attention shows where the model looked. What it relied on is another question: hide the token in all layers of encoder and decoder, and compute again.",
+  },
+
+  "output.title": { zh: "线性层与 softmax", en: "Linear and softmax" },
+  "output.lead": {
+    zh: (d: number, vocabulary: string) => `最上面一行有 ${d} 个数。它与词表里每个词元的向量做点积，得到 ${vocabulary} 个数（logit），softmax 变成概率。各层给出的都是向量，概率是这最后一步给的。`,
+    en: (d: number, vocabulary: string) => `The top row has ${d} numbers. Its dot product with the vector of each token of the vocabulary gives ${vocabulary} numbers (logits), and softmax makes probabilities of them. The layers themselves give vectors; the probabilities are this last step's.`,
+  },
+  "output.tied": {
+    zh: "这个模型的输出矩阵就是词嵌入的那张表（共享）。",
+    en: "In this model the output matrix is the embedding's table again (they are tied).",
+  },
+  "output.top": {
+    zh: (step: number) => `第 ${step} 步最可能的 20 个`,
+    en: (step: number) => `The 20 likeliest at step ${step}`,
+  },
+  "output.others": { zh: "其余所有词元", en: "all other tokens" },
+  "output.sum": {
+    zh: (token: string, logit: string, lse: string, p: string) => `${token}：logit ${logit}，减去 ln Σ exp = ${lse}，取指数得 ${p}。`,
+    en: (token: string, logit: string, lse: string, p: string) => `${token}: logit ${logit}, less ln Σ exp = ${lse}; its exponential is ${p}.`,
+  },
+  "lens.title": { zh: "每个子层之后，模型会说什么", en: "What the model would say after each sublayer" },
+  "lens.lead": {
+    zh: "把中途的行直接送进最后的归一化和输出层，看它会说哪个词元（logit lens）。译文是在哪一层冒出来的？最后一行就是真正的输出。中途的行只是半成品，不等于模型“此刻的想法”。",
+    en: "Put the rows on their way straight into the last norm and the output layer (“logit lens”). At which layer does the word appear? The last line is the real output. Rows before it are unfinished and need not be what the model “thinks”.",
+  },
+  "lens.after": { zh: "在……之后", en: "after" },
+
+  "beams.title": { zh: "束搜索的树", en: "The tree of beam search" },
+  "beams.lead": {
+    zh: (width: number) => `每步只选最可能的（贪心）可能走进死胡同。束搜索同时留 ${width} 个候选句，每步把它们都延长，再留下最好的 ${width} 个。没被留下的也画在这里。`,
+    en: (width: number) => `Taking the likeliest at each step (greedy) may lead into a dead end. Beam search keeps ${width} candidates at a time, makes all of them longer, and keeps the best ${width}. Those that lost are drawn too.`,
+  },
+  "beams.greedy": {
+    zh: "这一次是贪心解码：每步取最可能的一个。用 --beam-size 4 再生成一页，可以看到束搜索。",
+    en: "This was greedy decoding: the likeliest at each step. Make a page with --beam-size 4 to see beam search.",
+  },
+  "beams.finished": { zh: "写完的候选句", en: "Finished candidates" },
+  "beams.score": {
+    zh: (penalty: string) => `分数 = ln p ÷ 长度^${penalty}`,
+    en: (penalty: string) => `score = ln p ÷ length^${penalty}`,
+  },
+  "beams.penalty": {
+    zh: "为什么要除以长度？概率越乘越小，不除的话短句总占便宜。",
+    en: "Why divide by the length? Probabilities only shrink as they are multiplied, so short outputs would always win.",
+  },
+  "beams.first": {
+    zh: (n: number) => `${n} 步里，最后选中的词元不是当时概率最大的。`,
+    en: (n: number) => `At ${n} steps the token in the final output was not the likeliest at that point.`,
+  },
+  "beams.always": {
+    zh: "这一次，最后选中的词元在每一步都是概率最大的。",
+    en: "This time the final output has the likeliest token at each step.",
+  },
+  "beams.kept": { zh: "留下的", en: "kept" },
+  "beams.lost": { zh: "落选的", en: "lost" },
+  "beams.chosen": { zh: "最终译文", en: "final output" },
+
+  "whatif.title": { zh: "如果……会怎样", en: "What if …" },
+  "whatif.lead": {
+    zh: "看懂一个东西，最好的办法是动它一下。下面的结果都是真的改了模型再算出来的。",
+    en: "The best way to understand a thing is to change it. These results come from really changing the model and computing again.",
+  },
+  "whatif.contrast": {
+    zh: (instead: string, chosen: string) => `为什么是 ${chosen} 而不是 ${instead}？遮住每个原文词元，看两者之差怎样变：`,
+    en: (instead: string, chosen: string) => `Why ${chosen} and not ${instead}? Hide each source token and see how the difference changes:`,
+  },
+  "whatif.live": {
+    zh: "想换句子、关掉位置编码、掩码或残差，用 `hexapla explain --serve` 打开活的页面。",
+    en: "For another sentence, or positions, mask or residual off, open the live page: `hexapla explain --serve`.",
+  },
+  "whatif.most": {
+    zh: (head: string, change: string) => `对这句译文最要紧的头是 ${head}：关掉它，整句的 ln p 变化 ${change}。`,
+    en: (head: string, change: string) => `The head that matters most to this output is ${head}: with it off, ln p of the whole changes by ${change}.`,
+  },
+  "whatif.least": {
+    zh: (n: number, all: number) => `${all} 个头里，有 ${n} 个关掉之后译文的概率反而更大或几乎不变（变化不到 0.05）。`,
+    en: (n: number, all: number) => `Of ${all} heads, ${n} can be switched off with the output as likely as before, or more (a change of less than 0.05).`,
+  },
+
+  "data.title": { zh: "数据与代码", en: "The data, and the code" },
+  "data.lead": {
+    zh: "这一页的每个数组都有名字，名字同代码里、论文里的一致（docs/explain.md 有全表）。",
+    en: "Each array of this page has a name, as in the code and in the paper (docs/explain.md has the table).",
+  },
+  "data.python": { zh: "在 Python 里用全部数组（f32）：", en: "All arrays (f32) in Python:" },
+  "data.names": { zh: (n: number) => `这个文件里的 ${n} 个数组`, en: (n: number) => `The ${n} arrays of this file` },
+  "data.made": { zh: (by: string) => `由 ${by} 生成`, en: (by: string) => `Made by ${by}` },
+} satisfies Record<string, Entry>;
