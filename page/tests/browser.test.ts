@@ -56,6 +56,11 @@ describe("the page, opened from a file without a network", () => {
           expect(await page.evaluate(() => document.documentElement.lang)).toBe(language);
           const title = await page.locator("#cross h2").textContent();
           expect(title).toContain(language === "zh" ? "交叉注意力" : "Cross-attention");
+          // Marks of emphasis are for the figure that reads them.
+          for (const stop of ["÷√d_k", "softmax", "Σ α·V", "Q·Kᵀ"]) {
+            await page.locator("#head").getByRole("radio", { name: stop }).click();
+            expect(await page.locator("main").innerText()).not.toMatch(/\*\*|`/);
+          }
           // Nothing is wider than the page: figures scroll in their own boxes.
           const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
           expect(wide).toBeLessThanOrEqual(1);
@@ -190,6 +195,27 @@ describe("print", () => {
     await page.emulateMedia({ media: "print" });
     for (const section of ["result", "head", "cross", "output", "questions"]) expect(await page.locator(`#${section} h2`).isVisible()).toBe(true);
     expect(await page.locator(".controls").isVisible()).toBe(false);
+    await context.close();
+  });
+});
+
+describe("a picture", () => {
+  it("of one head with a number written out, small enough for the README", async () => {
+    const context = await browser.newContext({ viewport: { width: 1200, height: 720 }, colorScheme: "light", locale: "en-GB" });
+    const page = await context.newPage();
+    await page.goto(`file://${file}#lang=en&s=head&t=9&c=encoder.layers.0.self_attention.scores:0.9.8`);
+    await page.waitForSelector("html[data-ready]");
+    await page.locator("#head").getByRole("radio", { name: "softmax" }).click();
+    await page.evaluate(() => {
+      location.hash = "lang=en&t=9&c=encoder.layers.0.self_attention.weights:0.9.8";
+    });
+    await page.waitForSelector(".inspector .good");
+    await page.locator("#head h2").evaluate((heading) => window.scrollTo({ top: heading.getBoundingClientRect().top + window.scrollY - 70, behavior: "instant" }));
+    await page.waitForTimeout(1000);
+    const picture = await page.screenshot();
+    expect(picture.length).toBeLessThan(300_000);
+    const wanted = process.env["HEXAPLA_PICTURE"];
+    if (wanted) writeFileSync(wanted, picture);
     await context.close();
   });
 });

@@ -13,6 +13,9 @@ pub(crate) struct PageArgs {
     /// Build it elsewhere and compare it with the file that is there.
     #[arg(long)]
     check: bool,
+    /// Take the README's picture of it anew.
+    #[arg(long)]
+    picture: bool,
 }
 
 /// Tests passed, failed and skipped.
@@ -25,10 +28,10 @@ const PACKAGES: [&str; 2] = ["chromium", "fonts-noto-cjk"];
 
 pub(crate) fn run(args: &PageArgs) -> Result<()> {
     install()?;
-    if args.check {
-        compare()
-    } else {
-        build(&built())
+    match (args.check, args.picture) {
+        (true, _) => compare(),
+        (_, true) => picture(),
+        _ => build(&built()),
     }
 }
 
@@ -69,6 +72,15 @@ fn build(output: &Path) -> Result<()> {
         tool("vite")
             .args(["build", "--logLevel", "warn"])
             .env("PAGE_OUTPUT", output),
+    )
+}
+
+/// Takes the README's picture, with the program as it was built last.
+fn picture() -> Result<()> {
+    succeed(
+        tool("vitest")
+            .args(["run", "tests/browser.test.ts", "-t", "a picture"])
+            .env("HEXAPLA_PICTURE", root().join("docs/explain.png")),
     )
 }
 

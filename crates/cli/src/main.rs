@@ -9,6 +9,7 @@ mod demo;
 mod embed;
 mod evaluate;
 mod explain;
+mod heads;
 mod inspect;
 mod language;
 mod logits;
@@ -60,6 +61,8 @@ enum Command {
     Fill(classify::FillArgs),
     /// Show every number between a text and its translation, as a page.
     Explain(explain::ExplainArgs),
+    /// What each head does on sentence pairs, and what it is worth.
+    Heads(heads::HeadsArgs),
     /// Log-probabilities and perplexity of given pairs.
     Score(evaluate::ScoreArgs),
     /// BLEU and chrF of a file, or of a model on a test set.
@@ -127,6 +130,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Tag(args) => classify::tag(args)?,
         Command::Fill(args) => classify::fill(args)?,
         Command::Explain(args) => explain::run(args)?,
+        Command::Heads(args) => heads::run(args)?,
         Command::Score(args) => evaluate::score(args)?,
         Command::Evaluate(args) => evaluate::run(args)?,
         Command::Logits(args) => logits::run(args)?,

@@ -57,6 +57,13 @@ fn every_flag_is_documented() {
         let missing: Vec<_> = helped(&encoders).difference(&models).cloned().collect();
         assert!(missing.is_empty(), "not in docs/{name}: {missing:?}");
     }
+    let explain = documented("explain.md");
+    let search = documented("translating.md");
+    let missing: Vec<_> = helped(&["explain", "heads"])
+        .into_iter()
+        .filter(|flag| !explain.contains(flag) && !search.contains(flag))
+        .collect();
+    assert!(missing.is_empty(), "not in docs/explain.md: {missing:?}");
     let documented = documented("training.md");
     let known = helped(&["train"]);
     let missing: Vec<_> = known.difference(&documented).collect();

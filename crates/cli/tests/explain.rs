@@ -161,3 +161,55 @@ fn what_was_there_stays_where_writing_fails() {
     dir.accept("explain Hello. --to de --output page.html");
     assert!(dir.read("page.html").len() > 1_000_000);
 }
+
+#[test]
+fn heads_are_told_as_a_table_and_as_json() {
+    let dir = TestDir::new();
+    dir.write(
+        "few.tsv",
+        "Tom has three cats.\tTom hat drei Katzen.\nGood morning.\tGuten Morgen.\nIs it cold?\tIst es kalt?\n",
+    );
+    let (said, _) = dir.accept("heads --tsv few.tsv --to de --json heads.json");
+    let lines: Vec<Vec<&str>> = said
+        .lines()
+        .map(|line| line.split('\t').collect())
+        .collect();
+    assert_eq!(lines.len(), 1 + 6 * 4 + 2 * 8);
+    assert!(lines.iter().all(|line| line.len() == 8), "{said}");
+    let heads = json_of(&dir, "heads.json");
+    let heads = heads.as_array().unwrap();
+    assert_eq!(heads.len(), 40);
+    for (line, head) in lines[1..].iter().zip(heads) {
+        assert_eq!(line[0], head["attention"]);
+        let is_self = line[0].ends_with("self_attention");
+        assert_eq!(line[2] != "-", is_self, "{line:?}");
+        let share = |name: &str| head[name].as_f64().unwrap_or(0.0);
+        let sum = share("previous") + share("own") + share("next");
+        assert!((0.0..=1.0001).contains(&sum), "{head}");
+        assert!((0.0..=1.0001).contains(&share("special")) && share("entropy") >= 0.0);
+    }
+    // The first layer of the embedded model has a head that looks at one neighbour, and some head matters.
+    let most = |name: &str| {
+        heads
+            .iter()
+            .filter_map(|h| h[name].as_f64())
+            .fold(0.0, f64::max)
+    };
+    assert!(most("previous").max(most("next")) > 0.3);
+    assert!(most("loss") > 0.01);
+    // Causal: no decoder looks ahead.
+    for head in heads
+        .iter()
+        .filter(|h| h["attention"].as_str().unwrap().starts_with("decoder."))
+    {
+        assert!(head["next"].as_f64().unwrap_or(0.0) == 0.0, "{head}");
+    }
+    for (args, said) in [
+        ("heads --tsv few.tsv --pairs 0", "--pairs"),
+        ("heads --tsv none.tsv", "none.tsv"),
+        ("heads --tsv few.tsv --to xx", "xx"),
+        ("heads --tsv few.tsv --json none/heads.json", "none"),
+    ] {
+        assert!(dir.refuse(args).contains(said), "{args}");
+    }
+}

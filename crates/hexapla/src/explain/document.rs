@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::arrays::{Array, Arrays};
 use super::block::{Block, Dtype, PackedArray};
+use super::detail::{Detail, Kept, Part};
 use super::explained::Explained;
 use super::explanation::{Explanation, FORMAT, VERSION};
 use super::lens::stream;
@@ -27,109 +28,6 @@ pub const DOCUMENT_BYTES: usize = 4_700_000;
 const DIGITS: i32 = 5;
 /// Units of a feed-forward network that are kept of each row where not all are.
 const UNITS: usize = 32;
-
-/// How closely the arrays of a document are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Detail {
-    /// All of them, in f16.
-    Everything,
-    /// In f16, without those that others give: scores, heads, sublayers' outputs, norms.
-    Half,
-    /// The same, the inner rows of the feed-forward networks in int8.
-    HalfButInner,
-    /// Weights in f16; queries, keys, values and the rows between sublayers in int8; of the inner rows the largest units.
-    Bytes,
-    /// The same, with the rows between layers alone.
-    LayerEnds,
-    /// Weights in int8, and the rows between layers.
-    Weights,
-    /// The weights of cross-attention in int8.
-    CrossWeights,
-    /// No array.
-    Nothing,
-}
-
-impl Detail {
-    const ALL: [Detail; 8] = [
-        Detail::Everything,
-        Detail::Half,
-        Detail::HalfButInner,
-        Detail::Bytes,
-        Detail::LayerEnds,
-        Detail::Weights,
-        Detail::CrossWeights,
-        Detail::Nothing,
-    ];
-
-    /// How the array called `name` is kept, if it is.
-    fn of(self, name: &str, part: Part) -> Option<Kept> {
-        use Detail::{Bytes, CrossWeights, Everything, HalfButInner, LayerEnds, Nothing, Weights};
-        let half = Some(Kept::As(Dtype::F16));
-        let bytes = Some(Kept::As(Dtype::I8));
-        match part {
-            Part::Weights if self <= LayerEnds => half,
-            Part::Weights if self == Weights => bytes,
-            Part::Weights if self == CrossWeights && name.contains("cross_attention") => bytes,
-            Part::Flow if self <= LayerEnds => half,
-            Part::Projections if self <= HalfButInner => half,
-            Part::Projections if self <= LayerEnds => bytes,
-            Part::Stream { .. } if self <= HalfButInner => half,
-            Part::Stream { .. } if self == Bytes => bytes,
-            Part::Stream { layer_end: true } if self <= Weights => bytes,
-            Part::Inner if self <= Detail::Half => half,
-            Part::Inner if self == HalfButInner => bytes,
-            Part::Inner if self <= LayerEnds => Some(Kept::Largest),
-            Part::Answer if self < Nothing => Some(Kept::As(Dtype::F32)),
-            Part::Computed if self == Everything => half,
-            _ => None,
-        }
-    }
-}
-
-/// How an array is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kept {
-    As(Dtype),
-    /// The largest numbers of each row, and where they stand.
-    Largest,
-}
-
-/// What an array is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
-    Weights,
-    Flow,
-    Projections,
-    /// What sublayers are given and add to.
-    Stream {
-        layer_end: bool,
-    },
-    Inner,
-    /// What an encoder's head says.
-    Answer,
-    /// What others give.
-    Computed,
-}
-
-impl Part {
-    fn of(name: &str, stream: &[String]) -> Self {
-        let end = name.rsplit('.').next().unwrap_or_default();
-        if stream.iter().any(|other| other == name) {
-            return Part::Stream {
-                layer_end: name.contains("feed_forward") || name.contains("embedding"),
-            };
-        }
-        match end {
-            "weights" => Part::Weights,
-            "flow" => Part::Flow,
-            "q" | "k" | "v" => Part::Projections,
-            "inner" => Part::Inner,
-            _ if name.starts_with("head.") => Part::Answer,
-            _ => Part::Computed,
-        }
-    }
-}
 
 /// What stands in a document besides the explanation.
 #[derive(Debug, Serialize)]

@@ -28,7 +28,7 @@ pub struct Explained {
     pub trace: Trace,
 }
 
-/// The likeliest tokens of each row of the logits called `name`, which are taken out of the trace.
+/// The likeliest tokens of each row of the logits called `name`.
 pub(super) fn candidates(trace: &Trace, name: &str) -> Vec<Candidates> {
     let Some(logits) = trace.arrays.get(name) else {
         return Vec::new();

@@ -7,6 +7,7 @@ use super::edits::Edits;
 use super::likeliest::log_sum_exp;
 use super::recorder::Recorder;
 use crate::batch::Rows;
+use crate::config::ModelConfig;
 use crate::model::transformer::Transformer;
 use crate::ops::Run;
 use crate::packed::PackedWeights;
@@ -54,7 +55,7 @@ pub(super) struct Given<'a> {
 
 impl Given<'_> {
     /// The encoder's output under `edits`.
-    fn memory(&self, edits: &Edits) -> Tensor {
+    pub(super) fn memory(&self, edits: &Edits) -> Tensor {
         let arena = Arena::default();
         let mut recorder = Recorder::new(edits, false, false);
         let mut run = Run::inference(&arena, self.parameters).watched(&mut recorder);
@@ -84,7 +85,7 @@ impl Given<'_> {
     }
 
     /// The log-probability of each output token under `edits`.
-    fn log_probs(&self, memory: &Tensor, edits: &Edits) -> Vec<f32> {
+    pub(super) fn log_probs(&self, memory: &Tensor, edits: &Edits) -> Vec<f32> {
         self.decode(memory, edits, |row, logits, sum| {
             logits[self.output[row] as usize] - sum
         })
@@ -94,34 +95,35 @@ impl Given<'_> {
     pub(super) fn influence(&self) -> Influence {
         let whole = self.memory(&Edits::default());
         let before = self.log_probs(&whole, &Edits::default());
-        let change = |after: Vec<f32>| -> Vec<f32> {
-            let pairs = after.iter().zip(&before);
-            pairs.map(|(after, before)| after - before).collect()
-        };
-        let model = self.model.assembly().model();
-        let mut heads = Vec::new();
-        for (half, stack) in [("encoder", &model.encoder), ("decoder", &model.decoder)] {
-            for (i, layer) in stack
-                .iter()
-                .flat_map(|stack| stack.layers.iter().enumerate())
-            {
-                let name = |of: &str| format!("{half}.layers.{i}.{of}");
-                let own = (0..layer.self_attention.heads).map(|h| (name("self_attention"), h));
-                heads.extend(own);
-                let cross = layer.cross_attention.map_or(0, |attention| attention.heads);
-                heads.extend((0..cross).map(|h| (name("cross_attention"), h)));
-            }
-        }
         let rows = self.source.len() + self.target.len();
-        if heads.len() * rows > ROWS {
-            heads.clear();
-        }
+        let heads = heads_of(&self.model.assembly().model());
         let tokens = match self.source.len() {
             0 | 1 => 0,
             tokens if tokens * rows > ROWS => 0,
             tokens => tokens,
         };
-        let heads = heads.into_par_iter().map(|(attention, head)| {
+        let source = (0..tokens).into_par_iter().map(|token| {
+            let edits = hide(token);
+            difference(&self.log_probs(&self.memory(&edits), &edits), &before)
+        });
+        Influence {
+            heads: match heads.len() * rows > ROWS {
+                true => Vec::new(),
+                false => self.without_each(heads, &whole, &before),
+            },
+            source: source.collect(),
+            log_probs: before,
+        }
+    }
+
+    /// Leaves out each of `heads`; `whole` is the encoder's output, and `before` the output's log-probabilities with all of them.
+    pub(super) fn without_each(
+        &self,
+        heads: Vec<(String, usize)>,
+        whole: &Tensor,
+        before: &[f32],
+    ) -> Vec<HeadInfluence> {
+        let without = |(attention, head): (String, usize)| {
             let edits = Edits {
                 heads_off: vec![(attention.clone(), head)],
                 ..Edits::default()
@@ -129,23 +131,15 @@ impl Given<'_> {
             // The encoder does not know what the decoder does.
             let after = match attention.starts_with("encoder.") {
                 true => self.log_probs(&self.memory(&edits), &edits),
-                false => self.log_probs(&whole, &edits),
+                false => self.log_probs(whole, &edits),
             };
             HeadInfluence {
                 attention,
                 head,
-                change: change(after),
+                change: difference(&after, before),
             }
-        });
-        let source = (0..tokens).into_par_iter().map(|token| {
-            let edits = hide(token);
-            change(self.log_probs(&self.memory(&edits), &edits))
-        });
-        Influence {
-            heads: heads.collect(),
-            source: source.collect(),
-            log_probs: before,
-        }
+        };
+        heads.into_par_iter().map(without).collect()
     }
 
     /// For each source token: what log p(`instead`) − log p(the output token) at target row `row` becomes where nobody looks at it,
@@ -168,6 +162,29 @@ impl Given<'_> {
         });
         (before, changes.collect())
     }
+}
+
+/// All heads of a model, in the order of their layers: the attention's name, and the head.
+pub(super) fn heads_of(model: &ModelConfig) -> Vec<(String, usize)> {
+    let mut heads = Vec::new();
+    for (half, stack) in [("encoder", &model.encoder), ("decoder", &model.decoder)] {
+        let layers = stack
+            .iter()
+            .flat_map(|stack| stack.layers.iter().enumerate());
+        for (i, layer) in layers {
+            let name = |of: &str| format!("{half}.layers.{i}.{of}");
+            let own = (0..layer.self_attention.heads).map(|h| (name("self_attention"), h));
+            heads.extend(own);
+            let cross = layer.cross_attention.map_or(0, |attention| attention.heads);
+            heads.extend((0..cross).map(|h| (name("cross_attention"), h)));
+        }
+    }
+    heads
+}
+
+fn difference(after: &[f32], before: &[f32]) -> Vec<f32> {
+    let pairs = after.iter().zip(before);
+    pairs.map(|(after, before)| after - before).collect()
 }
 
 /// Nobody looks at this source token.

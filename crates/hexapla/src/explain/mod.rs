@@ -5,6 +5,7 @@
 
 mod arrays;
 mod block;
+mod detail;
 mod document;
 mod edited;
 mod edits;
@@ -13,6 +14,7 @@ mod explained;
 mod explanation;
 mod export;
 mod flow;
+mod heads;
 mod influence;
 mod lens;
 mod likeliest;
@@ -25,7 +27,8 @@ mod tree;
 mod vocabulary;
 
 pub use arrays::{Array, Arrays};
-pub use document::{DOCUMENT_BYTES, Detail, document};
+pub use detail::Detail;
+pub use document::{DOCUMENT_BYTES, document};
 pub use edited::search_edited;
 pub use edits::{Edits, Patch};
 pub use encoding::explain_encoding;
@@ -35,6 +38,7 @@ pub use explanation::{
     TextDescription, VERSION,
 };
 pub use export::{ArrayNames, write_arrays};
+pub use heads::{HeadStatistics, head_statistics};
 pub use influence::{HeadInfluence, Influence};
 pub use lens::LensRow;
 pub use neighbours::Neighbours;

@@ -19,7 +19,7 @@ use crate::generate::translator::Translator;
 use crate::generate::{Hypothesis, SearchInput, SearchOptions, TranslateOptions, search};
 use crate::ops::Run;
 use crate::tensor::Arena;
-use crate::text::tokenizer::Tokenizer;
+use crate::text::tokenizer::{Tokenizer, Tokenizers};
 
 /// What is asked of an explanation.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -79,19 +79,10 @@ pub fn explain_translation(
     };
     let influence = options.influence.then(|| given.influence());
     let tokenizers = translator.tokenizers();
-    let contrast = match &options.contrast {
-        None => None,
-        Some(word) => {
-            let (row, instead) = contrasted(&tokenizers.target, word, &candidates, &best.ids)?;
-            let (difference, change) = given.contrast(row, instead);
-            Some(Contrast {
-                row,
-                instead,
-                difference,
-                change,
-            })
-        }
-    };
+    let contrast = options.contrast.as_deref();
+    let contrast = contrast
+        .map(|word| contrast_with(&given, &tokenizers.target, word, &candidates))
+        .transpose()?;
     let near = |table: Option<&str>, ids: &[u32]| near(model, parameters, table, ids);
     let written: Vec<u32> = target.iter().chain(&best.ids).copied().collect();
     let neighbours = Sides {
@@ -138,15 +129,19 @@ pub fn explain_translation(
         influence,
         contrast,
     };
+    name_pieces(&mut explanation, tokenizers);
+    Ok(Explained { explanation, trace })
+}
+
+/// Writes down what each id that occurs is.
+fn name_pieces(explanation: &mut Explanation, tokenizers: &Tokenizers) {
     let of = |tokenizer: &Tokenizer, ids: BTreeSet<u32>| {
-        let pieces: BTreeMap<u32, String> = ids
-            .iter()
-            .map(|id| (*id, tokenizer.id_to_token(*id).unwrap_or_default()))
-            .collect();
+        let piece = |id: &u32| (*id, tokenizer.id_to_token(*id).unwrap_or_default());
+        let pieces: BTreeMap<u32, String> = ids.iter().map(piece).collect();
         let special = ids.into_iter().filter(|id| tokenizer.is_special(*id));
         (pieces, special.collect())
     };
-    let ids = ids_of(&explanation);
+    let ids = ids_of(explanation);
     let source = of(&tokenizers.source, ids.source);
     let target = of(&tokenizers.target, ids.target);
     explanation.pieces = Sides {
@@ -157,7 +152,23 @@ pub fn explain_translation(
         source: source.1,
         target: target.1,
     };
-    Ok(Explained { explanation, trace })
+}
+
+/// Why the output is not `word`, at the row where it was likeliest.
+fn contrast_with(
+    given: &Given,
+    tokenizer: &Tokenizer,
+    word: &str,
+    candidates: &[Candidates],
+) -> Result<Contrast> {
+    let (row, instead) = contrasted(tokenizer, word, candidates, given.output)?;
+    let (difference, change) = given.contrast(row, instead);
+    Ok(Contrast {
+        row,
+        instead,
+        difference,
+        change,
+    })
 }
 
 /// A search's best output, and its tree.
