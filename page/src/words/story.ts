@@ -4,12 +4,12 @@ import type { Entry } from "./catalogue";
 export const story = {
   "result.title": { zh: "结果", en: "The result" },
   "result.lead": {
-    zh: "下面每一个数都是模型在**这句话**上真正算出来的，没有一个是示意。点任何格子，右边（手机上在底部）会写出它是由哪些数算成的，并在浏览器里重算一遍给你看。",
-    en: "Every number on this page is what the model really computed for **this sentence**; none is made up. Choose any cell, and the panel (on a phone at the bottom) writes out which numbers it is made of, and computes it again before your eyes.",
+    zh: "除了第 4 节的两张小表，下面每一个数都是模型处理**这句话**时真正算出来的，不是示意用的假数。点任意一个格子，右边（手机上在底部）会写出它是由哪些数算成的，并在浏览器里重算一遍给你看。",
+    en: "But for the two small tables of section 4, every number on this page is what the model really computed for **this sentence**. Choose any cell, and the panel (on a phone at the bottom) writes out which numbers it is made of, and computes it again before your eyes.",
   },
   "result.translates": {
-    zh: (source: number, target: number) => `模型读入 ${source} 个词元，一次写出一个，共写出 ${target} 个。颜色越浓，模型越拿不准。`,
-    en: (source: number, target: number) => `The model read ${source} tokens and wrote ${target}, one after the other. The stronger the colour, the less sure it was.`,
+    zh: (source: number, target: number) => `模型读入 ${source} 个词元（连特殊词元在内），再一个接一个地写出 ${target} 个。颜色越深，模型越拿不准。`,
+    en: (source: number, target: number) => `The model read ${source} tokens, special ones included. Then it wrote ${target}, one after the other. The stronger the colour, the less sure it was.`,
   },
   "result.encodes": {
     zh: (source: number, d: number) => `模型读入 ${source} 个词元，给每个词元算出一行 ${d} 个数。它只有编码器：分析文字，不写文字。`,
@@ -19,12 +19,21 @@ export const story = {
     zh: "每个位置上，模型认为最可能的词元：",
     en: "At each position, the token that the model finds likeliest:",
   },
-  "result.sure": { zh: "整体把握：很大", en: "On the whole: sure" },
-  "result.fair": { zh: "整体把握：一般", en: "On the whole: fairly sure" },
-  "result.unsure": { zh: "整体把握：很小，这句译文不可轻信", en: "On the whole: unsure; do not trust this one" },
+  "result.sure": {
+    zh: "总的来说很有把握",
+    en: "On the whole: sure",
+  },
+  "result.fair": {
+    zh: "总的来说有些把握",
+    en: "On the whole: fairly sure",
+  },
+  "result.unsure": {
+    zh: "总的来说没有把握，这句译文不可轻信",
+    en: "On the whole: unsure; do not trust this one",
+  },
   "result.mean": {
-    zh: (p: string, lowest: string, token: string) => `平均每个词元的概率 ${p}；最没把握的是 ${token}，${lowest}。`,
-    en: (p: string, lowest: string, token: string) => `Mean probability of a token ${p}; least sure of ${token}, ${lowest}.`,
+    zh: (p: string, lowest: string, token: string) => `词元概率的几何平均是 ${p}；最没把握的是 ${token}，${lowest}。`,
+    en: (p: string, lowest: string, token: string) => `The geometric mean of the tokens' probabilities is ${p}; least sure: ${token}, ${lowest}.`,
   },
   "result.unfinished": {
     zh: "译文在写到结束符之前就达到了长度上限。",
@@ -44,21 +53,24 @@ export const story = {
 
   "pieces.title": { zh: "切成词元", en: "Text into tokens" },
   "pieces.lead": {
-    zh: "模型不认识文字，只认识编号。所以先把句子切成**词元**：比字长，比词短，或者正好是一个字、一个词。每个词元在词表里有一个编号。",
-    en: "A model knows no letters, only numbers. So the sentence is cut into **tokens**: pieces longer than a letter and often shorter than a word. Each has a number in the vocabulary.",
+    zh: "模型不认识文字，只认识编号。所以先把句子切成**词元**：通常比字符长、比词短，也可能正好是一个字或一个词。每个词元在词表里有一个编号。",
+    en: "A model knows no letters, only numbers. So the sentence is cut into **tokens**: usually longer than a character and shorter than a word, but a token may also be just one of them. Each has a number in the vocabulary, the list of all tokens.",
   },
   "pieces.why": {
-    zh: "为什么不一个字符一个编号？那样句子太长，每个字符的意思又太少。为什么不一个词一个编号？词太多了，没见过的新词、错字、人名就没有编号。词元取两者之间：常见的词是一整块，少见的词由几块拼成，什么都拼得出来。",
-    en: "Why not a number for each character? Sentences would become long, and a letter alone means little. Why not one for each word? There are too many, and a new name or a slip of the pen would have none. Tokens lie between: frequent words are whole, rare ones are put together, and nothing is left out.",
+    zh: "为什么不一个字符一个编号？那样句子太长，而单个字母几乎没有意思。为什么不一个词一个编号？词太多了，没见过的新词、错字、人名就没有编号。词元取两者之间：常见的词是一整块，少见的词由几块拼成，什么都拼得出来。中文的字本来就有意思，词表不大时，常常一个字就是一个词元。",
+    en: "Why not a number for each character? Sentences would become long, and a letter alone means little. Why not one for each word? There are too many, and a new name or a slip of the pen would have none. Tokens lie between: frequent words are whole, rare ones are put together from several tokens, and nothing is left out. Chinese characters mean something by themselves, so in a small vocabulary many of them are tokens.",
   },
   "pieces.ways": {
-    zh: (characters: number, tokens: number, words: number) => `同一句话：${characters} 个字符，${tokens} 个词元，${words} 个词（按空格和标点数；中文不写空格，数不出词）。`,
-    en: (characters: number, tokens: number, words: number) => `The same sentence: ${characters} characters, ${tokens} tokens, ${words} words (counted by spaces and punctuation; Chinese writes no spaces).`,
+    zh: (characters: number, tokens: number, all: number) => `同一句话：${characters} 个字符，切成 ${tokens} 个词元，加上特殊词元共 ${all} 个。`,
+    en: (characters: number, tokens: number, all: number) => `The same sentence: ${characters} characters, cut into ${tokens} tokens; with the special ones ${all}.`,
   },
-  "pieces.table": { zh: "词元、编号，和它们在词表里的用处", en: "Tokens, their numbers, and what else they are good for" },
+  "pieces.table": {
+    zh: "词元、编号，以及它的文字在词表的哪些项里还有",
+    en: "Tokens, their numbers, and where else in the vocabulary their text stands",
+  },
   "pieces.shared": {
-    zh: (count: number, examples: string) => (count ? `词表里还有 ${count} 项含有它，例如 ${examples}` : "词表里没有别的项含有它"),
-    en: (count: number, examples: string) => (count ? `in ${count} other entries, such as ${examples}` : "in no other entry"),
+    zh: (count: number, examples: string) => `${count ? `词表里还有 ${count} 项含有这段文字，例如 ${examples}` : '词表里没有别的项含有这段文字'}`,
+    en: (count: number, examples: string) => `${count ? `in ${count} other entries of the vocabulary, such as ${examples}` : 'in no other entry of the vocabulary'}`,
   },
   "pieces.signs": {
     zh: "`▁`（有的模型用 `Ġ`）表示前面是空格或句首，`##` 表示接在前一块后面。灰色的是特殊词元：`</s>` 或 `[SEP]` 是句子结束；形如 `>>de<<` 的告诉模型译成哪种语言。",
@@ -67,25 +79,28 @@ export const story = {
 
   "embedding.title": { zh: "从独热到词嵌入", en: "From one-hot to embedding" },
   "embedding.lead": {
-    zh: (size: string) => `编号本身没有意思：517 并不比 516“大一点”。把编号写成**独热**向量，长度是词表的大小，这里是 ${size}：一个 1，其余都是 0。任意两个不同的独热向量，余弦都是 0，看不出谁和谁相近。`,
-    en: (size: string) => `A number means nothing by itself: 517 is not “a little more” than 516. Written as a **one-hot** vector, it is as long as the vocabulary, here ${size}: a single 1, all else 0. The cosine of any two of them is 0, so nothing is near to anything.`,
+    zh: (size: string) => `编号本身没有意思：编号挨着，不等于词义相近。把编号写成**独热**向量，长度是词表的大小，这里是 ${size}：一个 1，其余都是 0。任意两个不同的独热向量，余弦（1 是同向，0 是无关）都是 0，看不出谁和谁相近。`,
+    en: (size: string) => `A number means nothing by itself: neighbours in the list need not be alike. Written as a **one-hot** vector, it is as long as the vocabulary, here ${size}: a single 1, all else 0. The cosine (1 is the same direction, 0 is unrelated) of any two of them is 0, so nothing is near to anything.`,
   },
   "embedding.table": {
-    zh: (rows: string, width: number) => `所以有一张学来的表，${rows} 行，每行 ${width} 个数。独热向量乘这张表，就是取出其中一行：这一行就是词元的**词嵌入**。乘法不必真做，查表即可，结果一个数都不差。`,
-    en: (rows: string, width: number) => `So there is a table that was learned: ${rows} rows of ${width} numbers. A one-hot vector times this table is one of its rows, the token's **embedding**. Nobody does the product: looking the row up gives the same numbers.`,
+    zh: (rows: string, width: number) => `所以有一张训练出来的表，${rows} 行，每行 ${width} 个数（这个 ${width} 就叫 d_model）。独热向量乘这张表，就是取出其中一行：这一行就是词元的**词嵌入**。乘法不必真做，查表即可，结果完全一样。`,
+    en: (rows: string, width: number) => `So there is a table that was learned: ${rows} rows of ${width} numbers (this ${width} is called d_model). A one-hot vector times this table is one of its rows, the token's **embedding**. Nobody does the product: looking the row up gives the same numbers.`,
   },
   "embedding.row": {
     zh: (token: string) => `${token} 的词嵌入（乘过 √d_model）`,
     en: (token: string) => `The embedding of ${token} (times √d_model)`,
   },
-  "embedding.near": { zh: "表中方向最接近的行", en: "Rows of the table that point the same way" },
+  "embedding.near": {
+    zh: "表中方向最接近的行",
+    en: "Rows of the table whose directions are nearest",
+  },
   "embedding.nearText": {
-    zh: "意思或用法相近的词元，训练之后方向也相近。这是余弦：1 是同向，0 是无关。",
-    en: "Tokens that mean or do alike have come to point alike in training. These are cosines: 1 is the same direction, 0 is unrelated.",
+    zh: "意思或用法相近的词元，训练之后方向也相近；也有凑巧的，可见并不完美。几种语言共用一张词表时，别的语言里意思相同的词也会在这里。",
+    en: "Tokens that mean or do the same have come to point in like directions in training; some are there by chance. Where several languages share a vocabulary, words of the others that mean the same turn up too.",
   },
   "embedding.scale": {
-    zh: (norm: string, scaled: string, position: string) => `为什么乘 √d_model？这一行的长度是 ${norm}，乘过之后是 ${scaled}；位置编码的长度是 ${position}。不乘，位置就会盖过词义。`,
-    en: (norm: string, scaled: string, position: string) => `Why times √d_model? This row's length is ${norm}, and ${scaled} after; that of a position is ${position}. Without it, position would drown the word.`,
+    zh: (norm: string, scaled: string, position: string) => `为什么乘 √d_model？作为向量，这一行的长度（各数平方和的平方根）是 ${norm}，乘过之后是 ${scaled}；位置编码的长度是 ${position}。不乘，位置就会盖过词义。`,
+    en: (norm: string, scaled: string, position: string) => `Why times √d_model? As a vector, this row's length (the root of the sum of its squares) is ${norm}, and ${scaled} after; that of a position is ${position}. Without it, position would drown the word.`,
   },
   "embedding.noScale": {
     zh: (norm: string) => `这个模型不乘 √d_model。这一行的长度是 ${norm}。`,
@@ -94,12 +109,12 @@ export const story = {
 
   "positions.title": { zh: "位置编码", en: "Positions" },
   "positions.lead": {
-    zh: "注意力把所有词元同时看在眼里，自己分不出先后。所以给每一行再加一个只由**位置**决定的向量。",
-    en: "Attention sees all tokens at once and cannot tell which came first. So a vector that depends on the **position** alone is added to each row.",
+    zh: "注意力同时看所有词元，本身分不出先后：没有位置，把句子打乱，每个词元算出的行一个数都不变，只是跟着换了次序。所以给每一行再加一个只由**位置**（从 0 数起）决定的向量。",
+    en: "Attention sees all tokens at once and cannot tell which came first: without positions, the tokens of a shuffled sentence would get the very same rows, only shuffled. So a vector that depends on the **position** alone (counted from 0) is added to each row.",
   },
   "positions.waves": {
-    zh: "每一列是一条波：左边变得快，越往右越慢。像钟的秒针、分针、时针：合起来，每个位置的读数都不同；而且往后移 k 位，总是同一种旋转，所以“相隔几位”容易算出来。",
-    en: "Each column is a wave, fast on one side and ever slower towards the other, like the hands of a clock: together they read differently at each position, and a step of k is always the same turn, so distances are easy to find.",
+    zh: "每一列是一条波：有的变得快，有的变得慢，就像钟的秒针、分针和时针。合起来看，每个位置的读数都不同。而且无论从哪里出发，往后移 k 位，指针转过的角度都一样，所以容易算出相隔几位。",
+    en: "Each column is a wave, fast on one side and ever slower towards the other, like the hands of a clock. Together they read differently at each position. And wherever one starts, going on by k positions turns the hands by the same angle, so distances are easy to compute.",
   },
   "positions.learned": {
     zh: "这个模型的位置向量不是公式算的，而是训练学来的一张表。",
@@ -110,18 +125,21 @@ export const story = {
     en: "This model also adds the distance of two tokens to the scores of attention.",
   },
   "positions.sum": {
-    zh: (token: string, place: number) => `${token} 在第 ${place} 位：词向量 + 位置 = 进入第一层的行`,
-    en: (token: string, place: number) => `${token} at position ${place}: token + position = the row that the first layer is given`,
+    zh: (token: string, place: number) => `${token} 在位置 ${place}：词嵌入 + 位置编码 = 进入第一层的行`,
+    en: (token: string, place: number) => `${token} at position ${place}: embedding + position = the row that the first layer is given`,
   },
   "positions.added": {
-    zh: (kept: number, all: number) => `加上去，词义会不会丢？在 ${all} 个词元里，有 ${kept} 个，加了位置之后，与自己的词嵌入仍然最接近（在这句话的词元之中比较）。`,
+    zh: (kept: number, all: number) => `加上去，词义会不会丢？加了位置之后，${all} 个词元里有 ${kept} 个仍与自己的词嵌入最接近（只在这句话的词元中比较）。`,
     en: (kept: number, all: number) => `Is the word lost when something is added? Of ${all} tokens, ${kept} are still nearest to their own embedding afterwards (among the tokens of this sentence).`,
   },
-  "positions.distance": { zh: "位置 0 与位置 k 的点积：只看相隔多远", en: "Position 0 times position k: it depends on the distance alone" },
+  "positions.distance": {
+    zh: "位置 0 与位置 k 的点积（逐项相乘再相加）：只看相隔多远",
+    en: "Dot product (products of their numbers, summed) of position 0 and position k: it depends on the distance alone",
+  },
 
   "lookup.title": { zh: "注意力就是查表", en: "Attention is a look-up" },
   "lookup.lead": {
-    zh: "先不看模型，看一张小表：知道几个人的身高和体重，想估计一个身高 168 的人的体重。表里没有 168，怎么办？跟谁像，就多听谁的：**查询**（168）与每个**键**（身高）比一比，像的权重大，不像的权重小，权重之和是 1，再把**值**（体重）按权重加起来。",
+    zh: "先不看模型，看一张小表：知道几个人的身高和体重，想估计一个身高 168 的人的体重。表里没有 168，怎么办？跟谁像，就多听谁的：**查询**（168）与每个**键**（身高）比一比，越像，权重越大；越不像，权重越小；权重之和是 1。再把**值**（体重）按权重加起来。",
     en: "Leave the model for a moment and look at a small table: the heights and weights of some people. How heavy is somebody of 168 cm? The table has no 168. So listen more to those who are alike: compare the **query** (168) with each **key** (a height), turn likeness into weights that sum to 1, and add up the **values** (kilograms) by these weights.",
   },
   "lookup.formula": {
@@ -129,8 +147,8 @@ export const story = {
     en: "weight = softmax(−(query−key)²/2σ²). The smaller σ, the more it is a plain look-up that hears the nearest alone; the larger, the more a mean.",
   },
   "lookup.two": {
-    zh: "加一列腰围，键就有两维；加一列腿长，值也有两维，公式不变。模型里做的就是这个：键有几十维，值也有几十维，“像不像”用点积来量，查询、键、值都由词元自己的行乘三个学来的矩阵得到。",
-    en: "With a waist each key has two numbers; with the length of a leg each value has two. The formula stays. That is what the model does: keys and values have some dozens of numbers, likeness is a dot product, and query, key and value all come from a token's own row, times three matrices that were learned.",
+    zh: "再给键添一个数（腰围），给值也添一个数（腿长），公式照用。模型里做的就是这个，只有两点不同：键和值有几十个数；“像不像”不用距离，用查询与键的点积，再除以 √d_k（作用与上面的 σ 相当）。查询、键、值，都由词元自己的行乘三个训练出来的矩阵得到。",
+    en: "Give each key a second number (the waist) and each value too (the leg): the same formula does. That is what the model does, with two differences. Keys and values have some dozens of numbers; and likeness is no distance but the dot product of query and key, divided by √d_k, which does what σ does above. Query, key and value come from a token's own row, times three matrices that were learned.",
   },
   "lookup.height": { zh: "身高 cm", en: "height, cm" },
   "lookup.waist": { zh: "腰围 cm", en: "waist, cm" },
@@ -142,18 +160,21 @@ export const story = {
   "lookup.width": { zh: "宽度 σ", en: "width σ" },
   "lookup.dimensions": { zh: "键的维数", en: "numbers of a key" },
   "lookup.softmax": {
-    zh: "为什么用 softmax？它把任何得分变成正数，和为 1。直接除以总和不行：得分有负的。只取最大的也不行：那样没有坡度，学不动。",
-    en: "Why softmax? It makes any scores positive, with the sum 1. Dividing by the sum fails, for scores may be negative; taking the largest alone gives no slope to learn by.",
+    zh: "softmax 先取每个得分的指数，再除以它们的和。为什么用它？它把任何得分变成正数，和为 1。直接除以总和不行：得分有负的。只取最大的也不行：输出是跳变的，没有可以顺着改进的方向，没法训练。",
+    en: "Softmax takes the exponential of each score and divides by their sum. Why? It makes any scores positive, with the sum 1. Dividing by the sum fails, for scores may be negative; taking the largest alone jumps, and leaves training no slope to follow.",
   },
-  "lookup.ways": { zh: "同一行得分，三种变法", en: "One row of scores, three ways" },
+  "lookup.ways": {
+    zh: "同一行得分，三种算法",
+    en: "One row of scores, three ways",
+  },
   "lookup.plain": { zh: "直接除以总和", en: "divided by the sum" },
   "lookup.argmax": { zh: "只取最大", en: "the largest alone" },
   "lookup.soft": { zh: "softmax", en: "softmax" },
 
   "head.title": { zh: "一个头，一步一步", en: "One head, step by step" },
   "head.lead": {
-    zh: (layer: number, head: number) => `编码器第 ${layer} 层第 ${head} 头。同样的格子，走五步：`,
-    en: (layer: number, head: number) => `Layer ${layer} of the encoder, head ${head}. The same cells, in five steps:`,
+    zh: (half: string, layer: number, head: number) => `${half}第 ${layer} 层第 ${head} 头，在同一张表上走五步。softmax 之前的一步是掩码：不许看的，得分换成 −∞。`,
+    en: (half: string, layer: number, head: number) => `${half}, layer ${layer}, head ${head}: five steps on one table. The step before softmax is the mask: what may not be seen gets the score −∞.`,
   },
   "head.raw": { zh: "Q·Kᵀ", en: "Q·Kᵀ" },
   "head.scaled": { zh: "÷√d_k", en: "÷√d_k" },
@@ -161,12 +182,12 @@ export const story = {
   "head.weights": { zh: "softmax", en: "softmax" },
   "head.blend": { zh: "Σ α·V", en: "Σ α·V" },
   "head.rawText": {
-    zh: "每个词元的行乘 W_Q 得到查询，乘 W_K 得到键。格子里是行的查询与列的键的点积：越大越“像”。",
+    zh: "每个词元的行乘 W_Q 得到查询，乘 W_K 得到键。每格是这一行的查询与这一列的键的点积：越大越“像”。",
     en: "Each token's row times W_Q is its query, times W_K its key. A cell is the dot product of the row's query and the column's key: the larger, the more alike.",
   },
   "head.scaledText": {
-    zh: (dk: number, deviation: string) => `${dk} 个数的点积，散布约是 √${dk} 倍，softmax 会变得非此即彼，学不动；所以都除以 √d_k = ${Math.sqrt(dk).toFixed(2)}。这个头的得分，标准差除以后是 ${deviation}。`,
-    en: (dk: number, deviation: string) => `A dot product of ${dk} numbers spreads about √${dk} times as wide; softmax would be all or nothing, and stop learning. So all are divided by √d_k = ${Math.sqrt(dk).toFixed(2)}. The scores of this head have a standard deviation of ${deviation} after it.`,
+    zh: (dk: number, deviation: string) => `为什么除以 √d_k？点积是 d_k（这里是 ${dk}）个乘积之和，项数越多，起伏越大，约大到 √${dk} = ${Math.sqrt(dk).toFixed(0)} 倍。不除，softmax 会把几乎全部权重给一个词元，训练就学不动了。除过之后，这个头的得分的标准差是 ${deviation}。`,
+    en: (dk: number, deviation: string) => `Why divide by √d_k? A dot product is a sum of d_k (here ${dk}) products, and spreads about √${dk} = ${Math.sqrt(dk).toFixed(0)} times as wide as one of them. Undivided, softmax would give nearly all weight to one token, and training would stop learning. Divided, the scores of this head have a standard deviation of ${deviation}.`,
   },
   "head.maskedText": {
     zh: "编码器不设掩码：每个词元可以看所有词元。（解码器里会有，见后。）",
@@ -185,7 +206,7 @@ export const story = {
     en: "With these weights the tokens' values V are added up: what this head brings back for the row. Columns are the numbers of V.",
   },
   "head.question": {
-    zh: "先猜：选中的词元最看重谁？猜完再走到 softmax 这一步。",
+    zh: "先猜：选中的词元最看重谁？猜好了，再点到 softmax 那一步。",
     en: "Guess first: which token does the chosen one look at most? Then go on to softmax.",
   },
   "head.most": {
@@ -193,25 +214,31 @@ export const story = {
     en: (query: string, key: string, weight: string) => `${query} looks most at ${key}, with ${weight}.`,
   },
   "head.asymmetric": {
-    zh: (a: string, b: string, ab: string, ba: string) => `为什么 Q 和 K 要用两个矩阵？“${a} 看 ${b}”的得分是 ${ab}，“${b} 看 ${a}”是 ${ba}：两个方向可以不同。Q、K 若是同一个，矩阵就对称了，而且谁都最像自己。`,
-    en: (a: string, b: string, ab: string, ba: string) => `Why two matrices for Q and K? The score of ${a} looking at ${b} is ${ab}, of ${b} looking at ${a} ${ba}: the two directions may differ. With one matrix they could not, and each token would be most like itself.`,
+    zh: (a: string, b: string, ab: string, ba: string) => `为什么查询和键要用两个不同的矩阵？${a} 作查询、${b} 作键，得分 ${ab}；${b} 作查询、${a} 作键，得分 ${ba}：两个方向可以不同。若 W_Q 与 W_K 是同一个，得分表就左右对称，而且每个词元多半最像自己。`,
+    en: (a: string, b: string, ab: string, ba: string) => `Why two matrices for Q and K? With ${a} as query and ${b} as key the score is ${ab}, with ${b} as query and ${a} as key ${ba}: the two directions may differ. With one matrix the table of scores would be symmetric, and tokens would tend to be most like themselves.`,
   },
-  "head.divisor": { zh: "改一改除数，看选中的一行怎样变", en: "Change the divisor and watch the chosen row" },
+  "head.divisor": {
+    zh: "换一个除数，看选中的一行怎样变",
+    en: "With another divisor, the chosen row would be",
+  },
   "head.entropy": {
-    zh: (divisor: string, largest: string, entropy: string) => `除以 ${divisor}：最大的权重 ${largest}，熵 ${entropy}`,
-    en: (divisor: string, largest: string, entropy: string) => `divided by ${divisor}: largest weight ${largest}, entropy ${entropy}`,
+    zh: (divisor: string, largest: string, entropy: string) => `除以 ${divisor}：最大的权重 ${largest}，熵 ${entropy} 比特（0 表示只看一个词元）`,
+    en: (divisor: string, largest: string, entropy: string) => `divided by ${divisor}: largest weight ${largest}, entropy ${entropy} bits (0 is one token alone)`,
   },
 
   "heads.title": { zh: "许多头", en: "Many heads" },
   "heads.lead": {
-    zh: (layers: number, heads: number) => `每层有 ${heads} 个头，各有自己的 W_Q、W_K、W_V，各看各的。下面是 ${layers} 层所有头的权重，一格一个头；点一格，上一节就换成它。`,
-    en: (layers: number, heads: number) => `Each layer has ${heads} heads with their own W_Q, W_K and W_V, and each looks in its own way. Here are the weights of all heads of ${layers} layers; choose one, and the section above shows it.`,
+    zh: (layers: number, heads: number) => `这 ${layers} 层里，每层有 ${heads} 个头，各有自己的 W_Q、W_K、W_V，各看各的。下面是所有头的权重，一格一个头；点一格，上一节就换成它。`,
+    en: (layers: number, heads: number) => `Each of these ${layers} layers has ${heads} heads with their own W_Q, W_K and W_V, and each looks in its own way. Here are the weights of all of them; choose one, and the section above shows it.`,
   },
   "heads.slices": {
-    zh: "一个头是不是只看向量的一段？不是。每个头的 W_Q 都读整行的每一个数；分成段的是头的**结果**，不是输入。",
+    zh: "一个头是不是只看向量的一段？不是。每个头的 W_Q 都读整行的每一个数；各占一段的是头的**结果**，不是输入。",
     en: "Does a head see a slice of the vector only? No: each head's W_Q reads every number of the row. What lies in slices are the heads' **results**.",
   },
-  "heads.off": { zh: "关掉这个头，译文的 ln p 变多少（越负越要紧）", en: "ln p of the output, with this head off (the more negative, the more it matters)" },
+  "heads.off": {
+    zh: "逐个关掉这一层的头，整句译文的 ln p 变多少（越负越要紧）",
+    en: "Change of ln p of the output with one head of this layer off (the more negative, the more it matters)",
+  },
   "heads.offText": {
     zh: "这不是看图猜的，是真的关掉一个头，把整个模型重算一遍得来的。“各有专长”只是个比喻：没有谁在给头分派工作。",
     en: "This is not read off a picture: each head was really switched off and the whole model computed again. That heads are “experts” is a figure of speech; nobody assigns them work.",
@@ -221,59 +248,78 @@ export const story = {
 
   "concat.title": { zh: "拼接与输出投影", en: "Side by side, and through the output projection" },
   "concat.lead": {
-    zh: (heads: number, width: number, d: number) => `${heads} 个头的结果，每个 ${width} 个数，**拼接**成一行 ${heads * width} 个数（不是相加）；再乘输出矩阵 W_O，得到 ${d} 个数。W_O 的每一个输出都读所有的头，各头的发现在这里混合。`,
-    en: (heads: number, width: number, d: number) => `The results of ${heads} heads, ${width} numbers each, are put **side by side** into one row of ${heads * width} (not added); the matrix W_O makes ${d} numbers of it. Each of its outputs reads all heads: here their findings are mixed.`,
+    zh: (heads: number, width: number, d: number) => `${heads} 个头的结果，每个 ${width} 个数，**拼接**成一行 ${heads * width} 个数（不是相加）；再乘输出矩阵 W_O，得到 ${d} 个数。W_O 的每一个输出都读所有的头，各头得到的信息在这里合在一起。`,
+    en: (heads: number, width: number, d: number) => `The results of ${heads} heads, ${width} numbers each, are put **side by side** into one row of ${heads * width} (not added); the matrix W_O turns it into ${d} numbers. Each of these reads all heads: here their findings are mixed.`,
   },
   "concat.heads": { zh: "各头的结果，一行一个头", en: "Results of the heads, one in each line" },
   "concat.output": { zh: "过输出投影之后", en: "After the output projection" },
 
   "addnorm.title": { zh: "残差与归一化", en: "Add & norm" },
   "addnorm.lead": {
-    zh: "子层的结果不是替换原来的行，而是**加**上去（残差连接）：原来知道的不丢，梯度也有一条直路。归一化把每一行调到均值 0、方差 1，再乘 γ 加 β。",
-    en: "A sublayer's result does not replace the row but is **added** to it (the residual connection): nothing known is lost, and gradients have a straight way. The norm brings each row to mean 0 and variance 1, then times γ, plus β.",
+    zh: "子层的结果不是替换原来的行，而是**加**上去（残差连接）：原来知道的不丢，训练时梯度也有一条直通的路。归一化先把每一行调到均值 0、方差 1，再乘训练出来的 γ，加 β。",
+    en: "A sublayer's result does not replace the row but is **added** to it (the residual connection): nothing known is lost, and in training gradients have a straight way. The norm brings each row to mean 0 and variance 1, then multiplies it by γ and adds β, which were learned.",
   },
   "addnorm.pre": {
-    zh: "这个模型是 pre-norm：先归一化，再进子层；相加的结果不归一化。论文原文是 post-norm。",
-    en: "This model is pre-norm: the norm comes before the sublayer, and the sum stays as it is. The paper has it the other way round (post-norm).",
+    zh: "这个模型是 pre-norm：先归一化，再进子层；相加的结果不归一化。原论文（Attention Is All You Need，2017）用的是 post-norm：先相加，后归一化。",
+    en: "This model is pre-norm: the norm comes before the sublayer, and the sum stays as it is. The paper (Attention Is All You Need, 2017) is post-norm: the norm of the sum.",
   },
   "addnorm.post": {
-    zh: "这个模型同论文一样是 post-norm：先相加，再归一化。",
-    en: "As in the paper, this model is post-norm: first the sum, then its norm.",
+    zh: "这个模型同原论文（Attention Is All You Need，2017）一样是 post-norm：先相加，再归一化。",
+    en: "As in the paper (Attention Is All You Need, 2017), this model is post-norm: first the sum, then its norm.",
   },
   "addnorm.before": { zh: "x：原来的行", en: "x: the row as it was" },
-  "addnorm.output": { zh: "子层(x)：加上去的", en: "sublayer(x): what is added" },
-  "addnorm.sum": { zh: "x + 子层(x)", en: "x + sublayer(x)" },
+  "addnorm.output": {
+    zh: "子层的结果：加上去的",
+    en: "What the sublayer adds",
+  },
+  "addnorm.sum": {
+    zh: "相加之后",
+    en: "The sum",
+  },
+  "place.embedding": { zh: "词嵌入 + 位置编码", en: "embedding + position" },
+  "place.layer": {
+    zh: (half: string, layer: number, box: string) => `${half}第 ${layer} 层${box}`,
+    en: (half: string, layer: number, box: string) => `${half}, layer ${layer}, ${box}`,
+  },
+  "place.head": {
+    zh: (attention: string, head: number) => `${attention}第 ${head} 头`,
+    en: (attention: string, head: number) => `${attention}, head ${head}`,
+  },
   "addnorm.norm": { zh: "归一化之后", en: "after the norm" },
   "addnorm.facts": {
-    zh: (x: string, y: string, cosine: string) => `长度：原来 ${x}，加上 ${y}；相加前后方向的余弦 ${cosine}：行是一点一点改的。`,
-    en: (x: string, y: string, cosine: string) => `Lengths: ${x} before, ${y} added; cosine of the directions before and after the sum ${cosine}: rows change little by little.`,
+    zh: (x: string, y: string, cosine: string) => `这一行原来长 ${x}，加上去的一行长 ${y}；相加前后方向的余弦是 ${cosine}：行是一点一点改的。`,
+    en: (x: string, y: string, cosine: string) => `The row had length ${x}, what is added has ${y}; the cosine of the directions before and after is ${cosine}: rows change little by little.`,
   },
   "addnorm.moments": {
-    zh: (m0: string, v0: string, m1: string, v1: string) => `归一化之前：均值 ${m0}，方差 ${v0}；之后：均值 ${m1}，方差 ${v1}（含 γ 与 β）。`,
-    en: (m0: string, v0: string, m1: string, v1: string) => `Before the norm: mean ${m0}, variance ${v0}; after: mean ${m1}, variance ${v1} (with γ and β).`,
+    zh: (m0: string, v0: string, m1: string, v1: string) => `归一化之前，均值 ${m0}，方差 ${v0}；调到 0 和 1，再乘 γ 加 β 之后，均值 ${m1}，方差 ${v1}。`,
+    en: (m0: string, v0: string, m1: string, v1: string) => `Before the norm the mean is ${m0} and the variance ${v0}; made 0 and 1, then times γ and plus β, they are ${m1} and ${v1}.`,
   },
 
   "feedforward.title": { zh: "前馈网络", en: "Feed-forward" },
   "feedforward.lead": {
-    zh: (d: number, inner: number) => `注意力在词元之间搬运；前馈网络在**每一行自己身上**加工：${d} 个数展开成 ${inner} 个，过激活函数，再收回 ${d} 个。每一行用同一组权重，互不相看。`,
-    en: (d: number, inner: number) => `Attention carries things between tokens; the feed-forward network works on **each row by itself**: ${d} numbers become ${inner}, go through the activation, and become ${d} again. All rows use the same weights and see nothing of each other.`,
+    zh: (d: number, inner: number, activation: string) => `注意力在词元之间搬运信息；前馈网络只加工**这一行自己**：${d} 个数展宽成 ${inner} 个，经过激活函数（${activation}），再压回 ${d} 个。每一行用同一组权重，互不影响。`,
+    en: (d: number, inner: number, activation: string) => `Attention carries things between tokens; the feed-forward network works on **each row by itself**: ${d} numbers become ${inner}, go through the activation (${activation}), and become ${d} again. All rows use the same weights and do not see each other.`,
   },
   "feedforward.active": {
     zh: (active: number, inner: number, token: string) => `${token}：${inner} 个单元里有 ${active} 个大于 0。`,
     en: (active: number, inner: number, token: string) => `${token}: ${active} of ${inner} units are above 0.`,
   },
   "feedforward.why": {
-    zh: "为什么要先展宽？没有激活函数，两个矩阵乘起来只是一个矩阵，白费；有了它，每个单元像一个“如果……就……”的小规则，宽才能多放规则。",
-    en: "Why wider first? Without the activation two matrices in a row are one matrix, and nothing is won. With it each unit is a small rule, “if this, then that”, and width is room for rules.",
+    zh: "为什么要先展宽？没有激活函数，两个矩阵连乘只等于一个矩阵，展宽就白费了。有了它，每个单元像一个“如果……就……”的小规则；越宽，容得下的规则越多。",
+    en: "Why wider first? Without the activation two matrices in a row are one matrix, and nothing is gained. With it each unit is a small rule, “if this, then that”, and width is room for rules.",
   },
   "feedforward.units": { zh: "这一行最强的单元", en: "The strongest units of this row" },
   "feedforward.unit": { zh: (unit: number) => `单元 ${unit}`, en: (unit: number) => `unit ${unit}` },
+  "feedforward.output": {
+    zh: (d: number) => `压回 ${d} 个数之后`,
+    en: (d: number) => `Back at ${d} numbers`,
+  },
   "feedforward.inner": { zh: "内层：全部单元", en: "Inner row: all units" },
 
   "layers.title": { zh: "一层又一层", en: "Layer after layer" },
   "layers.lead": {
-    zh: "同样的两步重复许多层。下面是一个词元的行，从词嵌入到最上面一层：",
-    en: "The same two steps, again and again. Here is the row of one token, from the embedding to the top:",
+    zh: "注意力、前馈网络，这两步重复许多层。下面是一个词元的行，从词嵌入到最上面一层：",
+    en: "Attention and feed-forward, again and again. Here is the row of one token, from the embedding to the top:",
   },
   "layers.change": { zh: "与上一层的余弦", en: "cosine to the layer below" },
   "layers.embedded": { zh: "词嵌入 + 位置", en: "embedding + position" },
@@ -281,42 +327,51 @@ export const story = {
 
   "decoder.title": { zh: "解码器：右移与三角形", en: "The decoder: shifted right, and a triangle" },
   "decoder.lead": {
-    zh: "编码器读完原文，译文由解码器一个一个写。它每一步的输入，是**已经写出的**词元：在最前面放一个开始符，整体右移一位；第 t 行要猜的，就是第 t+1 个词元。",
-    en: "The encoder has read the source; the decoder writes the output, one token after the other. Its input at each step is what has **already been written**: a start token first, all else shifted right by one. Row t must guess token t+1.",
+    zh: "编码器读完原文，译文由解码器一个一个写。它的输入是**已经写出的**词元：在最前面放一个开始符，整体右移一位。第 t 行要预测的，就是译文的第 t 个词元；它要到下一行才作为输入出现。",
+    en: "The encoder has read the source; the decoder writes the output, one token after the other. Its input is what has **already been written**: a start token first, all else shifted right by one. Row t must predict token t of the output, which goes in only in the next row.",
   },
   "decoder.input": { zh: "输入的行", en: "row that goes in" },
-  "decoder.label": { zh: "要猜的", en: "what follows" },
+  "decoder.label": {
+    zh: "要预测的",
+    en: "what follows",
+  },
   "decoder.mask": {
-    zh: "训练时整句译文是现成的，所有行一起算，所以要用掩码挡住后面的：得分是 −∞，softmax 之后恰好是 0。翻译时后面的还不存在。两种算法给出同样的数：第 t 行只看前面，写到哪一步它都不再变。",
-    en: "In training the whole output is there and all rows are computed at once, so a mask hides what lies ahead: the score is −∞ and the weight exactly 0. In translating, what lies ahead does not exist yet. Both give the same numbers: row t sees only what is before it, and never changes again.",
+    zh: "训练时整句译文是现成的，所有行一起算，所以要用掩码挡住后面的：softmax 之前，得分换成 −∞，之后权重恰好是 0。翻译时后面的还不存在。输入相同，两种算法给出同样的数：第 t 行只看自己和前面的行，后面再写多少，它都不变。表右边是每行之和。",
+    en: "In training the whole output is there and all rows are computed at once, so a mask hides what lies ahead: before softmax the score becomes −∞, and the weight exactly 0. In translating, what lies ahead does not exist yet. For the same input both give the same numbers: row t sees only itself and what is before it, and never changes again. At the right of the table is the sum of each row.",
   },
   "decoder.zero": {
-    zh: (kept: string) => `为什么是 −∞ 而不是 0？如果等 softmax 之后才把后面的清零，这一行的和只剩 ${kept}，不再是 1。`,
-    en: (kept: string) => `Why −∞ and not 0? If the weights ahead were set to 0 after softmax, this row would sum to ${kept} instead of 1.`,
+    zh: (row: string, kept: string) => `为什么是 −∞ 而不是 0？如果等 softmax 之后才把后面的清零，${row} 这一行的和只剩 ${kept}，不再是 1。`,
+    en: (row: string, kept: string) => `Why −∞ and not 0? If the weights ahead were set to 0 after softmax, the row of ${row} would sum to ${kept} instead of 1.`,
   },
   "decoder.forcing": {
-    zh: "训练时，就算模型猜错了，下一行看到的仍是正确的译文（teacher forcing）；翻译时，看到的是它自己写的。",
+    zh: "训练时，就算模型猜错了，下一行看到的仍是正确的译文（教师强制，teacher forcing）；翻译时，看到的是它自己写的。",
     en: "In training the next row sees the right output even where the model guessed wrong (teacher forcing); in translating it sees what it wrote itself.",
   },
 
   "cross.title": { zh: "交叉注意力与对齐", en: "Cross-attention and alignment" },
   "cross.lead": {
-    zh: "公式还是同一个，来源分成两家：查询 Q 来自解码器的行，键 K 和值 V 来自**编码器的输出**。每写一个词元，都从原文里取需要的东西。",
+    zh: "公式不变，只是来源有两个：查询 Q 来自解码器的行，键 K 和值 V 来自**编码器的输出**。每写一个词元，都从原文里取需要的东西。",
     en: "The formula is the same, but it has two sources: the query Q comes from a row of the decoder, keys K and values V from **the encoder's output**. For each token that it writes, the decoder fetches what it needs from the source.",
   },
   "cross.measure": { zh: "画什么", en: "What is drawn" },
   "cross.weights": { zh: "权重 α", en: "weights α" },
-  "cross.flow": { zh: "‖α·v·W_O‖：真正流过来的", en: "‖α·v·W_O‖: what really flows" },
+  "cross.flow": {
+    zh: "‖α·v·W_O‖：真正传过来的量",
+    en: "‖α·v·W_O‖: what really flows",
+  },
   "cross.flowText": {
-    zh: "权重大，不等于带来的东西多：许多头把多余的权重停在 `</s>` 或标点上，而那里的值很短。换成“流过来的长度”，这一列常常就淡了。",
-    en: "A large weight need not bring much: many heads park what they do not need on `</s>` or punctuation, whose values are short. By the length of what flows, that column often fades.",
+    zh: "权重大，不等于带来的东西多：许多头把用不着的权重放在 `</s>` 或标点上，而那里的值向量很短。改看传过来的向量有多长（权重 × 值 × 输出矩阵），这一列常常就淡了。",
+    en: "A large weight need not bring much: many heads put weight that they have no use for on `</s>` or punctuation, whose value vectors are short. By the length of the vector that arrives (weight × value × output matrix), that column often fades.",
   },
   "cross.all": { zh: "所有头的平均", en: "mean of all heads" },
   "cross.lines": { zh: "原文在左，译文在右", en: "source at the left, output at the right" },
-  "cross.hide": { zh: "遮住一个原文词元，每个译文词元的 ln p 变多少", en: "ln p of each output token where one source token is hidden" },
+  "cross.hide": {
+    zh: "逐个遮住原文词元，这个译文词元的 ln p 变多少",
+    en: "Change of ln p of this output token where one source token is hidden",
+  },
   "cross.hideText": {
-    zh: "注意力图只是“看了哪里”。要知道“靠的是哪里”，得真的遮住它：在编码器和解码器的所有层都不许看这个词元，再算一遍。",
-    en: "A picture of attention shows where the model looked. What it relied on is another question: hide the token in all layers of encoder and decoder, and compute again.",
+    zh: "注意力图只说“看了哪里”。要知道“靠的是哪里”，得真的遮住它：让编码器和解码器的每一层都看不到这个词元，再算一遍。这里就是这样算的。",
+    en: "A picture of attention shows where the model looked. What it relied on is another question: for this chart the token was really hidden in all layers of encoder and decoder, and all was computed again.",
   },
 
   "output.title": { zh: "线性层与 softmax", en: "Linear and softmax" },
@@ -334,20 +389,23 @@ export const story = {
   },
   "output.others": { zh: "其余所有词元", en: "all other tokens" },
   "output.sum": {
-    zh: (token: string, logit: string, lse: string, p: string) => `${token}：logit ${logit}，减去 ln Σ exp = ${lse}，取指数得 ${p}。`,
-    en: (token: string, logit: string, lse: string, p: string) => `${token}: logit ${logit}, less ln Σ exp = ${lse}; its exponential is ${p}.`,
+    zh: (token: string, logit: string, lse: string, difference: string, p: string) => `${token} 的 logit 是 ${logit}，ln Σ exp 是 ${lse}；相减得 ${difference}，取指数，约 ${p}。`,
+    en: (token: string, logit: string, lse: string, difference: string, p: string) => `${token}: its logit is ${logit} and ln Σ exp is ${lse}; the difference is ${difference}, whose exponential is ${p}.`,
   },
-  "lens.title": { zh: "每个子层之后，模型会说什么", en: "What the model would say after each sublayer" },
+  "lens.title": {
+    zh: "每个子层之后，模型会写出什么",
+    en: "What the model would say after each sublayer",
+  },
   "lens.lead": {
-    zh: "把中途的行直接送进最后的归一化和输出层，看它会说哪个词元（logit lens）。译文是在哪一层冒出来的？最后一行就是真正的输出。中途的行只是半成品，不等于模型“此刻的想法”。",
-    en: "Put the rows on their way straight into the last norm and the output layer (“logit lens”). At which layer does the word appear? The last line is the real output. Rows before it are unfinished and need not be what the model “thinks”.",
+    zh: "把中途的行直接送进最后的归一化和输出层，看它会选哪个词元（logit lens）。译文是到哪一层才出现的？最后一行就是真正的输出。中途的行只是半成品，不等于模型“此刻的想法”；输出层与词嵌入共用一张表时，一开始选中的往往就是输入的词元。",
+    en: "Put the rows on their way straight into the last norm and the output layer (“logit lens”). At which layer does the word appear? The last line is the real output. Rows before it are unfinished and need not be what the model “thinks”; where the output layer shares the embedding's table, the first of them often say the token that went in.",
   },
   "lens.after": { zh: "在……之后", en: "after" },
 
   "beams.title": { zh: "束搜索的树", en: "The tree of beam search" },
   "beams.lead": {
-    zh: (width: number) => `每步只选最可能的（贪心）可能走进死胡同。束搜索同时留 ${width} 个候选句，每步把它们都延长，再留下最好的 ${width} 个。没被留下的也画在这里。`,
-    en: (width: number) => `Taking the likeliest at each step (greedy) may lead into a dead end. Beam search keeps ${width} candidates at a time, makes all of them longer, and keeps the best ${width}. Those that lost are drawn too.`,
+    zh: (width: number) => `如果每步只选概率最大的（这叫贪心），有时会走进死胡同。束搜索同时留 ${width} 个候选句，每步把它们都延长，再留下概率之积最大的 ${width} 个，最后比较整句：最终译文不一定每步都取概率最大的词元。落选的也画了出来。`,
+    en: (width: number) => `Taking the likeliest at each step (greedy) may lead into a dead end. Beam search keeps ${width} candidates at a time, makes all of them longer, keeps the ${width} whose product of probabilities is greatest, and in the end compares whole outputs: the final one need not take the likeliest token at each step. Those that lost are drawn too.`,
   },
   "beams.greedy": {
     zh: "这一次是贪心解码：每步取最可能的一个。用 --beam-size 4 再生成一页，可以看到束搜索。",
@@ -359,8 +417,8 @@ export const story = {
     en: (penalty: string) => `score = ln p ÷ length^${penalty}`,
   },
   "beams.penalty": {
-    zh: "为什么要除以长度？概率越乘越小，不除的话短句总占便宜。",
-    en: "Why divide by the length? Probabilities only shrink as they are multiplied, so short outputs would always win.",
+    zh: "为什么要除以长度？概率越乘越小；不除以长度，短句往往占便宜。（ln p 是概率的对数，连乘就变成了相加。）",
+    en: "Why divide by the length? Probabilities shrink as they are multiplied, so short outputs would often win. (ln p is the logarithm of a probability: products become sums.)",
   },
   "beams.first": {
     zh: (n: number) => `${n} 步里，最后选中的词元不是当时概率最大的。`,
@@ -376,7 +434,7 @@ export const story = {
 
   "whatif.title": { zh: "如果……会怎样", en: "What if …" },
   "whatif.lead": {
-    zh: "看懂一个东西，最好的办法是动它一下。下面的结果都是真的改了模型再算出来的。",
+    zh: "看懂一个东西，最好的办法是动手改一改。下面的结果都是真的改了模型再算出来的。",
     en: "The best way to understand a thing is to change it. These results come from really changing the model and computing again.",
   },
   "whatif.contrast": {
@@ -384,22 +442,22 @@ export const story = {
     en: (instead: string, chosen: string) => `Why ${chosen} and not ${instead}? Hide each source token and see how the difference changes:`,
   },
   "whatif.live": {
-    zh: "想换句子、关掉位置编码、掩码或残差，用 `hexapla explain --serve` 打开活的页面。",
-    en: "For another sentence, or positions, mask or residual off, open the live page: `hexapla explain --serve`.",
+    zh: "想自己动手，库里的 `Edits` 还能关掉位置编码、掩码和残差，或者换上另一句话的行（见 docs/explain.md）。",
+    en: "To go on by yourself: `Edits` in the library turn positions, mask and residual off too, or put rows of another sentence in (docs/explain.md).",
   },
   "whatif.most": {
-    zh: (head: string, change: string) => `对这句译文最要紧的头是 ${head}：关掉它，整句的 ln p 变化 ${change}。`,
+    zh: (head: string, change: string) => `对这句译文最要紧的头是${head}：关掉它，整句的 ln p 变化 ${change}。`,
     en: (head: string, change: string) => `The head that matters most to this output is ${head}: with it off, ln p of the whole changes by ${change}.`,
   },
   "whatif.least": {
-    zh: (n: number, all: number) => `${all} 个头里，有 ${n} 个关掉之后译文的概率反而更大或几乎不变（变化不到 0.05）。`,
-    en: (n: number, all: number) => `Of ${all} heads, ${n} can be switched off with the output as likely as before, or more (a change of less than 0.05).`,
+    zh: (n: number, all: number) => `全模型（两半的自注意力和交叉注意力）共 ${all} 个头，其中 ${n} 个单独关掉之后，译文的 ln p 不降反升，或者降得不到 0.05。`,
+    en: (n: number, all: number) => `The whole model (self- and cross-attention of both halves) has ${all} heads. ${n} of them, switched off one at a time, lower ln p of the output by less than 0.05, or raise it.`,
   },
 
   "data.title": { zh: "数据与代码", en: "The data, and the code" },
   "data.lead": {
-    zh: "这一页的每个数组都有名字，名字同代码里、论文里的一致（docs/explain.md 有全表）。",
-    en: "Each array of this page has a name, as in the code and in the paper (docs/explain.md has the table).",
+    zh: "这一页的每个数组都有名字，名字与代码和论文里的一致（docs/explain.md 有完整的对照表）。层、头、行都从 0 数起。",
+    en: "Each array of this page has a name, as in the code and in the paper (docs/explain.md has the table). Layers, heads and rows count from 0.",
   },
   "data.python": { zh: "在 Python 里用全部数组（f32）：", en: "All arrays (f32) in Python:" },
   "data.names": { zh: (n: number) => `这个文件里的 ${n} 个数组`, en: (n: number) => `The ${n} arrays of this file` },
