@@ -23,9 +23,9 @@ use crate::packed::PackedWeights;
 use crate::weights::Kind;
 
 /// Most bytes of a document for a page: more is slow to open.
-pub const DOCUMENT_BYTES: usize = 4_700_000;
+pub const DOCUMENT_BYTES: usize = 4_780_000;
 /// Digits of the numbers that are written as text.
-const DIGITS: i32 = 5;
+const DIGITS: i32 = 4;
 /// Units of a feed-forward network that are kept of each row where not all are.
 const UNITS: usize = 32;
 
@@ -282,7 +282,7 @@ fn add_matrices(block: &mut Block, parameters: &PackedWeights, config: &ModelCon
 }
 
 fn compressed(bytes: &[u8]) -> Result<String> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     let written = encoder.write_all(bytes).and_then(|()| encoder.finish());
     let written =
         written.map_err(|e| Error::internal("cannot compress arrays").found(e.to_string()))?;
