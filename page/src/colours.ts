@@ -18,6 +18,12 @@ export function scaleOf(numbers: Iterable<number>, signed: boolean): Scale {
   return { signed, limit: limit || sizes[sizes.length - 1] || 1 };
 }
 
+/** Red, green and blue behind the cells of a figure, as its style says. */
+export function backgroundOf(style: CSSStyleDeclaration): [number, number, number] {
+  const [red = 255, green = 255, blue = 255] = (style.getPropertyValue("--cell").match(/\d+/g) ?? []).map(Number);
+  return [red, green, blue];
+}
+
 /** Red, green and blue of `x` on a background. */
 export function colour(x: number, scale: Scale, background: readonly [number, number, number]): [number, number, number] {
   if (!Number.isFinite(x)) return [background[0], background[1], background[2]];

@@ -21,5 +21,3 @@ export function t<K extends Key>(key: K, ...given: Given<K>): string {
   const text: Text = words[key][view.language];
   return typeof text === "string" ? text : text(...given);
 }
-
-export const KEYS = Object.keys(words) as Key[];

@@ -1,5 +1,7 @@
 //! The likeliest tokens of a row of logits.
 
+use crate::generate::log_sum_exp as log_sum_exp_less;
+
 /// The upper end of a distribution over the vocabulary.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Likeliest {
@@ -40,11 +42,8 @@ pub(super) fn greatest(numbers: &[f32], count: usize) -> Vec<(u32, f32)> {
 /// ln Σ exp(x).
 pub(super) fn log_sum_exp(numbers: &[f32]) -> f32 {
     let greatest = numbers.iter().fold(f32::NEG_INFINITY, |a, b| a.max(*b));
-    if !greatest.is_finite() {
-        return greatest;
-    }
-    let sum: f64 = numbers.iter().map(|x| f64::from(x - greatest).exp()).sum();
-    (f64::from(greatest) + sum.ln()) as f32
+    // Nothing to sum, or nothing finite.
+    log_sum_exp_less(numbers, greatest).map_or(greatest, |sum| greatest + sum)
 }
 
 #[cfg(test)]

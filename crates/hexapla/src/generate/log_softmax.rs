@@ -42,7 +42,7 @@ impl Row<'_> {
 }
 
 /// ln Σ exp(row − greatest). `None` where that is not a finite number.
-pub(super) fn log_sum_exp(row: &[f32], greatest: f32) -> Option<f32> {
+pub(crate) fn log_sum_exp(row: &[f32], greatest: f32) -> Option<f32> {
     if !greatest.is_finite() {
         return None;
     }

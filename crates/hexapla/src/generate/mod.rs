@@ -35,6 +35,7 @@ pub use crate::config::EarlyStopping;
 pub use decoder::StepDecoder;
 pub use hexapla_kernels::Buffer;
 pub use hypothesis::{Alignment, Hypothesis};
+pub(crate) use log_softmax::log_sum_exp;
 pub use options::{SearchInput, SearchOptions};
 pub use sampling::Sampling;
 pub use search::search;
