@@ -8,6 +8,7 @@ use hexapla::error::{Error, Result};
 use serde_json::json;
 
 use crate::embed::{json, number};
+use crate::model::decided;
 use crate::text::TextArgs;
 
 /// A model, and what becomes of long texts.
@@ -36,7 +37,7 @@ pub(crate) struct ClassifyArgs {
 }
 
 pub(crate) fn classify(args: ClassifyArgs) -> Result<()> {
-    let model = Classifier::open(&args.flags.model, args.flags.compute_type)?;
+    let model = Classifier::open(&args.flags.model, decided(args.flags.compute_type))?;
     args.texts.answer(|lines| {
         let found = model.classify(lines, args.flags.long)?;
         found
@@ -75,7 +76,7 @@ pub(crate) struct RerankArgs {
 }
 
 pub(crate) fn rerank(args: RerankArgs) -> Result<()> {
-    let model = Classifier::open(&args.flags.model, args.flags.compute_type)?;
+    let model = Classifier::open(&args.flags.model, decided(args.flags.compute_type))?;
     let rank = |lines: &[String]| -> Result<Vec<(f32, String)>> {
         let scores = model.rank(&args.query, lines, args.flags.long)?;
         Ok(scores.into_iter().zip(lines.iter().cloned()).collect())
@@ -109,7 +110,7 @@ pub(crate) struct TagArgs {
 }
 
 pub(crate) fn tag(args: TagArgs) -> Result<()> {
-    let model = Tagger::open(&args.flags.model, args.flags.compute_type)?;
+    let model = Tagger::open(&args.flags.model, decided(args.flags.compute_type))?;
     args.texts.answer(|lines| {
         let found = model.tag(lines, args.flags.long)?;
         let of_line = |(line, tokens): (&String, Vec<_>)| {
@@ -154,7 +155,7 @@ pub(crate) fn fill(args: FillArgs) -> Result<()> {
             .found("0")
             .hint("leave it out for 5"));
     }
-    let model = FillMask::open(&args.model, args.compute_type)?;
+    let model = FillMask::open(&args.model, decided(args.compute_type))?;
     args.texts.answer(|lines| {
         let found = model.fill(lines, args.top)?;
         let of_line = |masks: &Vec<Vec<hexapla::encode::Candidate>>| {

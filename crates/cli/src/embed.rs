@@ -8,6 +8,7 @@ use hexapla::error::{Error, Result};
 use hexapla::files::write_atomically;
 
 use crate::console::say;
+use crate::model::decided;
 use crate::text::TextArgs;
 
 /// How texts become vectors.
@@ -35,7 +36,7 @@ struct EmbedFlags {
 
 impl EmbedFlags {
     fn open(&self) -> Result<SentenceEncoder> {
-        let model = SentenceEncoder::open(&self.model, self.compute_type)?;
+        let model = SentenceEncoder::open(&self.model, decided(self.compute_type))?;
         if !model.says_its_pooling() {
             say(format_args!(
                 "note: {} does not say how rows become a vector (modules.json): their mean is taken",

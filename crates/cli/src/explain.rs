@@ -15,6 +15,7 @@ use hexapla::packed::PackedWeights;
 
 use crate::console::{print, say, shown};
 use crate::language::LanguageFlags;
+use crate::model::decided;
 use crate::translate::SearchFlags;
 
 /// Where the page goes where nothing else is said.
@@ -121,7 +122,8 @@ fn encoding(args: &ExplainArgs, folder: &Folder, name: &str, text: &str) -> Resu
             .found(format!("the model `{name}`"))
             .hint("leave the flag out"));
     }
-    let (explained, parameters) = explain_encoding(folder, args.search.compute_type, name, text)?;
+    let (explained, parameters) =
+        explain_encoding(folder, decided(args.search.compute_type), name, text)?;
     write(args, &parameters, &explained)
 }
 

@@ -11,6 +11,7 @@ use hexapla::formats;
 use hexapla::generate::engine::Engine;
 
 use crate::console::broken;
+use crate::model::decided;
 
 /// Largest input: a thousand sentences are some hundred kilobytes.
 const MAX_BYTES: u64 = 64 << 20;
@@ -60,11 +61,17 @@ pub(crate) fn run(args: LogitsArgs) -> Result<()> {
     let source = ids("input_ids")?.ok_or_else(|| refuse("no `input_ids`".into()))?;
     let other = ids(second)?;
     if is_encoder {
-        let encoder = Encoder::new(opened.model().clone(), opened.pack(args.compute_type)?);
+        let encoder = Encoder::new(
+            opened.model().clone(),
+            opened.pack(decided(args.compute_type))?,
+        );
         return encode(&encoder, source, other).map_err(|e| e.within(&name));
     }
     let target = other.ok_or_else(|| refuse(format!("no `{second}`")))?;
-    let engine = Engine::new(opened.model().clone(), opened.pack(args.compute_type)?);
+    let engine = Engine::new(
+        opened.model().clone(),
+        opened.pack(decided(args.compute_type))?,
+    );
     let mut out = BufWriter::new(std::io::stdout().lock());
     // A sentence at a time: a thousand of them are gigabytes.
     let mut before = "{\"logits\":[";

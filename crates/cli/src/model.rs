@@ -4,8 +4,11 @@ use std::path::Path;
 
 use hexapla::config::ComputeType;
 use hexapla::error::Result;
+use hexapla::fastest;
 use hexapla::files::Folder;
 use hexapla::generate::translator::Translator;
+
+use crate::console::say;
 
 /// Bytes that start at a multiple of 64, so that products read weights where they lie in the program.
 #[repr(C, align(64))]
@@ -44,10 +47,20 @@ pub(crate) fn folder(path: Option<&Path>) -> Folder {
     path.map_or(Folder::Embedded(DEMO), Folder::from)
 }
 
+/// `compute_type`, or instead of `auto` the fastest here, which is told.
+pub(crate) fn decided(compute_type: ComputeType) -> ComputeType {
+    if compute_type != ComputeType::Auto {
+        return compute_type;
+    }
+    let fastest = fastest::compute_type();
+    say(format_args!("compute type: {fastest}"));
+    fastest.chosen
+}
+
 /// The model in the folder at `path`, or the one inside the program.
 pub(crate) fn open(path: Option<&Path>, compute_type: ComputeType) -> Result<Translator> {
     Translator::builder()
-        .compute_type(compute_type)
+        .compute_type(decided(compute_type))
         .open(folder(path))
 }
 

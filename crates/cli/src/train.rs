@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::demo;
 use hexapla::config::{Precision, Recipe, TrainingTable};
 use hexapla::error::{Error, Result};
+use hexapla::fastest;
 use hexapla::train::data::Data;
 use hexapla::train::progress::{Point, Progress, Validation, short};
 use hexapla::train::session::{Outcome, Session, SessionOptions};
@@ -139,6 +140,13 @@ pub(crate) fn run(args: TrainArgs) -> Result<ExitCode> {
         session.data.train.len()
     ));
     let done = session.trainer.progress().step;
+    if recipe.training.precision == Precision::Auto {
+        let precision = session.precision();
+        match fastest::precision() {
+            measured if measured.chosen == precision => say(format_args!("precision: {measured}")),
+            _ => say(format_args!("precision: {precision}, as it began")),
+        }
+    }
     if done > 0 {
         say(format_args!("going on after step {done}"));
     }

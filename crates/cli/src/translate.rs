@@ -14,6 +14,7 @@ use hexapla::text::corpus::read_lines;
 
 use crate::console::{broken, say, shown};
 use crate::language::LanguageFlags;
+use crate::model::decided;
 use crate::text::{LINES, TextArgs};
 
 #[derive(Debug, clap::Args)]
@@ -296,7 +297,7 @@ fn translate_ids(args: &TranslateArgs, path: &Path, out: &mut dyn Write) -> Resu
     let config = opened.encoder_decoder()?;
     let defaults = TranslateOptions::for_folder(config, &opened.generation);
     let options = args.search.change(defaults, config.target_vocab_size)?;
-    let packed = opened.pack(args.search.compute_type)?;
+    let packed = opened.pack(decided(args.search.compute_type))?;
     let engine = Engine::new(opened.model().clone(), packed);
     let mut requests = Vec::new();
     for (number, line) in read_lines(path)?.iter().enumerate() {

@@ -47,6 +47,8 @@ pub mod error;
 #[doc(hidden)]
 pub mod explain;
 #[doc(hidden)]
+pub mod fastest;
+#[doc(hidden)]
 pub mod files;
 pub mod formats;
 pub mod generate;

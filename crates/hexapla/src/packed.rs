@@ -9,6 +9,7 @@ use hexapla_kernels::{
 use rayon::prelude::*;
 
 use crate::config::ComputeType;
+use crate::fastest;
 use crate::weights::{Kind, Parameter, ParameterId, ParameterIndex, Weights};
 
 /// All parameters of a model, each in the form in which inference reads it. Nothing is kept twice.
@@ -43,6 +44,7 @@ const LARGE_MATRIX: usize = 2 << 20;
 impl PackedWeights {
     /// Prepares `weights`.
     pub fn new(weights: &Weights, compute_type: ComputeType) -> Self {
+        let compute_type = fastest::decided_compute_type(compute_type);
         let index = &weights.index;
         let parameters: Vec<&Parameter> = index.iter().collect();
         let number_type = (compute_type, index.int8_scales);
@@ -233,17 +235,14 @@ impl Value {
         }
         match number_type.0 {
             // By rows, which is how they lie.
-            ComputeType::Int8 | ComputeType::Auto => {
-                Value::Int8(PackedInt8::new(Isa::best(), matrix))
-            }
+            ComputeType::Int8 => Value::Int8(PackedInt8::new(Isa::best(), matrix)),
             _ => Value::columns_of(matrix, number_type),
         }
     }
 
     /// Whether the rows of weights are brought nearer to one magnitude: in int8, where outliers are taken out.
     pub(crate) fn is_equalized((compute_type, scales): (ComputeType, Int8Scales)) -> bool {
-        matches!(compute_type, ComputeType::Int8 | ComputeType::Auto)
-            && scales == Int8Scales::WithoutOutlier
+        compute_type == ComputeType::Int8 && scales == Int8Scales::WithoutOutlier
     }
 
     fn columns_of(matrix: Matrix, number_type: (ComputeType, Int8Scales)) -> Self {
@@ -260,11 +259,11 @@ impl Value {
     ) -> Self {
         let isa = Isa::best();
         match compute_type {
-            ComputeType::Float32 | ComputeType::Default => {
+            ComputeType::Float32 | ComputeType::Default | ComputeType::Auto => {
                 Value::Float(PackedMatrix::zeros(isa, false, rows, columns))
             }
             ComputeType::Bf16 => Value::Float(PackedMatrix::zeros(isa, true, rows, columns)),
-            ComputeType::Int8 | ComputeType::Auto => {
+            ComputeType::Int8 => {
                 Value::Int8(PackedInt8::zeros(isa, rows, columns).scaled_by(scales))
             }
         }

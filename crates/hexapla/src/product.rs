@@ -10,7 +10,7 @@ use crate::config::Precision;
 pub struct Product {
     /// Instructions to use.
     pub isa: Isa,
-    /// What the factors are rounded to.
+    /// What the factors are rounded to: decided, see [`crate::fastest`].
     pub precision: Precision,
     /// Whether the threads have no other work meanwhile, and so share each product of inference. That changes no result.
     pub alone: bool,
@@ -20,7 +20,7 @@ impl Product {
     /// `C (+)= A · B`, as [`hexapla_kernels::gemm`] or [`hexapla_kernels::gemm_bf16`].
     pub fn gemm(self, c: MatrixMut, a: Matrix, b: Matrix, plus: Plus) {
         match self.precision {
-            Precision::Float32 => gemm(self.isa, c, a, b, plus),
+            Precision::Float32 | Precision::Auto => gemm(self.isa, c, a, b, plus),
             Precision::Bf16 => gemm_bf16(self.isa, c, a, b, plus),
         }
     }
@@ -28,7 +28,7 @@ impl Product {
     /// `b` packed for many such products.
     pub fn pack(self, b: Matrix) -> PackedMatrix {
         match self.precision {
-            Precision::Float32 => PackedMatrix::new(self.isa, b),
+            Precision::Float32 | Precision::Auto => PackedMatrix::new(self.isa, b),
             Precision::Bf16 => PackedMatrix::bf16(self.isa, b),
         }
     }

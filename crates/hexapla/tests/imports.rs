@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A module and all that it imports from its siblings. `docs/architecture.md` explains the order.
-const ROWS: [(&str, &[&str]); 21] = [
+const ROWS: [(&str, &[&str]); 22] = [
     ("error", &[]),
     ("random", &[]),
     ("chart", &[]),
@@ -20,8 +20,9 @@ const ROWS: [(&str, &[&str]); 21] = [
     ("tensor", &[]),
     ("workers", &["tensor"]),
     ("weights", &["random"]),
+    ("fastest", &["config"]),
     ("product", &["config"]),
-    ("packed", &["config", "weights"]),
+    ("packed", &["config", "weights", "fastest"]),
     ("tape", &["config", "batch", "tensor", "weights", "product"]),
     (
         "ops",
@@ -39,7 +40,7 @@ const ROWS: [(&str, &[&str]); 21] = [
     (
         "formats",
         &[
-            "error", "files", "config", "weights", "packed", "ops", "model",
+            "error", "files", "config", "weights", "fastest", "packed", "ops", "model",
         ],
     ),
     (
@@ -67,7 +68,7 @@ const ROWS: [(&str, &[&str]); 21] = [
         "train",
         &[
             "error", "random", "chart", "files", "config", "text", "metrics", "batch", "tensor",
-            "weights", "packed", "ops", "model", "formats", "generate",
+            "weights", "fastest", "packed", "ops", "model", "formats", "generate",
         ],
     ),
 ];

@@ -74,6 +74,8 @@ mod x86 {
     use std::arch::x86_64::*;
     use std::hint::black_box;
 
+    use hexapla_kernels::Isa;
+
     use super::best;
 
     /// Rounds of each loop: some hundredths of a second.
@@ -85,28 +87,74 @@ mod x86 {
     pub(super) fn rates(threads: usize) -> Vec<(&'static str, f64)> {
         let mut rates = Vec::new();
         let mut add = |kind, operations: usize, work: &(dyn Fn() + Sync)| {
-            rates.push((
-                kind,
-                best(threads, (operations * CHAINS * ROUNDS) as f64, work),
-            ));
+            rates.push((kind, best(threads, (operations * ROUNDS) as f64, work)));
         };
         let avx512 = is_x86_feature_detected!("avx512f");
         if avx512 {
             // SAFETY: the processor has AVX-512F.
-            add("f32", 2 * 16, &|| unsafe { products_512() });
+            add("f32", CHAINS * 2 * 16, &|| unsafe { products_512() });
         } else if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
             // SAFETY: the processor has AVX2 and FMA.
-            add("f32", 2 * 8, &|| unsafe { products_256() });
+            add("f32", CHAINS * 2 * 8, &|| unsafe { products_256() });
         }
-        if avx512 && is_x86_feature_detected!("avx512bf16") {
+        // One AMX product is that of 16 · 16 · 32 pairs, or of twice as many bytes.
+        let amx = Isa::available().iter().any(|isa| isa.name() == "amx");
+        if amx {
+            // SAFETY: the processor has AMX, and the system allows it.
+            add("bf16", 2 * 8192, &|| unsafe { tiles(false) });
+            // SAFETY: as above.
+            add("int8", 2 * 16384, &|| unsafe { tiles(true) });
+        }
+        if !amx && avx512 && is_x86_feature_detected!("avx512bf16") {
             // SAFETY: the processor has AVX-512 BF16.
-            add("bf16", 2 * 32, &|| unsafe { pairs_of_bf16() });
+            add("bf16", CHAINS * 2 * 32, &|| unsafe { pairs_of_bf16() });
         }
-        if avx512 && is_x86_feature_detected!("avx512vnni") {
+        if !amx && avx512 && is_x86_feature_detected!("avx512vnni") {
             // SAFETY: the processor has AVX-512 VNNI.
-            add("int8", 2 * 64, &|| unsafe { fours_of_bytes() });
+            add("int8", CHAINS * 2 * 64, &|| unsafe { fours_of_bytes() });
         }
         rates
+    }
+
+    /// ROUNDS products of tiles of zeros, of bytes or of bf16, by turns into four of the eight registers.
+    ///
+    /// # Safety
+    /// The processor has AMX, and the system allows it.
+    unsafe fn tiles(bytes: bool) {
+        #[repr(C, align(64))]
+        struct Settings([u8; 64]);
+        let mut settings = Settings([0; 64]);
+        settings.0[0] = 1;
+        for i in 0..8 {
+            (settings.0[16 + 2 * i], settings.0[48 + i]) = (64, 16);
+        }
+        macro_rules! products {
+            ($product:literal) => {
+                // SAFETY: the settings are 64 bytes; all else is in registers.
+                unsafe {
+                    asm!(
+                        "ldtilecfg [{settings}]",
+                        "2:",
+                        concat!($product, " tmm0, tmm4, tmm5"),
+                        concat!($product, " tmm1, tmm4, tmm5"),
+                        concat!($product, " tmm2, tmm4, tmm5"),
+                        concat!($product, " tmm3, tmm4, tmm5"),
+                        "dec {rounds}",
+                        "jnz 2b",
+                        "tilerelease",
+                        settings = in(reg) &settings, rounds = inout(reg) ROUNDS / 4 => _,
+                        out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                        out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                        options(nostack, readonly),
+                    )
+                }
+            };
+        }
+        if bytes {
+            products!("tdpbusd")
+        } else {
+            products!("tdpbf16ps")
+        }
     }
 
     /// Keeps the compiler from seeing what is in a register, so that it cannot simplify a loop away.

@@ -243,7 +243,7 @@ macro_rules! with_sixteen {
                 Level::Avx2 => unsafe { avx2($($arg,)* $stored) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
-                Level::Avx512 => unsafe { avx512($($arg,)* $stored) },
+                Level::Avx512 | Level::Amx => unsafe { avx512($($arg,)* $stored) },
             }
         }
     };

@@ -13,6 +13,9 @@ pub(crate) enum Level {
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    /// AVX-512 with VNNI and BF16, and AMX's tiles.
+    #[cfg(target_arch = "x86_64")]
+    Amx,
     #[cfg(target_arch = "aarch64")]
     Neon,
 }
@@ -34,6 +37,12 @@ impl Isa {
                     .all(|f| has(f))
                 {
                     all.push(Isa(Level::Avx512));
+                    if Isa(Level::Avx512).has_vnni()
+                        && Isa(Level::Avx512).has_bf16()
+                        && crate::amx::is_allowed()
+                    {
+                        all.push(Isa(Level::Amx));
+                    }
                 }
             }
         }
@@ -74,7 +83,8 @@ impl Isa {
     /// Whether this set multiplies bytes and sums four of the products in one instruction (AVX-512 VNNI).
     pub(crate) fn has_vnni(self) -> bool {
         #[cfg(target_arch = "x86_64")]
-        return self.0 == Level::Avx512 && is_x86_feature_detected!("avx512vnni");
+        return self.0 == Level::Amx
+            || self.0 == Level::Avx512 && is_x86_feature_detected!("avx512vnni");
         #[cfg(not(target_arch = "x86_64"))]
         return false;
     }
@@ -82,12 +92,13 @@ impl Isa {
     /// Whether this set multiplies bf16 numbers and sums two of the products in one instruction (AVX-512 BF16).
     pub(crate) fn has_bf16(self) -> bool {
         #[cfg(target_arch = "x86_64")]
-        return self.0 == Level::Avx512 && is_x86_feature_detected!("avx512bf16");
+        return self.0 == Level::Amx
+            || self.0 == Level::Avx512 && is_x86_feature_detected!("avx512bf16");
         #[cfg(not(target_arch = "x86_64"))]
         return false;
     }
 
-    /// `scalar`, `avx2`, `avx512` or `neon`.
+    /// `scalar`, `avx2`, `avx512`, `amx` or `neon`.
     pub fn name(self) -> &'static str {
         match self.0 {
             Level::Scalar => "scalar",
@@ -95,6 +106,8 @@ impl Isa {
             Level::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Level::Amx => "amx",
             #[cfg(target_arch = "aarch64")]
             Level::Neon => "neon",
         }
@@ -140,7 +153,7 @@ macro_rules! multiversion {
                 $crate::isa::Level::Avx2 => unsafe { avx2($($arg),*) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
-                $crate::isa::Level::Avx512 => unsafe { avx512($($arg),*) },
+                $crate::isa::Level::Avx512 | $crate::isa::Level::Amx => unsafe { avx512($($arg),*) },
             }
         }
     };

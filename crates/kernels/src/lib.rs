@@ -11,6 +11,8 @@
 //! - **Sizes are checked** before any pointer is made from a slice.
 
 mod activation;
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod attend;
 mod bf16;
 mod buffer;

@@ -15,6 +15,14 @@ use crate::{Result, root};
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Machine {
     pub(crate) processor: String,
+    /// CPUID's numbers of the family and the model, as far as they are known.
+    #[serde(default)]
+    pub(crate) family: String,
+    #[serde(default)]
+    pub(crate) model: String,
+    /// What kernels can use of it.
+    #[serde(default)]
+    pub(crate) instructions: Vec<String>,
     pub(crate) cores: usize,
     pub(crate) memory_gib: f64,
     pub(crate) rustc: String,
@@ -24,7 +32,53 @@ pub(crate) struct Machine {
     pub(crate) limits: BTreeMap<String, f64>,
 }
 
+/// The instructions that kernels choose by, as Linux and we call them.
+const INSTRUCTIONS: [(&str, &str); 5] = [
+    ("avx2", "AVX2"),
+    ("avx512f", "AVX-512"),
+    ("avx512_vnni", "VNNI"),
+    ("avx512_bf16", "BF16"),
+    ("amx_tile", "AMX"),
+];
+
 impl Machine {
+    /// Whether figures of the other machine may stand beside those of this one.
+    pub(crate) fn is_like(&self, other: &Machine) -> bool {
+        let kind = |m: &Machine| {
+            (
+                m.processor.clone(),
+                m.family.clone(),
+                m.instructions.clone(),
+            )
+        };
+        kind(self) == kind(other)
+    }
+
+    /// The kind of processor, as a heading has it.
+    pub(crate) fn kind(&self) -> String {
+        let named = [("family", &self.family), ("model", &self.model)];
+        let known = named.iter().filter(|(_, number)| !number.is_empty());
+        let numbers: Vec<String> = known.map(|(name, n)| format!("{name} {n}")).collect();
+        let words = [
+            vec![self.processor.clone()],
+            numbers,
+            self.instructions.clone(),
+        ];
+        words.concat().join(", ")
+    }
+
+    /// The kind of processor, as a file's name has it.
+    pub(crate) fn file_name(&self) -> String {
+        let words = [
+            &[self.processor.clone(), self.family.clone()],
+            &self.instructions[..],
+        ];
+        let text = words.concat().join("-").to_lowercase();
+        let kept = text.split(|c: char| !c.is_ascii_alphanumeric());
+        let words: Vec<&str> = kept.filter(|word| !word.is_empty()).collect();
+        words.join("-")
+    }
+
     /// This one and its limits. Runs the program of limits, which takes some seconds.
     pub(crate) fn with_limits(threads: usize) -> Result<Self> {
         Ok(Machine {
@@ -63,8 +117,18 @@ impl Machine {
         } else {
             "+"
         };
+        let cpu = read("/proc/cpuinfo");
+        let flags = field(&cpu, "flags").unwrap_or_default();
+        let has = |flag: &str| flags.split(' ').any(|f| f == flag);
         Machine {
-            processor: field(&read("/proc/cpuinfo"), "model name").unwrap_or_default(),
+            processor: field(&cpu, "model name").unwrap_or_default(),
+            family: field(&cpu, "cpu family").unwrap_or_default(),
+            model: field(&cpu, "model\t").unwrap_or_default(),
+            instructions: INSTRUCTIONS
+                .iter()
+                .filter(|(flag, _)| has(flag))
+                .map(|(_, name)| name.to_string())
+                .collect(),
             cores: std::thread::available_parallelism().map_or(0, usize::from),
             memory_gib: (kib / 1048576.0).round(),
             rustc: said("rustc", &["--version"]),
@@ -83,8 +147,12 @@ impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{}, {} cores, {} GiB, {}, commit {}.",
-            self.processor, self.cores, self.memory_gib, self.rustc, self.commit
+            "{}; {} cores, {} GiB, {}, commit {}.",
+            self.kind(),
+            self.cores,
+            self.memory_gib,
+            self.rustc,
+            self.commit
         )?;
         if self.limits.is_empty() {
             return Ok(());
@@ -175,6 +243,23 @@ mod tests {
         assert_eq!(cores_between(before, after), Some(0.35 * cores));
         assert_eq!(cores_between(before, before), None);
         assert_eq!(cores_between("intr 1", "cpu  1 2"), None);
+    }
+
+    #[test]
+    fn machines_of_one_kind_are_told_by_family_and_instructions() {
+        let machine = |family: &str, instructions: &[&str]| Machine {
+            processor: "A CPU".into(),
+            family: family.into(),
+            model: "1".into(),
+            instructions: instructions.iter().map(|i| i.to_string()).collect(),
+            ..Machine::default()
+        };
+        let one = machine("6", &["AVX2", "AMX"]);
+        assert_eq!(one.kind(), "A CPU, family 6, model 1, AVX2, AMX");
+        assert_eq!(one.file_name(), "a-cpu-6-avx2-amx");
+        assert!(one.is_like(&one.clone()));
+        assert!(!one.is_like(&machine("25", &["AVX2", "AMX"])));
+        assert!(!one.is_like(&machine("6", &["AVX2"])));
     }
 
     #[test]

@@ -156,7 +156,7 @@ impl Bench<'_> {
         self.rows.push(row.clone());
         if !self.args.dry {
             let run = self.section(vec![row], Vec::new());
-            results::change(self.section, |s| s.take(run, self.whole()))?;
+            results::change(self.section, &self.machine, |s| s.take(run, self.whole()))?;
         }
         Ok(())
     }
@@ -176,12 +176,12 @@ impl Bench<'_> {
     /// Draws the section's curves from all rows that are known, and adds them to the document. A dry run draws into the cache.
     fn draw(&self) -> Result<()> {
         if self.args.dry {
-            return results::draw_curves(self.section, &self.rows, true).map(|_| ());
+            return results::draw_curves(self.section, &self.machine, &self.rows, true).map(|_| ());
         }
-        let kept = results::change(self.section, |_| ())?;
-        let plots = results::draw_curves(self.section, &kept.rows, false)?;
+        let kept = results::change(self.section, &self.machine, |_| ())?;
+        let plots = results::draw_curves(self.section, &self.machine, &kept.rows, false)?;
         let run = self.section(Vec::new(), plots);
-        results::change(self.section, |s| s.take(run, self.whole())).map(|_| ())
+        results::change(self.section, &self.machine, |s| s.take(run, self.whole())).map(|_| ())
     }
 
     fn finish(self) -> Result<()> {
@@ -194,7 +194,10 @@ impl Bench<'_> {
             Peers::Python => &["burn", "candle"][..],
             Peers::All => &[],
         };
-        results::change(self.section, |s| s.settle(&self.rows, left_out)).map(|_| ())
+        results::change(self.section, &self.machine, |s| {
+            s.settle(&self.rows, left_out)
+        })
+        .map(|_| ())
     }
 }
 

@@ -13,10 +13,10 @@ use super::report::{self, Row};
 use super::{definition, gemm};
 use crate::{Result, root, write_whole};
 
-/// All sections that were ever measured.
+/// All sections that were ever measured, one for each kind of processor.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Results {
-    pub(crate) sections: BTreeMap<String, Section>,
+    pub(crate) sections: BTreeMap<String, Vec<Section>>,
 }
 
 /// The rows of one kind of work, and the last run that was meant to measure them all.
@@ -74,6 +74,20 @@ impl Section {
 }
 
 impl Results {
+    /// The section of a kind of processor, which is begun where there is none.
+    fn section(&mut self, name: &str, machine: &Machine) -> &mut Section {
+        let sections = self.sections.entry(name.into()).or_default();
+        let at = sections.iter().position(|s| s.machine.is_like(machine));
+        let at = at.unwrap_or_else(|| {
+            sections.push(Section {
+                machine: machine.clone(),
+                ..Section::default()
+            });
+            sections.len() - 1
+        });
+        &mut sections[at]
+    }
+
     /// Those in `path`, or none if there is no such file.
     fn read(path: &Path) -> Result<Self> {
         let text = match std::fs::read_to_string(path) {
@@ -94,14 +108,21 @@ impl Results {
     }
 }
 
-/// Changes a section of what is kept, fills the document anew, and gives the section.
-pub(crate) fn change(name: &str, how: impl FnOnce(&mut Section)) -> Result<Section> {
+/// Changes the section of a kind of processor, fills the document anew, and gives the section.
+pub(crate) fn change(
+    name: &str,
+    machine: &Machine,
+    how: impl FnOnce(&mut Section),
+) -> Result<Section> {
     let path = root().join("bench/results.json");
     let mut results = Results::read(&path)?;
-    let section = results.sections.entry(name.into()).or_default();
+    let section = results.section(name, machine);
     how(section);
     let section = section.clone();
-    results.sections.retain(|_, s| !s.rows.is_empty());
+    for sections in results.sections.values_mut() {
+        sections.retain(|s| !s.rows.is_empty());
+    }
+    results.sections.retain(|_, s| !s.is_empty());
     results.write(&path)?;
     Ok(section)
 }
@@ -110,14 +131,21 @@ pub(crate) fn change(name: &str, how: impl FnOnce(&mut Section)) -> Result<Secti
 pub(crate) fn draw() -> Result<()> {
     let path = root().join("bench/results.json");
     let results = Results::read(&path)?;
-    for (name, section) in results.sections.iter().filter(|(_, s)| !s.plots.is_empty()) {
-        draw_curves(name, &section.rows, false)?;
+    for (name, sections) in &results.sections {
+        for section in sections.iter().filter(|s| !s.plots.is_empty()) {
+            draw_curves(name, &section.machine, &section.rows, false)?;
+        }
     }
     results.write(&path)
 }
 
 /// Draws the curves of a section from `rows`; a dry run into the cache.
-pub(super) fn draw_curves(section: &str, rows: &[Row], dry: bool) -> Result<Vec<Plot>> {
+pub(super) fn draw_curves(
+    section: &str,
+    machine: &Machine,
+    rows: &[Row],
+    dry: bool,
+) -> Result<Vec<Plot>> {
     let folder = root().join(if dry { "target/bench" } else { "docs" });
     let mut plots = Vec::new();
     for curve in definition::curves(section)? {
@@ -132,7 +160,8 @@ pub(super) fn draw_curves(section: &str, rows: &[Row], dry: bool) -> Result<Vec<
         if ours.is_empty() {
             continue;
         }
-        let file = format!("benchmarks/{}.svg", curve.file);
+        let processor = machine.file_name();
+        let file = format!("benchmarks/{processor}/{}.svg", curve.file);
         let axes = [curve.x.as_str(), "target tokens/s"];
         let lines = vec![("hexapla".to_string(), ours), (curve.peer.clone(), peers)];
         plot(&folder.join(&file), &curve.title, axes, true, lines)?;
@@ -155,18 +184,19 @@ fn marks(name: &str) -> [String; 2] {
 /// `document` with the figures of every section between its marks.
 fn fill(document: &str, results: &Results) -> Result<String> {
     let mut text = document.to_string();
-    for (name, section) in &results.sections {
+    for (name, sections) in &results.sections {
         let [start, end] = marks(name);
         let missing = || format!("docs/benchmarks.md has no `{}`", start.trim());
         let from = text.find(&start).ok_or_else(missing)? + start.len();
         let to = from + text[from..].find(&end).ok_or_else(missing)?;
-        text.replace_range(from..to, &section.figures(name));
+        let figures = sections.iter().map(|section| section.figures(name));
+        text.replace_range(from..to, &figures.collect::<String>());
     }
     Ok(text)
 }
 
 impl Section {
-    /// Command, day, versions, machine, tables, plots.
+    /// Processor, command, day, versions, machine, tables, plots.
     fn figures(&self, name: &str) -> String {
         let version = |(program, version): (&String, &String)| format!("{program} {version}");
         let versions: Vec<String> = self.versions.iter().map(version).collect();
@@ -176,7 +206,8 @@ impl Section {
         };
         let (command, date, machine) = (&self.command, &self.date, &self.machine);
         let mut text = format!(
-            "\n`{command}`, {date}; {}. {machine}\n\n{tables}\n",
+            "\n### {name} on {}\n\n`{command}`, {date}; {}. {machine}\n\n{tables}\n",
+            machine.kind(),
             versions.join(", ")
         );
         for plot in &self.plots {
@@ -226,13 +257,13 @@ mod tests {
         assert_eq!(keys(&section), [("step", "PyTorch"), ("step", "burn")]);
         assert_eq!(section.machine.commit, "a");
         let results = Results {
-            sections: [("train".to_string(), section)].into(),
+            sections: [("train".to_string(), vec![section])].into(),
         };
         let text = serde_json::to_string(&results).unwrap();
         assert_eq!(serde_json::from_str::<Results>(&text).unwrap(), results);
         let by_hand = "# T\n<!-- measured: train -->\nold\n<!-- end -->\nafter\n";
         let text = fill(by_hand, &results).unwrap();
-        assert!(text.starts_with("# T\n<!-- measured: train -->\n\n`"));
+        assert!(text.starts_with("# T\n<!-- measured: train -->\n\n### train on "));
         assert!(text.ends_with("|\n\n<!-- end -->\nafter\n") && !text.contains("old"));
         assert!(text.contains("| 2.50 (2.00–3.00, 3) |"));
         assert!(text.contains("1 losses within 0e0 (commit b, 2000-01-02) |"));
@@ -242,6 +273,32 @@ mod tests {
                 .unwrap_err()
                 .contains("measured: train")
         );
+    }
+
+    #[test]
+    fn each_kind_of_processor_has_its_own_section() {
+        let machine = |family: &str| Machine {
+            family: family.into(),
+            ..Machine::default()
+        };
+        let mut results = Results::default();
+        for (family, work) in [("6", "step"), ("25", "race"), ("6", "race")] {
+            let run = run("a", vec![refused(work, "PyTorch")]);
+            let run = Section {
+                machine: machine(family),
+                ..run
+            };
+            results.section("train", &machine(family)).take(run, false);
+        }
+        let sections = &results.sections["train"];
+        assert_eq!(sections.len(), 2);
+        assert_eq!(
+            keys(&sections[0]),
+            [("step", "PyTorch"), ("race", "PyTorch")]
+        );
+        assert_eq!(keys(&sections[1]), [("race", "PyTorch")]);
+        let text = fill("<!-- measured: train -->\n<!-- end -->\n", &results).unwrap();
+        assert!(text.contains("### train on , family 6\n") && text.contains(", family 25\n"));
     }
 
     #[test]

@@ -10,9 +10,21 @@ use crate::error::{Error, Result, unknown_name};
 pub enum Precision {
     /// 32-bit floats throughout.
     Float32,
-    /// The factors of the linear layers' and the output layer's products are rounded to bf16. With AVX-512 BF16 this is
-    /// about twice as fast; elsewhere it computes the same rounding, slower.
+    /// The factors of the linear layers' and the output layer's products are rounded to bf16. With AMX this is several times as
+    /// fast, with AVX-512 BF16 up to twice, on some CPUs slower; elsewhere it computes the same rounding, slower.
     Bf16,
+    /// Whichever of the two is faster on this CPU. A training measures that when it begins, and stays with it.
+    Auto,
+}
+
+impl std::fmt::Display for Precision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Precision::Float32 => "float32",
+            Precision::Bf16 => "bf16",
+            Precision::Auto => "auto",
+        })
+    }
 }
 
 impl std::str::FromStr for Precision {
@@ -22,7 +34,12 @@ impl std::str::FromStr for Precision {
         match name {
             "float32" => Ok(Precision::Float32),
             "bf16" => Ok(Precision::Bf16),
-            _ => Err(unknown_name("precision", name, &["float32", "bf16"])),
+            "auto" => Ok(Precision::Auto),
+            _ => Err(unknown_name(
+                "precision",
+                name,
+                &["float32", "bf16", "auto"],
+            )),
         }
     }
 }
@@ -40,7 +57,7 @@ pub enum ComputeType {
     /// Weights in 8 bits with one scale for each output, activations in 8 bits with one scale for each row; sums are
     /// exact. A quarter of the memory, and the fastest.
     Int8,
-    /// The fastest: int8.
+    /// Whichever is fastest on this CPU, by a short measurement: int8 on most.
     Auto,
 }
 

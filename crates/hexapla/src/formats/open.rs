@@ -17,6 +17,7 @@ use super::stored::{self, Storage, StoredMatrix};
 use super::{m2m_100, mapped, marian, marian_nmt, mbart, native};
 use crate::config::{Assembly, ComputeType, EncoderConfig, TransformerConfig};
 use crate::error::{Error, Result};
+use crate::fastest;
 use crate::files::{Folder, MappingFile, MarianFiles};
 use crate::model::transformer::Transformer;
 use crate::packed::{PackedWeights, Value as PackedValue};
@@ -160,7 +161,7 @@ impl ModelFolder {
         let compute_type = match (compute_type, self.storage) {
             (ComputeType::Default, Storage::Int8) => ComputeType::Int8,
             (ComputeType::Default, Storage::Float) => ComputeType::Float32,
-            (asked, _) => asked,
+            (asked, _) => fastest::decided_compute_type(asked),
         };
         let index = self.model.index();
         let parameters: Vec<_> = index.iter().zip(&self.names).collect();
@@ -226,7 +227,7 @@ fn prepare_stored(
     matrix: PackedInt8,
     number_type: (ComputeType, Int8Scales),
 ) -> Result<PackedValue> {
-    if matches!(number_type.0, ComputeType::Int8 | ComputeType::Auto) {
+    if number_type.0 == ComputeType::Int8 {
         return Ok(PackedValue::Int8(matrix));
     }
     let (rows, columns) = (matrix.rows(), matrix.columns());

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use crate::chart::{Curve, Series};
-use crate::config::{Recipe, TransformerConfig};
+use crate::config::{Precision, Recipe, TransformerConfig};
 use crate::error::{Error, Result};
+use crate::fastest;
 use crate::files::{check_replaceable, remove_leftovers, write_atomically, write_error};
 use crate::formats::generation::GenerationDefaults;
 use crate::formats::manifest::{ManifestFields, ManifestMetric};
@@ -145,6 +146,13 @@ impl Session {
         // Better refused now than after hours.
         check_replaceable(folder)?;
         let kept = provenance::kept_recipe(inner)?;
+        // What was decided when it began stays.
+        let precision = &mut recipe.training.precision;
+        *precision = match (*precision, &kept) {
+            (Precision::Auto, Some(kept)) => kept.training.precision,
+            (asked, _) => asked,
+        };
+        *precision = fastest::decided(*precision);
         let differences = match &kept {
             None => Vec::new(),
             Some(kept) => {
@@ -217,6 +225,11 @@ impl Session {
             tests,
             _lock: lock,
         })
+    }
+
+    /// The arithmetic of its products: decided, also where the recipe says `auto`.
+    pub fn precision(&self) -> Precision {
+        self.recipe.training.precision
     }
 
     /// Trains to the end, averages, writes the model folder and `report.html`.

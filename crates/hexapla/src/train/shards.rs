@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use crate::batch::{PairRows, check_ids, check_length};
 use crate::config::{Precision, TrainingTable};
 use crate::error::Result;
+use crate::fastest;
 use crate::model::transformer::Transformer;
 use crate::ops::cross_entropy::LossOptions;
 use crate::ops::{DropoutKey, Gradients, PackedTable, Run};
@@ -53,9 +54,10 @@ pub struct StepReport {
 impl TrainStep {
     /// Starts from `weights`, with products in the precision of `t`.
     pub fn new(model: Transformer, weights: Weights, t: &TrainingTable) -> Self {
+        let precision = fastest::decided(t.precision);
         TrainStep {
-            precision: t.precision,
-            packed: model.pack_output(&weights, t.precision),
+            precision,
+            packed: model.pack_output(&weights, precision),
             optimizer: Optimizer::new(t, &weights),
             gradients: (0..t.shards)
                 .map(|_| Gradients::zeros(weights.data.len()))

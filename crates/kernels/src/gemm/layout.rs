@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+#[cfg(target_arch = "x86_64")]
+use crate::amx;
 use crate::isa::{Isa, Level};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512};
@@ -21,7 +23,7 @@ pub(super) fn tile_width(isa: Isa) -> usize {
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 => 2 * Avx2::LANES,
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => 2 * Avx512::<false>::LANES,
+        Level::Avx512 | Level::Amx => 2 * Avx512::<false>::LANES,
     }
 }
 
@@ -29,7 +31,7 @@ pub(super) fn tile_width(isa: Isa) -> usize {
 pub(super) fn tile_rows(isa: Isa) -> usize {
     match isa.0 {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => MR,
+        Level::Avx512 | Level::Amx => MR,
         // 16 registers of 8 numbers (AVX2), or 32 of 4 (NEON).
         _ => MR / 2,
     }
@@ -44,10 +46,17 @@ pub(super) enum Format {
     Rounded,
     /// The bf16 numbers of two neighbouring k, the first in the lower half; a missing last one is zero.
     Pairs,
+    /// Pairs for AMX: k is filled up with zeros to a whole number of steps, and rows of A lie as its tiles read them.
+    #[cfg(target_arch = "x86_64")]
+    Tiles,
 }
 
 impl Format {
     pub(super) fn bf16(isa: Isa) -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if isa.0 == Level::Amx {
+            return Format::Tiles;
+        }
         if isa.has_bf16() {
             Format::Pairs
         } else {
@@ -57,16 +66,30 @@ impl Format {
 
     /// Words that hold `k` numbers.
     pub(super) fn words(self, k: usize) -> usize {
-        if self == Format::Pairs {
-            k.div_ceil(2)
-        } else {
-            k
+        match self {
+            Format::F32 | Format::Rounded => k,
+            Format::Pairs => k.div_ceil(2),
+            #[cfg(target_arch = "x86_64")]
+            Format::Tiles => k.div_ceil(2).next_multiple_of(amx::ROWS),
         }
     }
 
     /// Numbers of k in a block.
     pub(super) fn block(self) -> usize {
-        if self == Format::Pairs { 2 * KC } else { KC }
+        if self == Format::F32 || self == Format::Rounded {
+            KC
+        } else {
+            2 * KC
+        }
+    }
+
+    /// Rows of A in a packed panel.
+    pub(super) fn panel_rows(self) -> usize {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Format::Tiles => amx::ROWS,
+            _ => MR,
+        }
     }
 }
 

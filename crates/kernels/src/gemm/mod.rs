@@ -19,6 +19,8 @@ mod panels;
 #[cfg(test)]
 mod tests;
 mod tile;
+#[cfg(target_arch = "x86_64")]
+mod tiles;
 
 use std::cell::RefCell;
 
@@ -229,7 +231,7 @@ impl<'a> Product<'a> {
         for m0 in (0..m).step_by(MC) {
             let m1 = (m0 + MC).min(m);
             if packing {
-                pack.resize((m1 - m0).div_ceil(MR) * MR * k);
+                pack.resize((m1 - m0).next_multiple_of(self.format.panel_rows()) * k);
                 pack_a((self.isa, self.format), pack, self.a, (m0, m1), block.k);
             }
             let packed = packing.then_some(&**pack);
@@ -247,6 +249,10 @@ impl<'a> Product<'a> {
 
     /// The tiles of one block.
     fn tiles(&mut self, b: B, packed_a: Option<&[f32]>, block: Block, origin: (usize, usize)) {
+        #[cfg(target_arch = "x86_64")]
+        if let (Format::Tiles, B::Packed { panels, rows }, Some(a)) = (self.format, b, packed_a) {
+            return self.amx_tiles((panels, rows), a, block, origin);
+        }
         let width = tile_width(self.isa);
         let k = self.format.words(block.k.1 - block.k.0);
         let rows = tile_rows(self.isa);
@@ -325,14 +331,20 @@ impl<'a> Product<'a> {
                 // only where it has bf16 products.
                 unsafe { run_tile(self.isa, self.format, m, &tile) };
             }
-            if let Some(activation) = self.epilogue.activation
-                && last
-            {
-                for row in block.rows.0..block.rows.1 {
-                    let out = &mut self.c.data[row * self.c.row_stride + n0..][..n];
-                    activate_in_place(self.isa, out, activation);
-                }
+            if last {
+                self.activate(block.rows, (n0, n0 + n));
             }
+        }
+    }
+
+    /// Applies the epilogue's activation to finished outputs.
+    fn activate(&mut self, rows: (usize, usize), columns: (usize, usize)) {
+        let Some(activation) = self.epilogue.activation else {
+            return;
+        };
+        for row in rows.0..rows.1 {
+            let out = &mut self.c.data[row * self.c.row_stride..][columns.0..columns.1];
+            activate_in_place(self.isa, out, activation);
         }
     }
 }

@@ -114,14 +114,15 @@ impl PackedMatrix {
         let panel = &self.panels[j / width * words * width..][..words * width];
         for (word, k) in panel[j % width..].iter().step_by(width).zip(0..) {
             match self.format {
-                Format::Pairs => {
+                Format::F32 | Format::Rounded => out[k] = *word,
+                _ => {
                     let bits = word.to_bits();
-                    out[2 * k] = f32::from_bits(bits << 16);
-                    if let Some(second) = out.get_mut(2 * k + 1) {
-                        *second = f32::from_bits(bits & 0xFFFF_0000);
+                    let pair = [bits << 16, bits & 0xFFFF_0000].map(f32::from_bits);
+                    // Of what is filled up with zeros, no row is B's.
+                    for (out, number) in out.iter_mut().skip(2 * k).zip(pair) {
+                        *out = number;
                     }
                 }
-                Format::F32 | Format::Rounded => out[k] = *word,
             }
         }
     }

@@ -4,11 +4,11 @@ use crate::Isa;
 use crate::matrix::Matrix;
 
 /// Word w of lane i becomes the pair `a[start + i, k0 + 2w]`, `a[start + i, k0 + 2w + 1]`, at
-/// `panels[i / width][w * width + i % width]`. Lanes that the last panel lacks and a missing k are zero. The width is a
-/// multiple of 8.
+/// `panels[i / width][w * width + i % width]`. Lanes that the last panel lacks and missing k are zero: a panel may have more
+/// words than there are pairs. The width is a multiple of 8.
 ///
 /// # Panics
-/// `isa` has no bf16 product, or the panels have another size.
+/// `isa` has no bf16 product, or the panels are no whole number of words, or too few.
 pub(super) fn pack_pairs(
     isa: Isa,
     panels: &mut [f32],
@@ -19,12 +19,14 @@ pub(super) fn pack_pairs(
 ) {
     let (count, depth) = (end - start, k1 - k0);
     assert!(isa.has_bf16() && width.is_multiple_of(8));
-    assert_eq!(
-        panels.len(),
-        count.next_multiple_of(width) * depth.div_ceil(2)
-    );
     if panels.is_empty() {
         return;
+    }
+    let lanes = count.next_multiple_of(width);
+    let (words, pairs) = (panels.len() / lanes, depth.div_ceil(2));
+    assert!(panels.len().is_multiple_of(lanes) && words >= pairs);
+    for panel in panels.chunks_exact_mut(words * width) {
+        panel[pairs * width..].fill(0.0);
     }
     let first = start * a.row_stride + k0 * a.column_stride;
     let last = (end - 1) * a.row_stride + (k1 - 1) * a.column_stride;
@@ -35,8 +37,8 @@ pub(super) fn pack_pairs(
         let to = x86::Panels {
             to: panels.as_mut_ptr(),
             width,
-            words: depth.div_ceil(2),
-            lanes: count.next_multiple_of(width),
+            words,
+            lanes,
         };
         // SAFETY: element (i, k) with i < count and k < depth stands at or before `last` in A's slice; the panels are as
         // long as asserted; `has_bf16` proves the instructions.
@@ -81,7 +83,7 @@ mod x86 {
     ///
     /// # Safety
     /// `from[k * stride + i]` can be read for `i < count` and `k < depth`, all of the panels written; `2 · words` is
-    /// `depth` or one more; the CPU has AVX-512 BF16.
+    /// at least `depth`; the CPU has AVX-512 BF16.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
     pub(super) unsafe fn interleave(
         panels: Panels,

@@ -2,6 +2,8 @@
 
 use super::layout::{AT_ONCE, Format, MR, TOGETHER, blocks, tile_width};
 use super::pairs::pack_pairs;
+#[cfg(target_arch = "x86_64")]
+use super::tiles::pack_rows;
 use crate::bf16;
 use crate::isa::Isa;
 use crate::matrix::Matrix;
@@ -15,6 +17,12 @@ pub(super) fn pack_a(
     m: (usize, usize),
     k: (usize, usize),
 ) {
+    #[cfg(target_arch = "x86_64")]
+    if how.1 == Format::Tiles {
+        let words = how.1.words(k.1 - k.0);
+        let pack = &mut pack[..(m.1 - m.0).next_multiple_of(how.1.panel_rows()) * words];
+        return pack_rows(how.0, pack, a, m, k);
+    }
     pack_lanes(how, pack, MR, a, m, k);
 }
 
@@ -50,6 +58,8 @@ fn pack_lanes(
             bf16::round_in_place(isa, pack);
         }
         Format::Pairs => pack_pairs(isa, pack, width, a, lanes, k),
+        #[cfg(target_arch = "x86_64")]
+        Format::Tiles => pack_pairs(isa, pack, width, a, lanes, k),
     }
 }
 

@@ -6,7 +6,7 @@ use crate::isa::{Isa, Level};
 use crate::simd::{Avx2, Avx512};
 use crate::simd::{Plain, Simd};
 
-/// One tile: `m ≤ MR` rows, `n` columns up to the tile's width, `k` steps of one word each.
+/// One tile: `m` rows, `n` columns up to the tile's width, `k` steps of one word each.
 pub(super) struct Tile {
     pub(super) k: usize,
     pub(super) a: *const f32,
@@ -42,7 +42,7 @@ pub(super) unsafe fn run_tile(isa: Isa, format: Format, m: usize, tile: &Tile) {
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 if format == Format::Pairs => avx512_bf16(m, tile),
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => avx512(m, tile),
+            Level::Avx512 | Level::Amx => avx512(m, tile),
         }
     }
 }

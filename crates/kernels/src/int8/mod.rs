@@ -140,7 +140,8 @@ struct Product<'a> {
 
 impl Product<'_> {
     fn run(mut self) {
-        let shape = self.b.kernel.shape(self.a.rows());
+        let shape = self.b.kernel.shape(self.a.rows(), self.b.groups());
+        let _registers = shape.registers();
         for first in self.columns.clone().step_by(PANEL) {
             let end = (first + PANEL).min(self.columns.end);
             // All rows by one panel, or by one half of it and then by the other: it stays in the nearest cache.
@@ -181,7 +182,7 @@ impl Product<'_> {
         let groups = b.groups();
         let c_start = row * c.row_stride + column - self.columns.start;
         // The tile's part of each slice; a slice that is too short panics here.
-        let a_rows = &a.bytes()[row * a.stride()..(row + m) * a.stride()];
+        let a_rows = &a.bytes()[row * a.stride()..(row + shape.rows_read(m)) * a.stride()];
         let layout = b.kernel.row_layout();
         assert!(a.layout() == layout && groups * layout.group_bytes() <= a.stride());
         let panel = &b.panels[column / PANEL * groups * LINES..][..groups * LINES];
@@ -221,10 +222,11 @@ impl Product<'_> {
             next,
             next_step,
         };
-        // SAFETY: the slices above show that m rows of A with `groups` groups each, the panel's `groups` groups of 64
+        // SAFETY: the slices above show that the rows of A that are read with `groups` groups each, the panel's `groups` groups of 64
         // columns (and the shape's columns from `column % PANEL` on are among the 64), the shape's columns in scales
         // and starts, n numbers of the bias and m rows of n in C all exist; C comes from a unique borrow and its rows
-        // do not overlap; m is at most the shape's rows, and the shape is the kernel's.
+        // do not overlap; m is at most the shape's rows, the shape is the kernel's, and its registers are
+        // held (see `run`).
         unsafe { run_tile(b.kernel, shape, m, &tile) };
     }
 }

@@ -76,6 +76,9 @@ multiversion! {
     }
 }
 
+/// Rows behind the last one that a tile may read, whatever is in them.
+const READ_BEYOND: usize = 15;
+
 /// Numbers that are looked at together.
 const LANES: usize = 16;
 
@@ -181,7 +184,7 @@ impl QuantizedRows {
         let filled = a.columns.next_multiple_of(GROUP);
         // An odd number of cache lines: else the same k of several rows would compete for one set of the cache.
         self.stride = ((filled / GROUP * layout.group_bytes()).div_ceil(64) | 1) * 64;
-        self.bytes.resize(a.rows * self.stride, 0);
+        self.bytes.resize((a.rows + READ_BEYOND) * self.stride, 0);
         self.narrow.resize(filled, ZERO);
         self.scales.resize(a.rows, 0.0);
         self.outliers.clear();

@@ -4,10 +4,14 @@
 use super::bytes::Vnni;
 use super::bytes::{Bytes, RowLayout};
 use super::panels::{Line, PANEL};
+#[cfg(target_arch = "x86_64")]
+use crate::amx;
 use crate::isa::{Isa, Level};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512};
 use crate::simd::{Plain, Simd, prefetch};
+#[cfg(target_arch = "x86_64")]
+use std::mem::MaybeUninit;
 
 /// Code for a product of bytes that the running CPU can run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +27,9 @@ enum Code {
     Avx512,
     #[cfg(target_arch = "x86_64")]
     Vnni,
+    /// AMX where rows are enough and k fills its tiles, else VNNI.
+    #[cfg(target_arch = "x86_64")]
+    Amx,
 }
 
 impl Kernel {
@@ -38,6 +45,8 @@ impl Kernel {
             Level::Avx512 if isa.has_vnni() => Code::Vnni,
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => Code::Avx512,
+            #[cfg(target_arch = "x86_64")]
+            Level::Amx => Code::Amx,
         })
     }
 
@@ -61,12 +70,15 @@ impl Kernel {
             #[cfg(target_arch = "x86_64")]
             Code::Avx512 => Avx512::<false>::LAYOUT,
             #[cfg(target_arch = "x86_64")]
-            Code::Vnni => Vnni::LAYOUT,
+            Code::Vnni | Code::Amx => Vnni::LAYOUT,
         }
     }
 
-    /// How `m` rows are cut into tiles.
-    pub(super) fn shape(self, m: usize) -> Shape {
+    /// How `m` rows of so many groups of k are cut into tiles.
+    pub(super) fn shape(self, m: usize, groups: usize) -> Shape {
+        // Which no other processor asks about.
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = groups;
         match self.0 {
             Code::Plain => Shape::new::<Plain>(m),
             #[cfg(target_arch = "x86_64")]
@@ -74,10 +86,20 @@ impl Kernel {
             #[cfg(target_arch = "x86_64")]
             Code::Avx512 => Shape::new::<Avx512<false>>(m),
             #[cfg(target_arch = "x86_64")]
-            Code::Vnni => Shape::new::<Vnni>(m),
+            Code::Amx if m >= AMX_ROWS && groups > 0 && groups.is_multiple_of(amx::ROWS) => Shape {
+                rows: m.min(2 * amx::ROWS),
+                columns: 2 * amx::ROWS,
+                way: Way::Amx,
+            },
+            #[cfg(target_arch = "x86_64")]
+            Code::Vnni | Code::Amx => Shape::new::<Vnni>(m),
         }
     }
 }
+
+/// Fewer rows are faster without AMX, whose time is that of 16.
+#[cfg(target_arch = "x86_64")]
+const AMX_ROWS: usize = 6;
 
 /// The size of the tiles of one product.
 #[derive(Debug, Clone, Copy)]
@@ -86,8 +108,16 @@ pub(super) struct Shape {
     pub(super) rows: usize,
     /// Columns: a panel is a multiple of it.
     pub(super) columns: usize,
-    /// Four vectors of columns, else two.
-    wide: bool,
+    way: Way,
+}
+
+/// How the columns of a tile are held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    TwoVectors,
+    FourVectors,
+    #[cfg(target_arch = "x86_64")]
+    Amx,
 }
 
 impl Shape {
@@ -99,13 +129,34 @@ impl Shape {
         Shape {
             rows: m.div_ceil(tiles).max(1),
             columns: if wide { 4 } else { 2 } * S::Float::LANES,
-            wide,
+            way: if wide {
+                Way::FourVectors
+            } else {
+                Way::TwoVectors
+            },
         }
     }
 
     /// Vectors of columns.
     pub(super) fn vectors(self) -> usize {
-        if self.wide { 4 } else { 2 }
+        if self.way == Way::FourVectors { 4 } else { 2 }
+    }
+
+    /// What has to be held while tiles of this shape are multiplied.
+    pub(super) fn registers(self) -> Option<impl Drop> {
+        #[cfg(target_arch = "x86_64")]
+        return (self.way == Way::Amx).then(amx::Registers::new);
+        #[cfg(not(target_arch = "x86_64"))]
+        return None::<std::vec::IntoIter<()>>;
+    }
+
+    /// Rows of A that a tile of `m` rows reads: those of AMX read whole tiles, and pay no heed to what else they find.
+    pub(super) fn rows_read(self, m: usize) -> usize {
+        #[cfg(target_arch = "x86_64")]
+        if self.way == Way::Amx {
+            return m.next_multiple_of(amx::ROWS);
+        }
+        m
     }
 }
 
@@ -135,7 +186,7 @@ pub(super) struct Tile {
 }
 
 /// # Safety
-/// `m` is at most the shape's rows for the kernel, and every number that the tile names can be read (A, B, scales,
+/// `m` is at most the shape's rows for the kernel, the shape's registers are held, and every number that the tile names can be read (A, B, scales,
 /// starts, addend) or written (C).
 pub(super) unsafe fn run_tile(kernel: Kernel, shape: Shape, m: usize, tile: &Tile) {
     // SAFETY: passed on to the caller; a `Kernel` exists only where the CPU can run it.
@@ -147,7 +198,9 @@ pub(super) unsafe fn run_tile(kernel: Kernel, shape: Shape, m: usize, tile: &Til
             #[cfg(target_arch = "x86_64")]
             Code::Avx512 => avx512(shape, m, tile),
             #[cfg(target_arch = "x86_64")]
-            Code::Vnni => vnni(shape, m, tile),
+            Code::Amx if shape.way == Way::Amx => tiles(m, tile),
+            #[cfg(target_arch = "x86_64")]
+            Code::Vnni | Code::Amx => vnni(shape, m, tile),
         }
     }
 }
@@ -181,9 +234,9 @@ unsafe fn by_rows<S: Bytes>(shape: Shape, m: usize, tile: &Tile) {
             match m {
                 // SAFETY: passed on from `run_tile`.
                 $($rows => unsafe {
-                    if shape.wide && $rows <= S::WIDE_ROWS {
+                    if shape.way == Way::FourVectors && $rows <= S::WIDE_ROWS {
                         multiply::<S, $rows, 4>(tile)
-                    } else if !shape.wide && $rows <= S::ROWS {
+                    } else if shape.way == Way::TwoVectors && $rows <= S::ROWS {
                         multiply::<S, $rows, 2>(tile)
                     } else {
                         unreachable!("a tile of another kernel's shape")
@@ -234,23 +287,75 @@ unsafe fn multiply<S: Bytes, const M: usize, const V: usize>(tile: &Tile) {
             b = b.wrapping_add(PANEL);
         }
         for (i, row) in sums.iter().enumerate() {
-            let row_scale = *tile.a_scales.add(i);
             for (v, sum) in row.iter().enumerate() {
-                let n = tile.n.saturating_sub(v * lanes).min(lanes);
-                let addend = if tile.addend.is_null() {
-                    S::Float::zero()
+                finish::<S>(tile, i, v, *sum);
+            }
+        }
+    }
+}
+
+/// Makes the output of vector `v` of row `i` of its sums.
+#[inline(always)]
+unsafe fn finish<S: Bytes>(tile: &Tile, i: usize, v: usize, sums: S::Sums) {
+    let lanes = S::Float::LANES;
+    let n = tile.n.saturating_sub(v * lanes).min(lanes);
+    // SAFETY: row i and vector v are the tile's (see `run_tile`), and loads and stores are cut to its n columns.
+    unsafe {
+        let addend = if tile.addend.is_null() {
+            S::Float::zero()
+        } else {
+            let offset = i * tile.addend_stride + v * lanes;
+            S::Float::load(tile.addend.wrapping_add(offset), n)
+        };
+        let scale = *tile.a_scales.add(i);
+        let result = S::finish(sums, scale, tile.b_scales.add(v * lanes), addend);
+        let to = tile.c.wrapping_add(i * tile.c_stride + v * lanes);
+        S::Float::store(to, result, n);
+    }
+}
+
+/// Up to 32 rows by 32 columns, by AMX.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512vnni")]
+unsafe fn tiles(m: usize, tile: &Tile) {
+    #[repr(C, align(64))]
+    struct Sums(MaybeUninit<[[i32; 2 * amx::ROWS]; 2 * amx::ROWS]>);
+    let mut sums = Sums(MaybeUninit::uninit());
+    let first = sums.0.as_mut_ptr().cast::<i32>();
+    let row_bytes = 2 * amx::ROW;
+    let second = tile.a.wrapping_add(amx::ROWS * tile.a_stride);
+    let steps = tile.groups / amx::ROWS;
+    // SAFETY: for the whole body: whole tiles of rows may be read (`Shape::rows_read`), `groups` is a multiple of a tile's rows
+    // (`Kernel::shape`), each row of sums starts from the same 32 numbers, and the sums that are read were written: those of
+    // the first m rows.
+    unsafe {
+        amx::Registers::multiply(
+            amx::Numbers::Bytes,
+            &amx::Tiles {
+                a: tile.a,
+                second: if m > amx::ROWS {
+                    second
                 } else {
-                    S::Float::load(
-                        tile.addend.wrapping_add(i * tile.addend_stride + v * lanes),
-                        n,
-                    )
-                };
-                let result = S::finish(*sum, row_scale, tile.b_scales.add(v * lanes), addend);
-                S::Float::store(
-                    tile.c.wrapping_add(i * tile.c_stride + v * lanes),
-                    result,
-                    n,
-                );
+                    std::ptr::null()
+                },
+                a_stride: tile.a_stride,
+                a_step: amx::ROW,
+                b: tile.b.cast(),
+                b_stride: 4 * PANEL,
+                steps,
+                starts: tile.starts.cast(),
+                start_stride: 0,
+                sums: first.cast(),
+                sum_stride: row_bytes,
+                next: tile.next,
+                next_stride: 2 * amx::ROW,
+                next_count: amx::ROWS * tile.next_step / 64,
+            },
+        );
+        for i in 0..m {
+            for v in 0..2 {
+                let sums = Vnni::load(first.add(i * 2 * amx::ROWS + v * amx::ROWS));
+                finish::<Vnni>(tile, i, v, sums);
             }
         }
     }
