@@ -40,6 +40,8 @@ const SHARED_WORK: usize = 8 << 20;
 const BLOCK_ROWS: usize = 16;
 /// Numbers in a matrix from which on waking a thread costs less than it saves.
 const LARGE_MATRIX: usize = 2 << 20;
+/// The same where the threads have no other work, and so are awake.
+const MATRIX_ALONE: usize = 100_000;
 
 impl PackedWeights {
     /// Prepares `weights`.
@@ -144,7 +146,8 @@ impl PackedWeights {
         let size = |p: &PackedProduct| x.columns() * p.y.columns();
         let all: usize = products.iter().map(size).sum();
         let largest = products.iter().map(size).max().unwrap_or(0);
-        let few = rows <= FEW_ROWS && largest >= LARGE_MATRIX;
+        let large = if alone { MATRIX_ALONE } else { LARGE_MATRIX };
+        let few = rows <= FEW_ROWS && largest >= large;
         let many = rows >= threads * BLOCK_ROWS;
         // In int8 some ten rows are faster on one thread than divided by columns, where each thread quantizes all of them.
         let in_int8 = |p: &PackedProduct| matches!(self.values[p.id.0], Value::Int8(_));
@@ -171,8 +174,50 @@ impl PackedWeights {
                 self.multiply_on_this_thread(x, products);
             });
         }
-        for PackedProduct { id, y, epilogue } in products {
-            self.values[id.0].multiply_by_columns(y, x, epilogue, threads);
+        self.multiply_by_columns(x, products, threads);
+    }
+
+    /// Each thread some of the columns of each of `products`.
+    fn multiply_by_columns<const N: usize>(
+        &self,
+        x: Matrix,
+        mut products: [PackedProduct; N],
+        threads: usize,
+    ) {
+        // Once for all threads and products, unless a weight's rows have scales of their own.
+        let quantized = products.iter().find_map(|p| match &self.values[p.id.0] {
+            Value::Int8(m) if m.row_scales().is_empty() => {
+                let mut rows = QuantizedRows::new();
+                rows.quantize_for(m, &x);
+                Some(rows)
+            }
+            _ => None,
+        });
+        // Whole panels of every packed form.
+        let panel = PackedInt8::PANEL;
+        let start = |columns: usize, thread: usize| {
+            let panels = columns.div_ceil(panel) * thread / threads;
+            columns.min(panels * panel)
+        };
+        let parts: Vec<[Buffer; N]> = (0..threads)
+            .into_par_iter()
+            .map(|thread| {
+                products.each_ref().map(|p| {
+                    let columns = p.y.columns();
+                    let columns = start(columns, thread)..start(columns, thread + 1);
+                    let value = &self.values[p.id.0];
+                    value.multiply_columns(columns, x, quantized.as_ref(), p.epilogue)
+                })
+            })
+            .collect();
+        for (thread, parts) in parts.iter().enumerate() {
+            for (p, part) in products.iter_mut().zip(parts) {
+                let first = start(p.y.columns(), thread);
+                let n = part.len() / x.rows();
+                for (r, part) in part.chunks_exact(n.max(1)).enumerate() {
+                    p.y.row_mut(r)[first..][..n].copy_from_slice(part);
+                }
+            }
         }
     }
 
@@ -278,31 +323,12 @@ impl Value {
         }
     }
 
-    /// The product, each thread some of the columns.
-    fn multiply_by_columns(&self, mut y: MatrixMut, x: Matrix, epilogue: Epilogue, threads: usize) {
-        let columns = y.columns();
-        // Whole panels of every packed form.
-        let width = columns
-            .div_ceil(threads)
-            .next_multiple_of(PackedInt8::PANEL);
-        let parts: Vec<Buffer> = (0..columns)
-            .into_par_iter()
-            .step_by(width)
-            .map(|start| self.multiply_columns(start..columns.min(start + width), x, epilogue))
-            .collect();
-        for (i, part) in parts.iter().enumerate() {
-            let n = part.len() / x.rows();
-            for (r, part) in part.chunks_exact(n).enumerate() {
-                y.row_mut(r)[i * width..][..n].copy_from_slice(part);
-            }
-        }
-    }
-
-    /// The columns `columns` of the product alone, `[x.rows(), columns.len()]`.
+    /// The columns `columns` of the product alone, `[x.rows(), columns.len()]`. In int8 `quantized` is `x`, if it is there.
     fn multiply_columns(
         &self,
         columns: std::ops::Range<usize>,
         x: Matrix,
+        quantized: Option<&QuantizedRows>,
         mut epilogue: Epilogue,
     ) -> Buffer {
         let n = columns.len();
@@ -313,11 +339,14 @@ impl Value {
         let y = MatrixMut::new(&mut part, x.rows(), n, n);
         match self {
             Value::Float(m) => gemm_packed_columns(y, x, m, columns, epilogue),
-            Value::Int8(m) => {
-                let mut rows = QuantizedRows::new();
-                rows.quantize_for(m, &x);
-                m.multiply_columns(columns, y, &rows, epilogue);
-            }
+            Value::Int8(m) => match quantized.filter(|_| m.row_scales().is_empty()) {
+                Some(rows) => m.multiply_columns(columns, y, rows, epilogue),
+                None => {
+                    let mut rows = QuantizedRows::new();
+                    rows.quantize_for(m, &x);
+                    m.multiply_columns(columns, y, &rows, epilogue);
+                }
+            },
             Value::Plain(_) => panic!("a vector is no factor of a product"),
         }
         part

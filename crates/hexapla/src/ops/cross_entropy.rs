@@ -54,6 +54,9 @@ pub struct Recorded {
     dx: Tensor,
 }
 
+/// What the rows of a block are a multiple of: those of the tallest tile of a product.
+const BLOCK_ROWS: usize = 32;
+
 /// All logits of `x`: `[rows, vocab]`.
 pub fn logits(run: &mut Run, output: Output, x: &Tensor) -> Tensor {
     let mut logits = run
@@ -93,11 +96,15 @@ pub fn cross_entropy(
     };
     // Six megabytes of logits at a time for narrow models, which the caches hold. The wider the model, the dearer it is to go
     // through the table and its gradient once more, and the larger the block; a whole number of tiles.
-    let block = (1_500_000 * (width / 128).max(1) / vocab / 8 * 8).clamp(32, 512);
+    let most = 1_500_000 * (width / 128).max(1) / vocab;
+    let most = most.next_multiple_of(BLOCK_ROWS).clamp(BLOCK_ROWS, 512);
     let (isa, product, parameters) = (run.isa, run.product(), run.parameters);
     let passes = if options.r_drop > 0.0 { 2 } else { 1 };
     debug_assert_eq!(x.rows() % passes, 0);
     let rows_of_pass = x.rows() / passes;
+    // Blocks of like size: a small last one would cost nearly as much as another.
+    let blocks = rows_of_pass.div_ceil(most).max(1);
+    let block = rows_of_pass.div_ceil(blocks).next_multiple_of(BLOCK_ROWS);
     let block = block.min(rows_of_pass.max(1));
     let mut block_logits = run.arena.tensor(passes * block, vocab);
     let mut difference = run.arena.tensor(passes - 1, vocab);

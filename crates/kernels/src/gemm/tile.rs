@@ -4,7 +4,8 @@ use super::layout::{Format, MR};
 use crate::isa::{Isa, Level};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512};
-use crate::simd::{Plain, Simd};
+use crate::simd::{Plain, Simd, prefetch};
+use std::hint::black_box;
 
 /// One tile: `m` rows, `n` columns up to the tile's width, `k` steps of one word each.
 pub(super) struct Tile {
@@ -111,7 +112,16 @@ unsafe fn multiply<S: Simd, const M: usize, const V: usize, const FULL: bool>(ti
                 }
             }
         }
-        let (mut a, mut b, mut next) = (tile.a, tile.b, tile.next);
+        // C's lines of this tile, and of the next one, whose sums may start from there.
+        for i in 0..2 * M {
+            for v in 0..V {
+                prefetch(tile.c.wrapping_add(i * tile.c_rows + v * S::LANES));
+            }
+        }
+        // Each row has a pointer of its own: steps from row to row would wait for one another.
+        let a: [*const f32; M] =
+            std::array::from_fn(|i| black_box(tile.a.wrapping_add(i * tile.a_rows)));
+        let (mut k, mut b, mut next) = (0, tile.b, tile.next);
         for _ in 0..tile.k {
             S::prefetch(next);
             next = next.wrapping_add(tile.next_step);
@@ -125,12 +135,12 @@ unsafe fn multiply<S: Simd, const M: usize, const V: usize, const FULL: bool>(ti
                 };
             }
             for (i, row) in sums.iter_mut().enumerate() {
-                let x = S::splat(*a.add(i * tile.a_rows));
+                let x = S::splat(*a[i].wrapping_add(k));
                 for (sum, column) in row.iter_mut().zip(columns) {
                     *sum = S::fma(x, column, *sum);
                 }
             }
-            a = a.wrapping_add(tile.a_columns);
+            k += tile.a_columns;
             b = b.wrapping_add(tile.b_rows);
         }
         if !tile.bias.is_null() {
