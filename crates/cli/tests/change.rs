@@ -202,3 +202,37 @@ fn an_epoch_that_was_cut_short_does_not_count() {
     // 323 pairs of 4 tokens are some 10 batches of the old size and some 11 to 20 of the new one: three whole epochs at least.
     assert!(steps(&dir) > 10 + 2 * 10, "{}", steps(&dir));
 }
+
+#[test]
+fn what_was_measured_when_a_training_began_is_kept() {
+    let dir = TestDir::new();
+    let auto = |steps: &str| {
+        let recipe = RECIPE.replace("[training]", "[training]\nprecision = \"auto\"");
+        recipe.replace("max_steps = 40", &format!("max_steps = {steps}"))
+    };
+    dir.write("recipe.toml", auto("40"));
+    let (_, told) = dir.accept(TRAIN);
+    let kept = dir.read("m/training/recipe.toml");
+    let is = |precision: &str| kept.contains(&format!("precision = \"{precision}\""));
+    let (began, other) = match (is("float32"), is("bf16")) {
+        (true, false) => ("float32", "bf16"),
+        (false, true) => ("bf16", "float32"),
+        _ => panic!("{kept}"),
+    };
+    let measured = format!("precision: {began} (measured here, products take float32 1.00, bf16 ");
+    assert!(told.contains(&measured), "{told}");
+    // On another machine too, whatever is fastest there.
+    dir.write("recipe.toml", auto("60"));
+    let mut elsewhere = dir.command(&format!("{TRAIN} --change"));
+    let out = elsewhere.env("HEXAPLA_ISA", "scalar").output().unwrap();
+    let told = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{told}");
+    assert!(told.contains(&format!("precision: {began}")), "{told}");
+    assert_eq!(dir.read("m/training/log.jsonl").lines().count(), 60);
+    let named = |precision: &str| auto("60").replace("\"auto\"", &format!("\"{precision}\""));
+    dir.write("recipe.toml", named(began));
+    dir.accept(TRAIN);
+    dir.write("recipe.toml", named(other));
+    let told = dir.refuse(TRAIN);
+    assert!(told.contains("`training.precision`"), "{told}");
+}

@@ -299,3 +299,16 @@ fn text_that_begins_like_another_format_is_text() {
         );
     }
 }
+
+#[test]
+fn the_fastest_compute_type_is_measured_and_told() {
+    let dir = TestDir::new();
+    let (said, told) = dir.accept("translate --to de --compute-type auto hello");
+    let chosen = ["float32", "bf16", "int8"]
+        .into_iter()
+        .find(|name| told.contains(&format!("compute type: {name} (measured here")));
+    let chosen = chosen.unwrap_or_else(|| panic!("{told}"));
+    let (named, told) = dir.accept(&format!("translate --to de --compute-type {chosen} hello"));
+    assert_eq!(said, named);
+    assert!(!told.contains("measured"), "{told}");
+}

@@ -141,6 +141,7 @@ struct Product<'a> {
 impl Product<'_> {
     fn run(mut self) {
         let shape = self.b.kernel.shape(self.a.rows(), self.b.groups());
+        #[cfg(target_arch = "x86_64")]
         let _registers = shape.registers();
         for first in self.columns.clone().step_by(PANEL) {
             let end = (first + PANEL).min(self.columns.end);

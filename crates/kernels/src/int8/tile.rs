@@ -143,11 +143,9 @@ impl Shape {
     }
 
     /// What has to be held while tiles of this shape are multiplied.
-    pub(super) fn registers(self) -> Option<impl Drop> {
-        #[cfg(target_arch = "x86_64")]
-        return (self.way == Way::Amx).then(amx::Registers::new);
-        #[cfg(not(target_arch = "x86_64"))]
-        return None::<std::vec::IntoIter<()>>;
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn registers(self) -> Option<amx::Registers> {
+        (self.way == Way::Amx).then(amx::Registers::new)
     }
 
     /// Rows of A that a tile of `m` rows reads: those of AMX read whole tiles, and pay no heed to what else they find.
