@@ -5,6 +5,7 @@
 
 use std::arch::asm;
 use std::arch::x86_64::__cpuid_count;
+use std::mem::offset_of;
 use std::sync::OnceLock;
 
 /// Rows of a tile.
@@ -50,14 +51,16 @@ pub(crate) enum Numbers {
     Bytes,
 }
 
-/// A product of 16 or 32 rows by 32 columns, over all steps of k.
+/// A product over all steps of k: of bytes of 16 rows by 64 columns, as a panel of weights has them, so that it is read in one
+/// go; of bf16 of 16 or 32 rows by 32 columns.
 ///
 /// In a step, A has 64 bytes of k for each row; B has, for each 4 bytes of k, 4 bytes for each column.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Tiles {
     /// The first row of A.
     pub(crate) a: *const u8,
-    /// Its row 16; null where there is none.
+    /// Of bf16 its row 16; null where there is none.
     pub(crate) second: *const u8,
     /// Bytes between rows.
     pub(crate) a_stride: usize,
@@ -117,38 +120,27 @@ impl Registers {
             // SAFETY: passed on.
             return unsafe { emulate(numbers, t) };
         }
-        // There are too few registers for what is needed but once.
-        let seldom = [
-            t.starts.addr(),
-            t.start_stride,
-            ROWS * t.start_stride,
-            t.sums.addr(),
-            t.sum_stride,
-            ROWS * t.sum_stride,
-            t.next.addr(),
-            t.next_count,
-            t.next_stride,
-        ];
         macro_rules! run {
             ($product:literal, [$($start:expr),*], [$($step:expr),*], [$($end:expr),*]) => {
                 // SAFETY: what is read and written is the caller's promise; the registers are 16 rows of 64 bytes,
                 // since `Registers` exist; the compiler itself uses no tile.
                 unsafe {
                     asm!(
-                        "mov {x}, [{seldom}]",
-                        "mov {y}, [{seldom} + 8]",
+                        // There are too few registers to hold what is needed but once.
+                        "mov {x}, [{t} + {starts}]",
+                        "mov {y}, [{t} + {start_stride}]",
                         "tileloadd tmm0, [{x} + {y}*1]",
                         "tileloadd tmm1, [{x} + {y}*1 + 64]",
                         $($start,)*
-                        "mov {x}, [{seldom} + 48]",
+                        "mov {x}, [{t} + {next}]",
                         "2:",
-                        "mov {y}, [{seldom} + 56]",
+                        "mov {y}, [{t} + {next_count}]",
                         "test {y}, {y}",
                         "jz 4f",
                         "3:",
                         "prefetcht0 [{x}]",
                         "prefetcht0 [{x} + 64]",
-                        "add {x}, [{seldom} + 64]",
+                        "add {x}, [{t} + {next_stride}]",
                         "dec {y}",
                         "jnz 3b",
                         "4:",
@@ -162,12 +154,16 @@ impl Registers {
                         "add {b}, {b_step}",
                         "dec {steps}",
                         "jnz 2b",
-                        "mov {x}, [{seldom} + 24]",
-                        "mov {y}, [{seldom} + 32]",
+                        "mov {x}, [{t} + {sums}]",
+                        "mov {y}, [{t} + {sum_stride}]",
                         "tilestored [{x} + {y}*1], tmm0",
                         "tilestored [{x} + {y}*1 + 64], tmm1",
                         $($end,)*
-                        seldom = in(reg) seldom.as_ptr(), x = out(reg) _, y = out(reg) _,
+                        t = in(reg) t, x = out(reg) _, y = out(reg) _,
+                        starts = const offset_of!(Tiles, starts), start_stride = const offset_of!(Tiles, start_stride),
+                        sums = const offset_of!(Tiles, sums), sum_stride = const offset_of!(Tiles, sum_stride),
+                        next = const offset_of!(Tiles, next), next_stride = const offset_of!(Tiles, next_stride),
+                        next_count = const offset_of!(Tiles, next_count),
                         a = inout(reg) t.a => _, a_stride = in(reg) t.a_stride, a_step = in(reg) t.a_step,
                         b = inout(reg) t.b => _, b_stride = in(reg) t.b_stride, b_step = in(reg) ROWS * t.b_stride,
                         second = inout(reg) t.second => _, steps = inout(reg) t.steps => _,
@@ -177,30 +173,50 @@ impl Registers {
                     )
                 }
             };
-            ($product:literal) => {
-                if t.second.is_null() {
-                    run!($product, [], ["/* {second} */"], [])
-                } else {
-                    run!($product, [
-                        "add {x}, [{seldom} + 16]",
-                        "tileloadd tmm2, [{x} + {y}*1]",
-                        "tileloadd tmm3, [{x} + {y}*1 + 64]"
-                    ], [
-                        "tileloadd tmm5, [{second} + {a_stride}*1]",
-                        concat!($product, " tmm2, tmm5, tmm6"),
-                        concat!($product, " tmm3, tmm5, tmm7"),
-                        "add {second}, {a_step}"
-                    ], [
-                        "add {x}, [{seldom} + 40]",
-                        "tilestored [{x} + {y}*1], tmm2",
-                        "tilestored [{x} + {y}*1 + 64], tmm3"
-                    ])
-                }
-            };
         }
-        match numbers {
-            Numbers::Bf16 => run!("tdpbf16ps"),
-            Numbers::Bytes => run!("tdpbusd"),
+        match (numbers, t.second.is_null()) {
+            (Numbers::Bytes, _) => run!(
+                "tdpbusd",
+                [
+                    "tileloadd tmm2, [{x} + {y}*1 + 128]",
+                    "tileloadd tmm3, [{x} + {y}*1 + 192]"
+                ],
+                [
+                    "/* {second} */",
+                    "tileloadd tmm5, [{b} + {b_stride}*1 + 128]",
+                    "tdpbusd tmm2, tmm4, tmm5",
+                    "tileloadd tmm6, [{b} + {b_stride}*1 + 192]",
+                    "tdpbusd tmm3, tmm4, tmm6"
+                ],
+                [
+                    "tilestored [{x} + {y}*1 + 128], tmm2",
+                    "tilestored [{x} + {y}*1 + 192], tmm3"
+                ]
+            ),
+            (Numbers::Bf16, true) => run!("tdpbf16ps", [], ["/* {second} */"], []),
+            (Numbers::Bf16, false) => run!(
+                "tdpbf16ps",
+                [
+                    "shl {y}, 4",
+                    "add {x}, {y}",
+                    "shr {y}, 4",
+                    "tileloadd tmm2, [{x} + {y}*1]",
+                    "tileloadd tmm3, [{x} + {y}*1 + 64]"
+                ],
+                [
+                    "tileloadd tmm5, [{second} + {a_stride}*1]",
+                    "tdpbf16ps tmm2, tmm5, tmm6",
+                    "tdpbf16ps tmm3, tmm5, tmm7",
+                    "add {second}, {a_step}"
+                ],
+                [
+                    "shl {y}, 4",
+                    "add {x}, {y}",
+                    "shr {y}, 4",
+                    "tilestored [{x} + {y}*1], tmm2",
+                    "tilestored [{x} + {y}*1 + 64], tmm3"
+                ]
+            ),
         }
     }
 }
@@ -219,10 +235,14 @@ impl Drop for Registers {
 /// # Safety
 /// As there, but for the CPU.
 unsafe fn emulate(numbers: Numbers, t: &Tiles) {
-    let tiles_of_rows = if t.second.is_null() { 1 } else { 2 };
-    for row in 0..tiles_of_rows * ROWS {
+    let (rows, columns) = match (numbers, t.second.is_null()) {
+        (Numbers::Bytes, _) => (ROWS, 4 * ROWS),
+        (Numbers::Bf16, true) => (ROWS, 2 * ROWS),
+        (Numbers::Bf16, false) => (2 * ROWS, 2 * ROWS),
+    };
+    for row in 0..rows {
         let a = if row < ROWS { t.a } else { t.second };
-        for column in 0..2 * ROWS {
+        for column in 0..columns {
             // SAFETY: rows and columns of the caller's tiles, and their steps.
             unsafe {
                 let start = t.starts.add(row * t.start_stride).cast::<u32>().add(column);
@@ -275,11 +295,10 @@ mod tests {
             println!("no AMX here");
             return;
         }
-        for (numbers, second) in [
-            (Numbers::Bytes, false),
-            (Numbers::Bytes, true),
-            (Numbers::Bf16, false),
-            (Numbers::Bf16, true),
+        for (numbers, second, columns) in [
+            (Numbers::Bytes, false, 4 * ROWS),
+            (Numbers::Bf16, false, 2 * ROWS),
+            (Numbers::Bf16, true, 2 * ROWS),
         ] {
             let steps = 3;
             let bits = |i: usize| match numbers {
@@ -291,10 +310,12 @@ mod tests {
                 }
             };
             let a: Vec<u32> = (0..2 * ROWS * steps * 16).map(bits).collect();
-            let b: Vec<u32> = (0..steps * ROWS * 32).map(|i| bits(i + 77)).collect();
-            let starts: Vec<u32> = (0..2 * ROWS * 32).map(|i| (i as f32).to_bits()).collect();
+            let b: Vec<u32> = (0..steps * ROWS * columns).map(|i| bits(i + 77)).collect();
+            let starts: Vec<u32> = (0..2 * ROWS * columns)
+                .map(|i| (i as f32).to_bits())
+                .collect();
             let run = |how: &dyn Fn(&Tiles)| {
-                let mut sums = vec![0u32; 2 * ROWS * 32];
+                let mut sums = vec![0u32; 2 * ROWS * columns];
                 let second_row = a[ROWS * steps * 16..].as_ptr().cast();
                 how(&Tiles {
                     a: a.as_ptr().cast(),
@@ -302,12 +323,12 @@ mod tests {
                     a_stride: steps * ROW,
                     a_step: ROW,
                     b: b.as_ptr().cast(),
-                    b_stride: 2 * ROW,
+                    b_stride: 4 * columns,
                     steps,
                     starts: starts.as_ptr().cast(),
-                    start_stride: 2 * ROW,
+                    start_stride: 4 * columns,
                     sums: sums.as_mut_ptr().cast(),
-                    sum_stride: 2 * ROW,
+                    sum_stride: 4 * columns,
                     next: std::ptr::null(),
                     next_stride: 2 * ROW,
                     next_count: 2,
@@ -315,14 +336,14 @@ mod tests {
                 sums
             };
             let registers = Registers::new();
-            // SAFETY: 32 rows of 3 steps, 3 · 16 lines of 32 columns, and 32 rows of 32 sums exist; the CPU has tiles, and this
+            // SAFETY: 32 rows of 3 steps, 3 · 16 lines of all columns, and 32 rows of sums exist; the CPU has tiles, and this
             // thread their registers.
             let found = run(&|t| unsafe { Registers::multiply(numbers, t) });
             drop(registers);
             // SAFETY: as above.
             let expected = run(&|t| unsafe { emulate(numbers, t) });
             assert_eq!(found, expected, "{numbers:?} {second}");
-            assert_eq!(found[ROWS * 32..].iter().any(|s| *s != 0), second);
+            assert_eq!(found[ROWS * columns..].iter().any(|s| *s != 0), second);
         }
     }
 }

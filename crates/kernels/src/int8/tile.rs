@@ -87,8 +87,8 @@ impl Kernel {
             Code::Avx512 => Shape::new::<Avx512<false>>(m),
             #[cfg(target_arch = "x86_64")]
             Code::Amx if m >= AMX_ROWS && groups > 0 && groups.is_multiple_of(amx::ROWS) => Shape {
-                rows: m.min(2 * amx::ROWS),
-                columns: 2 * amx::ROWS,
+                rows: m.min(amx::ROWS),
+                columns: PANEL,
                 way: Way::Amx,
             },
             #[cfg(target_arch = "x86_64")]
@@ -139,7 +139,7 @@ impl Shape {
 
     /// Vectors of columns.
     pub(super) fn vectors(self) -> usize {
-        if self.way == Way::FourVectors { 4 } else { 2 }
+        if self.way == Way::TwoVectors { 2 } else { 4 }
     }
 
     /// What has to be held while tiles of this shape are multiplied.
@@ -312,47 +312,40 @@ unsafe fn finish<S: Bytes>(tile: &Tile, i: usize, v: usize, sums: S::Sums) {
     }
 }
 
-/// Up to 32 rows by 32 columns, by AMX.
+/// Up to 16 rows by a panel, by AMX.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512vnni")]
 unsafe fn tiles(m: usize, tile: &Tile) {
     #[repr(C, align(64))]
-    struct Sums(MaybeUninit<[[i32; 2 * amx::ROWS]; 2 * amx::ROWS]>);
+    struct Sums(MaybeUninit<[[i32; PANEL]; amx::ROWS]>);
     let mut sums = Sums(MaybeUninit::uninit());
     let first = sums.0.as_mut_ptr().cast::<i32>();
-    let row_bytes = 2 * amx::ROW;
-    let second = tile.a.wrapping_add(amx::ROWS * tile.a_stride);
-    let steps = tile.groups / amx::ROWS;
-    // SAFETY: for the whole body: whole tiles of rows may be read (`Shape::rows_read`), `groups` is a multiple of a tile's rows
-    // (`Kernel::shape`), each row of sums starts from the same 32 numbers, and the sums that are read were written: those of
-    // the first m rows.
+    // SAFETY: for the whole body: a whole tile of rows may be read (`Shape::rows_read`), `groups` is a multiple of a tile's rows
+    // (`Kernel::shape`), each row of sums starts from the same numbers of a panel, and the sums that are read were written.
     unsafe {
         amx::Registers::multiply(
             amx::Numbers::Bytes,
             &amx::Tiles {
                 a: tile.a,
-                second: if m > amx::ROWS {
-                    second
-                } else {
-                    std::ptr::null()
-                },
+                second: std::ptr::null(),
                 a_stride: tile.a_stride,
                 a_step: amx::ROW,
                 b: tile.b.cast(),
                 b_stride: 4 * PANEL,
-                steps,
+                steps: tile.groups / amx::ROWS,
                 starts: tile.starts.cast(),
                 start_stride: 0,
                 sums: first.cast(),
-                sum_stride: row_bytes,
-                next: tile.next,
-                next_stride: 2 * amx::ROW,
-                next_count: amx::ROWS * tile.next_step / 64,
+                sum_stride: 4 * PANEL,
+                // Panels are read from end to end, which the processor sees: asking for more only took room from it.
+                next: std::ptr::null(),
+                next_stride: 0,
+                next_count: 0,
             },
         );
         for i in 0..m {
-            for v in 0..2 {
-                let sums = Vnni::load(first.add(i * 2 * amx::ROWS + v * amx::ROWS));
+            for v in 0..4 {
+                let sums = Vnni::load(first.add(i * PANEL + v * amx::ROWS));
                 finish::<Vnni>(tile, i, v, sums);
             }
         }
