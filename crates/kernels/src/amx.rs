@@ -116,7 +116,8 @@ impl Registers {
     /// All rows and steps of A and B and all rows of the starts may be read, and those of the sums written: 16 rows for each
     /// tile of rows. There is at least one step, the CPU has tiles, and this thread holds their registers.
     pub(crate) unsafe fn multiply(numbers: Numbers, t: &Tiles) {
-        if cfg!(test) && !is_allowed() {
+        #[cfg(test)]
+        if !is_allowed() {
             // SAFETY: passed on.
             return unsafe { emulate(numbers, t) };
         }
@@ -234,6 +235,7 @@ impl Drop for Registers {
 ///
 /// # Safety
 /// As there, but for the CPU.
+#[cfg(test)]
 unsafe fn emulate(numbers: Numbers, t: &Tiles) {
     let (rows, columns) = match (numbers, t.second.is_null()) {
         (Numbers::Bytes, _) => (ROWS, 4 * ROWS),

@@ -57,7 +57,7 @@ pub enum ComputeType {
     /// Weights in 8 bits with one scale for each output, activations in 8 bits with one scale for each row; sums are
     /// exact. A quarter of the memory, and the fastest.
     Int8,
-    /// Whichever is fastest on this CPU, by a short measurement: int8 on most.
+    /// Whichever is fastest on this CPU, by a short measurement.
     Auto,
 }
 

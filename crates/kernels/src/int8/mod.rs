@@ -223,8 +223,8 @@ impl Product<'_> {
             next,
             next_step,
         };
-        // SAFETY: the slices above show that the rows of A that are read with `groups` groups each, the panel's `groups` groups of 64
-        // columns (and the shape's columns from `column % PANEL` on are among the 64), the shape's columns in scales
+        // SAFETY: the slices above show that the rows of A that are read with `groups` groups each, the panel's `groups` groups
+        // of 64 columns (and the shape's columns from `column % PANEL` on are among the 64), the shape's columns in scales
         // and starts, n numbers of the bias and m rows of n in C all exist; C comes from a unique borrow and its rows
         // do not overlap; m is at most the shape's rows, the shape is the kernel's, and its registers are
         // held (see `run`).

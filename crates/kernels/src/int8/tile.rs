@@ -184,8 +184,8 @@ pub(super) struct Tile {
 }
 
 /// # Safety
-/// `m` is at most the shape's rows for the kernel, the shape's registers are held, and every number that the tile names can be read (A, B, scales,
-/// starts, addend) or written (C).
+/// `m` is at most the shape's rows for the kernel, the shape's registers are held, and every number that the tile names can
+/// be read (A, B, scales, starts, addend) or written (C).
 pub(super) unsafe fn run_tile(kernel: Kernel, shape: Shape, m: usize, tile: &Tile) {
     // SAFETY: passed on to the caller; a `Kernel` exists only where the CPU can run it.
     unsafe {
