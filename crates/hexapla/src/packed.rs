@@ -18,6 +18,8 @@ pub struct PackedWeights {
     index: Arc<ParameterIndex>,
     values: Vec<Value>,
     compute_type: ComputeType,
+    /// Whether there are too many for caches near a core, so that one row's products wait for memory.
+    far: bool,
 }
 
 /// One parameter.
@@ -40,8 +42,10 @@ const SHARED_WORK: usize = 8 << 20;
 const BLOCK_ROWS: usize = 16;
 /// Numbers in a matrix from which on waking a thread costs less than it saves.
 const LARGE_MATRIX: usize = 2 << 20;
-/// The same where the threads have no other work, and so are awake.
+/// The same where the threads have no other work and the weights come from memory, which each thread reads for itself.
 const MATRIX_ALONE: usize = 100_000;
+/// Bytes of weights that come from memory. The embedded model's do not, and its products are done before a thread is awake.
+const FAR: usize = 32 << 20;
 
 impl PackedWeights {
     /// Prepares `weights`.
@@ -67,11 +71,14 @@ impl PackedWeights {
         compute_type: ComputeType,
     ) -> Self {
         assert_eq!(index.iter().len(), values.len());
-        PackedWeights {
+        let mut weights = PackedWeights {
             index,
             values,
             compute_type,
-        }
+            far: false,
+        };
+        weights.far = weights.bytes() > FAR;
+        weights
     }
 
     /// The number type of its matrices.
@@ -146,7 +153,10 @@ impl PackedWeights {
         let size = |p: &PackedProduct| x.columns() * p.y.columns();
         let all: usize = products.iter().map(size).sum();
         let largest = products.iter().map(size).max().unwrap_or(0);
-        let large = if alone { MATRIX_ALONE } else { LARGE_MATRIX };
+        let large = match alone && self.far {
+            true => MATRIX_ALONE,
+            false => LARGE_MATRIX,
+        };
         let few = rows <= FEW_ROWS && largest >= large;
         let many = rows >= threads * BLOCK_ROWS;
         // In int8 some ten rows are faster on one thread than divided by columns, where each thread quantizes all of them.
