@@ -1,9 +1,11 @@
-//! The project's own tools: `cargo xtask test|reference|api|page|bench|race|curves`.
+//! The project's own tools: `cargo xtask test|arm|reference|api|page|bench|race|curves`.
 #![forbid(unsafe_code)]
 
 mod api;
+mod arm;
 mod bench;
 mod curves;
+mod debian;
 mod page;
 mod python;
 mod race;
@@ -23,6 +25,8 @@ type Result<T> = std::result::Result<T, String>;
 enum Command {
     /// Run everything that must hold.
     Test(test::TestArgs),
+    /// Run the kernels' tests and a translation on 64-bit ARM, which QEMU plays.
+    Arm(arm::ArmArgs),
     /// Compute the golden numbers of the tests anew with the programs that they come from.
     Reference(reference::ReferenceArgs),
     /// List the library's public items.
@@ -40,6 +44,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Command::parse() {
         Command::Test(args) => test::run(&args),
+        Command::Arm(args) => arm::run(&args),
         Command::Reference(args) => reference::run(&args),
         Command::Api(args) => api::run(&args),
         Command::Page(args) => page::run(&args),

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::{Result, root, succeed};
+use crate::{Result, debian, root, succeed};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct PageArgs {
@@ -174,20 +174,11 @@ fn totals(report: &str) -> Result<Totals> {
 fn chromium() -> Option<PathBuf> {
     let named = std::env::var_os("HEXAPLA_CHROMIUM").map(PathBuf::from);
     let path = named.unwrap_or_else(|| PathBuf::from(CHROMIUM));
-    if !path.exists() && path == Path::new(CHROMIUM) {
-        println!("installing {}", PACKAGES.join(", "));
-        let apt = |args: &[&str]| {
-            let mut command = Command::new("apt-get");
-            command.env("DEBIAN_FRONTEND", "noninteractive");
-            succeed(command.arg("-qq").args(args))
-        };
-        let installed = apt(&["update"]).and_then(|()| {
-            let install = ["install", "--yes", "--no-install-recommends"];
-            apt(&[&install[..], &PACKAGES[..]].concat())
-        });
-        if let Err(e) = installed {
-            println!("{e}");
-        }
+    if !path.exists()
+        && path == Path::new(CHROMIUM)
+        && let Err(e) = debian::install(&PACKAGES)
+    {
+        println!("{e}");
     }
     path.exists().then_some(path)
 }

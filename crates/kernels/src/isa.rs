@@ -90,6 +90,12 @@ impl Isa {
         return false;
     }
 
+    /// Whether this set sums four products of signed bytes in one instruction.
+    #[cfg(target_arch = "aarch64")]
+    pub(crate) fn has_sdot(self) -> bool {
+        self.0 == Level::Neon && std::arch::is_aarch64_feature_detected!("dotprod")
+    }
+
     /// Whether this set multiplies bf16 numbers and sums two of the products in one instruction (AVX-512 BF16).
     pub(crate) fn has_bf16(self) -> bool {
         #[cfg(target_arch = "x86_64")]

@@ -102,8 +102,86 @@ impl Bytes for Plain {
     }
 }
 
+#[cfg(target_arch = "aarch64")]
+pub(super) use arm::Dot;
 #[cfg(target_arch = "x86_64")]
 pub(super) use x86::Vnni;
+
+#[cfg(target_arch = "aarch64")]
+mod arm {
+    use super::{Bytes, Plain, RowLayout};
+    use std::arch::aarch64::*;
+    use std::arch::asm;
+    use std::mem::transmute;
+
+    /// NEON with `sdot`, which takes both sides signed: rows lose their offset when they are loaded, and sums start from zero.
+    pub(in crate::int8) struct Dot;
+
+    // SAFETY (all functions): the instruction set is the caller's promise, and so is what may be read.
+    impl Bytes for Dot {
+        type Float = Plain;
+        type Sums = [int32x4_t; 2];
+        type Row = int8x16_t;
+        type Columns = [int8x16_t; 2];
+        const LAYOUT: RowLayout = RowLayout::Bytes;
+        // Of 32 registers: 16 of sums and 8 of columns, or 24 of sums and 4 of columns.
+        const WIDE_ROWS: usize = 2;
+        const ROWS: usize = 6;
+
+        #[inline(always)]
+        unsafe fn load(_: *const i32) -> [int32x4_t; 2] {
+            // SAFETY: see above.
+            unsafe { [vdupq_n_s32(0); 2] }
+        }
+        #[inline(always)]
+        unsafe fn row(p: *const u8) -> int8x16_t {
+            // SAFETY: see above.
+            unsafe {
+                let unsigned = p.cast::<u32>().read_unaligned();
+                vreinterpretq_s8_u32(vdupq_n_u32(unsigned ^ 0x8080_8080))
+            }
+        }
+        #[inline(always)]
+        unsafe fn columns(p: *const u32) -> [int8x16_t; 2] {
+            // SAFETY: see above.
+            unsafe { [vld1q_s8(p.cast()), vld1q_s8(p.add(4).cast())] }
+        }
+        #[inline(always)]
+        unsafe fn dot(
+            mut sums: [int32x4_t; 2],
+            row: int8x16_t,
+            columns: [int8x16_t; 2],
+        ) -> [int32x4_t; 2] {
+            for (sum, column) in sums.iter_mut().zip(columns) {
+                // SAFETY: the instruction reads and writes registers alone. (Stable Rust has no name for it.)
+                unsafe {
+                    asm!(
+                        ".arch_extension dotprod",
+                        "sdot {sum:v}.4s, {column:v}.16b, {row:v}.16b",
+                        sum = inout(vreg) *sum,
+                        column = in(vreg) column,
+                        row = in(vreg) row,
+                        options(pure, nomem, nostack, preserves_flags),
+                    );
+                }
+            }
+            sums
+        }
+        #[inline(always)]
+        unsafe fn finish(
+            sums: [int32x4_t; 2],
+            row: f32,
+            columns: *const f32,
+            addend: [f32; 8],
+        ) -> [f32; 8] {
+            // SAFETY: see above; both types are eight i32.
+            unsafe {
+                let sums = transmute::<[int32x4_t; 2], [i32; 8]>(sums);
+                <Plain as Bytes>::finish(sums, row, columns, addend)
+            }
+        }
+    }
+}
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {

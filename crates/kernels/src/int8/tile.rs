@@ -1,5 +1,7 @@
 //! The innermost product of bytes: a few rows by one panel, or half of one, all sums in registers.
 
+#[cfg(target_arch = "aarch64")]
+use super::bytes::Dot;
 #[cfg(target_arch = "x86_64")]
 use super::bytes::Vnni;
 use super::bytes::{Bytes, RowLayout};
@@ -20,6 +22,9 @@ pub(super) struct Kernel(Code);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Code {
     Plain,
+    /// NEON with `sdot`.
+    #[cfg(target_arch = "aarch64")]
+    Dot,
     #[cfg(target_arch = "x86_64")]
     Avx2,
     /// AVX-512 without VNNI.
@@ -38,6 +43,8 @@ impl Kernel {
         Kernel(match isa.0 {
             Level::Scalar => Code::Plain,
             #[cfg(target_arch = "aarch64")]
+            Level::Neon if isa.has_sdot() => Code::Dot,
+            #[cfg(target_arch = "aarch64")]
             Level::Neon => Code::Plain,
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => Code::Avx2,
@@ -50,13 +57,17 @@ impl Kernel {
         })
     }
 
-    /// All that an instruction set can run: where it has VNNI, the code for CPUs without it too.
+    /// All that an instruction set can run: where it has VNNI or `sdot`, the code for CPUs without it too.
     #[cfg(test)]
     pub(super) fn all(isa: Isa) -> Vec<Self> {
         let best = Self::new(isa);
         #[cfg(target_arch = "x86_64")]
         if best.0 == Code::Vnni {
             return vec![Kernel(Code::Avx512), best];
+        }
+        #[cfg(target_arch = "aarch64")]
+        if best.0 == Code::Dot {
+            return vec![Kernel(Code::Plain), best];
         }
         vec![best]
     }
@@ -65,6 +76,8 @@ impl Kernel {
     pub(super) fn row_layout(self) -> RowLayout {
         match self.0 {
             Code::Plain => Plain::LAYOUT,
+            #[cfg(target_arch = "aarch64")]
+            Code::Dot => Dot::LAYOUT,
             #[cfg(target_arch = "x86_64")]
             Code::Avx2 => Avx2::LAYOUT,
             #[cfg(target_arch = "x86_64")]
@@ -81,6 +94,8 @@ impl Kernel {
         let _ = groups;
         match self.0 {
             Code::Plain => Shape::new::<Plain>(m),
+            #[cfg(target_arch = "aarch64")]
+            Code::Dot => Shape::new::<Dot>(m),
             #[cfg(target_arch = "x86_64")]
             Code::Avx2 => Shape::new::<Avx2>(m),
             #[cfg(target_arch = "x86_64")]
@@ -191,6 +206,8 @@ pub(super) unsafe fn run_tile(kernel: Kernel, shape: Shape, m: usize, tile: &Til
     unsafe {
         match kernel.0 {
             Code::Plain => by_rows::<Plain>(shape, m, tile),
+            #[cfg(target_arch = "aarch64")]
+            Code::Dot => dot(shape, m, tile),
             #[cfg(target_arch = "x86_64")]
             Code::Avx2 => avx2(shape, m, tile),
             #[cfg(target_arch = "x86_64")]
@@ -201,6 +218,13 @@ pub(super) unsafe fn run_tile(kernel: Kernel, shape: Shape, m: usize, tile: &Til
             Code::Vnni | Code::Amx => vnni(shape, m, tile),
         }
     }
+}
+
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon,dotprod")]
+unsafe fn dot(shape: Shape, m: usize, tile: &Tile) {
+    // SAFETY: passed on.
+    unsafe { by_rows::<Dot>(shape, m, tile) }
 }
 
 #[cfg(target_arch = "x86_64")]
