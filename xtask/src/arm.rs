@@ -84,7 +84,7 @@ fn cargo(rustc: &Path) -> Command {
         // The linker warns of functions that a program without shared libraries must not call; none is called here.
         .env(
             variable("RUSTFLAGS"),
-            "-C target-feature=+crt-static -A linker-messages",
+            "-C target-feature=+crt-static -D warnings -A linker-messages",
         );
     command
 }

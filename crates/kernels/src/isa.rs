@@ -82,12 +82,9 @@ impl Isa {
     }
 
     /// Whether this set multiplies bytes and sums four of the products in one instruction (AVX-512 VNNI).
+    #[cfg(target_arch = "x86_64")]
     pub(crate) fn has_vnni(self) -> bool {
-        #[cfg(target_arch = "x86_64")]
-        return self.0 == Level::Amx
-            || self.0 == Level::Avx512 && is_x86_feature_detected!("avx512vnni");
-        #[cfg(not(target_arch = "x86_64"))]
-        return false;
+        self.0 == Level::Amx || self.0 == Level::Avx512 && is_x86_feature_detected!("avx512vnni")
     }
 
     /// Whether this set sums four products of signed bytes in one instruction.
