@@ -1,6 +1,7 @@
 //! The `hexapla` command: one file for each of its commands.
 #![forbid(unsafe_code)]
 
+mod align;
 mod calibration;
 mod classify;
 mod console;
@@ -63,6 +64,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// What each head does on sentence pairs, and what it is worth.
     Heads(heads::HeadsArgs),
+    /// Which word of a translation stands for which of its source.
+    Align(align::AlignArgs),
     /// Log-probabilities and perplexity of given pairs.
     Score(evaluate::ScoreArgs),
     /// BLEU and chrF of a file, or of a model on a test set.
@@ -131,6 +134,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Fill(args) => classify::fill(args)?,
         Command::Explain(args) => explain::run(args)?,
         Command::Heads(args) => heads::run(args)?,
+        Command::Align(args) => align::run(args)?,
         Command::Score(args) => evaluate::score(args)?,
         Command::Evaluate(args) => evaluate::run(args)?,
         Command::Logits(args) => logits::run(args)?,

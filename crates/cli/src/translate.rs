@@ -174,7 +174,7 @@ pub(crate) fn run(args: TranslateArgs) -> Result<()> {
     }
     let model = crate::model::open(args.model.as_deref(), args.search.compute_type)?;
     let mut options = args.search.options(&model)?;
-    options.search.attention = args.alignments;
+    options.alignment = args.alignments.then(|| model.alignment_reading());
     options.split_sentences = !args.no_split;
     let prefixes = args
         .target_prefix

@@ -53,8 +53,8 @@ const ROWS: [(&str, &[&str]); 22] = [
     (
         "generate",
         &[
-            "error", "random", "files", "config", "text", "batch", "tensor", "workers", "packed",
-            "ops", "model", "formats",
+            "error", "random", "files", "config", "text", "batch", "tensor", "workers", "weights",
+            "packed", "ops", "model", "formats",
         ],
     ),
     (

@@ -24,6 +24,7 @@ export interface Document {
   classes: { labels: string[]; logits: number[][] } | null;
   search: SearchTree | null;
   lens: { name: string; tokens: [number, number | null][][] }[];
+  alignment: AlignmentReading | null;
   neighbours: Sides<Record<string, { norm: number; nearest: [number, number][] }>>;
   influence: Influence | null;
   vocabulary: { size: number; shared: Record<string, [number, string[]]> } | null;
@@ -31,6 +32,15 @@ export interface Document {
   detail: Detail;
   arrays: Record<string, ArrayEntry>;
   data: string;
+}
+
+/** Where it is read which source token an output token stands for; layers and heads from 0. */
+export interface AlignmentReading {
+  layer: number;
+  /** All where absent. */
+  heads?: number[];
+  step: "output" | "input";
+  weights: "attention" | "norm";
 }
 
 export interface Sides<T> {

@@ -365,6 +365,12 @@ export const story = {
   },
   "cross.all": { zh: "所有头的平均", en: "mean of all heads" },
   "cross.lines": { zh: "原文在左，译文在右", en: "source at the left, output at the right" },
+  "cross.aligned": {
+    zh: (layer: number, heads: number[], input: boolean, norm: boolean) =>
+      `这些线读自解码器第 ${layer} 层${heads.length ? `的头 ${heads.join("、")}` : "所有头的平均"}，取${input ? "把这个词元当作输入的那一步（产生它的下一步：那时模型才知道它是什么）" : "产生这个词元的那一步"}，${norm ? "按传过来的向量有多长" : "按权重"}；语言标记和 \`</s>\` 不是词，不参加。各层各头差别很大：哪一种读法最接近人工对齐，要量过才知道（对齐错误率，见 docs/explain.md）。`,
+    en: (layer: number, heads: number[], input: boolean, norm: boolean) =>
+      `These lines are read in layer ${layer} of the decoder, ${heads.length ? `head ${heads.join(", ")}` : "the mean of all heads"}, at ${input ? "the step that has the token as its input (the one after it was produced: only then does the model know what it is)" : "the step that produces the token"}, by ${norm ? "the length of what arrives" : "weight"}; tags of languages and \`</s>\` are no words and are left out. Layers and heads differ much: which reading comes closest to links made by hand has to be measured (alignment error rate, see docs/explain.md).`,
+  },
   "cross.hide": {
     zh: "逐个遮住原文词元，这个译文词元的 ln p 变多少",
     en: "Change of ln p of this output token where one source token is hidden",

@@ -1,5 +1,6 @@
 //! Every setting, typed, defaulted once and validated once.
 
+mod alignment;
 mod arithmetic;
 mod assembly;
 mod data;
@@ -14,6 +15,7 @@ mod tokenizer;
 mod training;
 mod transformer;
 
+pub use alignment::{AlignmentReading, AlignmentStep, AlignmentWeights};
 pub use arithmetic::{ComputeType, Precision};
 pub use assembly::Assembly;
 pub use data::{Corpus, DataTable};

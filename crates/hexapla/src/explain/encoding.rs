@@ -103,6 +103,7 @@ pub fn explain_encoding(
             })
             .collect(),
         lens: lens(model, &parameters, &trace.arrays, LENS),
+        alignment: None,
         neighbours: Sides {
             source: near(model, &parameters, table(&config, false), &input.source),
             target: BTreeMap::new(),

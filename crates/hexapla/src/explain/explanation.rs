@@ -9,7 +9,7 @@ use super::lens::LensRow;
 use super::neighbours::Neighbours;
 use super::tree::SearchTree;
 use super::vocabulary::VocabularyUse;
-use crate::config::ModelConfig;
+use crate::config::{AlignmentReading, ModelConfig};
 
 /// The layout's name.
 pub const FORMAT: &str = "hexapla-trace";
@@ -41,6 +41,8 @@ pub struct Explanation {
     pub search: Option<SearchTree>,
     /// What the model would say after each sublayer.
     pub lens: Vec<LensRow>,
+    /// Where the alignment of output and source is read; nothing for an encoder alone.
+    pub alignment: Option<AlignmentReading>,
     /// Which rows of the embedding are like those of the text.
     pub neighbours: Sides<BTreeMap<u32, Neighbours>>,
     /// How the output depends on heads and source tokens.

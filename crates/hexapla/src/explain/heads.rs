@@ -126,14 +126,8 @@ fn sums_of(
     let before = given.log_probs(&whole, &Edits::default());
     let changes = given.without_each(heads.to_vec(), &whole, &before);
     let special = |ids: &[u32], is_source: bool| -> BTreeSet<usize> {
-        let tokenizers = translator.tokenizers();
-        let tokenizer = if is_source {
-            &tokenizers.source
-        } else {
-            &tokenizers.target
-        };
         let rows = ids.iter().enumerate();
-        rows.filter(|(_, id)| tokenizer.is_special(**id))
+        rows.filter(|(_, id)| !translator.is_text(**id, is_source))
             .map(|(row, _)| row)
             .collect()
     };

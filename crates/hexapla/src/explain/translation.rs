@@ -19,7 +19,7 @@ use crate::generate::translator::Translator;
 use crate::generate::{Hypothesis, SearchInput, SearchOptions, TranslateOptions, search};
 use crate::ops::Run;
 use crate::tensor::Arena;
-use crate::text::tokenizer::{Tokenizer, Tokenizers};
+use crate::text::tokenizer::Tokenizer;
 
 /// What is asked of an explanation.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -125,25 +125,28 @@ pub fn explain_translation(
         classes: None,
         search: Some(found.tree),
         lens,
+        alignment: Some(translator.alignment_reading()),
         neighbours,
         influence,
         contrast,
     };
-    name_pieces(&mut explanation, tokenizers);
+    name_pieces(&mut explanation, translator);
     Ok(Explained { explanation, trace })
 }
 
 /// Writes down what each id that occurs is.
-fn name_pieces(explanation: &mut Explanation, tokenizers: &Tokenizers) {
-    let of = |tokenizer: &Tokenizer, ids: BTreeSet<u32>| {
+fn name_pieces(explanation: &mut Explanation, translator: &Translator) {
+    let tokenizers = translator.tokenizers();
+    let of = |tokenizer: &Tokenizer, ids: BTreeSet<u32>, is_source: bool| {
         let piece = |id: &u32| (*id, tokenizer.id_to_token(*id).unwrap_or_default());
         let pieces: BTreeMap<u32, String> = ids.iter().map(piece).collect();
-        let special = ids.into_iter().filter(|id| tokenizer.is_special(*id));
+        let special = ids.into_iter();
+        let special = special.filter(|id| !translator.is_text(*id, is_source));
         (pieces, special.collect())
     };
     let ids = ids_of(explanation);
-    let source = of(&tokenizers.source, ids.source);
-    let target = of(&tokenizers.target, ids.target);
+    let source = of(&tokenizers.source, ids.source, true);
+    let target = of(&tokenizers.target, ids.target, false);
     explanation.pieces = Sides {
         source: source.0,
         target: target.0,

@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use super::generation::GENERATION_FILE;
 use super::safetensors::{INDEX_FILE, WEIGHTS_FILE, is_inner_name};
-use crate::config::LanguagePair;
+use crate::config::{AlignmentReading, LanguagePair};
 use crate::error::{Error, Result};
-use crate::files::{Folder, crc32, sha256_file};
+use crate::files::{Folder, crc32, sha256_file, write_atomically};
 
 /// The file's name.
 pub const MANIFEST_FILE: &str = "manifest.json";
@@ -57,6 +57,9 @@ pub struct ManifestFields {
     /// Source and target language of each direction that it was trained on; nothing where that is not known.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub directions: BTreeSet<LanguagePair>,
+    /// Where alignments are read, if that was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alignment: Option<AlignmentReading>,
     /// Anything else: the command, the number of steps, the licence.
     #[serde(default)]
     pub notes: BTreeMap<String, String>,
@@ -157,6 +160,17 @@ impl Manifest {
             );
         }
         Ok(Some(manifest))
+    }
+
+    /// Writes it to its place in `folder`, whole or not at all.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        write_atomically(&folder.join(MANIFEST_FILE), |writer| {
+            serde_json::to_writer_pretty(&mut *writer, self)?;
+            writer.write_all(b"\n")
+        })
     }
 
     /// Compares every SHA-256 with the folder.

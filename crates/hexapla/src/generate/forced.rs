@@ -49,7 +49,7 @@ impl Engine {
     /// # Errors
     /// An id or a length out of range; a model whose output is not a number.
     pub fn score(&self, pairs: &[IdPair], batch_tokens: usize) -> Result<Vec<Scored>> {
-        let scored = self.with_batches(pairs, batch_tokens, |arena, rows| {
+        let scored = self.with_batches(pairs, self.start(), batch_tokens, |arena, rows| {
             let options = LossOptions {
                 label_smoothing: 0.0,
                 scale: 1.0,
@@ -76,7 +76,7 @@ impl Engine {
     /// # Errors
     /// An id or a length out of range.
     pub fn predict(&self, pairs: &[IdPair], batch_tokens: usize) -> Result<Vec<Vec<Predicted>>> {
-        self.with_batches(pairs, batch_tokens, |arena, rows| {
+        self.with_batches(pairs, self.start(), batch_tokens, |arena, rows| {
             let mut run = Run::inference(arena, self.parameters());
             let memory = self.model().encode(&mut run, &rows.source);
             let x = self
@@ -117,10 +117,15 @@ impl Engine {
         predicted
     }
 
-    /// Does `work` for batches of `pairs`, on rayon's threads, and puts its results, one for each pair, in their order.
-    fn with_batches<T: Send>(
+    fn start(&self) -> u32 {
+        self.model().config().decoder_start_token_id
+    }
+
+    /// Does `work` for batches of `pairs`, whose decoder starts with `start`, on rayon's threads, and puts its results, one for each pair, in their order.
+    pub(super) fn with_batches<T: Send>(
         &self,
         pairs: &[IdPair],
+        start: u32,
         batch_tokens: usize,
         work: impl Fn(&Arena, &PairRows) -> Vec<T> + Send + Sync,
     ) -> Result<Vec<T>> {
@@ -140,8 +145,7 @@ impl Engine {
                 let (source, target) = &pairs[*i];
                 let target = || target.iter().copied();
                 rows.source.push(source.iter().copied());
-                rows.target
-                    .push([c.decoder_start_token_id].into_iter().chain(target()));
+                rows.target.push([start].into_iter().chain(target()));
                 rows.labels.extend(target().chain([c.eos_token_id]));
             }
             self.workers.with_arena(|arena| work(arena, &rows))

@@ -21,7 +21,8 @@ pub struct Translation {
     pub log_prob: f32,
     /// Each piece with its log-probability, end tokens included.
     pub tokens: Vec<(String, f32)>,
-    /// Source and target token numbers, where attention was asked for. Counted through the whole line.
+    /// Source and target token numbers, where it was asked for. Counted through the whole line, with all that stands around its
+    /// sentences; tags, end tokens and the like are aligned with nothing.
     pub alignment: Option<Alignment>,
     /// Whether every sentence came to its end.
     pub finished: bool,
@@ -41,6 +42,12 @@ impl Line<'_> {
         let parts = self.parts.iter().zip(&self.requests);
         parts.filter_map(|(part, request)| request.map(|_| part.text))
     }
+}
+
+/// What a search found for each request, and how that is aligned if it was asked.
+pub(super) struct Found {
+    pub(super) hypotheses: Vec<Vec<Hypothesis>>,
+    pub(super) alignments: Vec<Vec<Alignment>>,
 }
 
 /// What cuts and joins lines.
@@ -155,7 +162,7 @@ impl LineCutter<'_> {
         &self,
         line: &Line,
         requests: &[Request],
-        found: &[Vec<Hypothesis>],
+        found: &Found,
         options: &TranslateOptions,
     ) -> Result<Vec<Translation>> {
         let wanted = options.search.n_best;
@@ -163,7 +170,7 @@ impl LineCutter<'_> {
             .requests
             .iter()
             .flatten()
-            .map(|r| found[*r].len())
+            .map(|r| found.hypotheses[*r].len())
             .max()
             .unwrap_or(wanted);
         (0..wanted.min(available.max(1)))
@@ -175,7 +182,7 @@ impl LineCutter<'_> {
         &self,
         line: &Line,
         requests: &[Request],
-        found: &[Vec<Hypothesis>],
+        found: &Found,
         options: &TranslateOptions,
         n: usize,
     ) -> Result<Translation> {
@@ -185,20 +192,21 @@ impl LineCutter<'_> {
             score: 0.0,
             log_prob: 0.0,
             tokens: Vec::new(),
-            alignment: options.search.attention.then(Alignment::default),
+            alignment: options.alignment.as_ref().map(|_| Alignment::default()),
             finished: true,
         };
         let (mut sources, mut targets, mut sentences) = (0, 0, 0.0f32);
         for (request, part) in line.requests.iter().zip(&line.parts) {
-            let hypotheses = request.map(|r| &found[r]).filter(|h| !h.is_empty());
+            let hypotheses = request
+                .map(|r| &found.hypotheses[r])
+                .filter(|h| !h.is_empty());
             let (Some(request), Some(hypotheses)) = (request, hypotheses) else {
                 let untouched = if request.is_none() { part.text } else { "" };
                 texts.push(untouched.to_string());
                 continue;
             };
-            let h = hypotheses
-                .get(n)
-                .unwrap_or(&hypotheses[hypotheses.len() - 1]);
+            let n = n.min(hypotheses.len() - 1);
+            let h = &hypotheses[n];
             texts.push(self.tokenizers.target.decode(h.tokens())?);
             t.score += h.score;
             t.log_prob += h.log_prob;
@@ -211,7 +219,8 @@ impl LineCutter<'_> {
                 ));
             }
             let length = requests[*request].source.len();
-            if let (Some(all), Some(these)) = (&mut t.alignment, h.alignment(length)) {
+            let these = found.alignments.get(*request).and_then(|all| all.get(n));
+            if let (Some(all), Some(these)) = (&mut t.alignment, these) {
                 all.pairs
                     .extend(these.pairs.iter().map(|(s, t)| (s + sources, t + targets)));
             }

@@ -12,6 +12,7 @@
 //! - Prefix tokens, like the forced first and last tokens, are part of the output and of its length, and add a
 //!   log-probability of 0 (as CTranslate2 scores a target prefix).
 
+mod align;
 mod beam;
 mod candidates;
 mod chains;
@@ -32,9 +33,11 @@ mod translate_options;
 pub mod translator;
 
 pub use crate::config::EarlyStopping;
+pub(crate) use align::lengths_of_values;
+pub use align::{Alignment, SourceAttention};
 pub use decoder::StepDecoder;
 pub use hexapla_kernels::Buffer;
-pub use hypothesis::{Alignment, Hypothesis};
+pub use hypothesis::Hypothesis;
 pub(crate) use log_softmax::log_sum_exp;
 pub use options::{SearchInput, SearchOptions};
 pub use sampling::Sampling;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Sampling, SearchOptions};
-use crate::config::TransformerConfig;
+use crate::config::{AlignmentReading, TransformerConfig};
 use crate::formats::generation::GenerationDefaults;
 use crate::text::direction::Direction;
 
@@ -23,6 +23,8 @@ pub struct TranslateOptions {
     pub prefixes: BTreeMap<u64, String>,
     /// Number of the first line in the whole text, from 0: sampling draws differently for each line, and errors name it.
     pub first_line: u64,
+    /// Align each translation with its source, by this reading.
+    pub alignment: Option<AlignmentReading>,
     /// Source tokens of a batch.
     pub batch_tokens: usize,
 }
@@ -41,6 +43,7 @@ impl TranslateOptions {
             max_decoding_length: None,
             prefixes: BTreeMap::new(),
             first_line: 0,
+            alignment: None,
             batch_tokens: 1024,
         }
     }
@@ -75,6 +78,15 @@ impl TranslateOptions {
     #[must_use]
     pub fn with_direction(mut self, direction: Direction) -> Self {
         self.direction = Some(direction);
+        self
+    }
+
+    /// Aligns each translation with its source ([`Translator::alignment_reading`] gives the model's own reading).
+    ///
+    /// [`Translator::alignment_reading`]: super::translator::Translator::alignment_reading
+    #[must_use]
+    pub fn with_alignment(mut self, reading: AlignmentReading) -> Self {
+        self.alignment = Some(reading);
         self
     }
 

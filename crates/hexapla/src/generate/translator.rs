@@ -7,16 +7,20 @@ use std::sync::Arc;
 use rayon::ThreadPool;
 
 use super::engine::{Engine, Request};
-use super::line::LineCutter;
 pub use super::line::Translation;
-use super::{SearchOptions, TranslateOptions};
-use crate::config::{ComputeType, LanguagePair};
+use super::line::{Found, LineCutter};
+use super::{Alignment, Hypothesis, SearchOptions, TranslateOptions};
+use crate::config::{
+    AlignmentReading, AlignmentWeights, ComputeType, LanguagePair, tagged_language,
+};
 use crate::error::{Error, Result};
 use crate::files::Folder;
 use crate::formats::{self, Family, ManifestMetric, generation::GenerationDefaults};
 use crate::text::direction::Direction;
 use crate::text::tokenizer::Tokenizers;
 
+/// Tokens of a batch whose alignments are read.
+const ALIGNED_TOKENS: usize = 1024;
 /// Most lines that are translated together.
 const MOST_LINES: usize = 256;
 
@@ -37,6 +41,7 @@ pub struct Translator {
     family: Family,
     directions: BTreeSet<LanguagePair>,
     metrics: Vec<ManifestMetric>,
+    alignment: Option<AlignmentReading>,
     /// That of texts for which no other is asked.
     direction: Option<Direction>,
 }
@@ -148,6 +153,7 @@ impl Translator {
             family: opened.family,
             directions: fields.directions,
             metrics: fields.metrics,
+            alignment: fields.alignment,
             direction: None,
         })
     }
@@ -176,6 +182,13 @@ impl Translator {
     #[doc(hidden)]
     pub fn metrics(&self) -> &[ManifestMetric] {
         &self.metrics
+    }
+
+    /// Where alignments are read: where its folder says, else the mean of the last layer's heads.
+    pub fn alignment_reading(&self) -> AlignmentReading {
+        let layers = self.engine.config().decoder_layers;
+        let of_folder = self.alignment.clone();
+        of_folder.unwrap_or_else(|| AlignmentReading::of_last_layer(layers))
     }
 
     /// The direction between two of its languages, either of which may be left open.
@@ -394,7 +407,7 @@ impl Translator {
             let line = cutter.cut((number, line, from), prefix, options, &mut requests);
             cut.push(line.map_err(|e| e.within(name()))?);
         }
-        let found = self
+        let hypotheses = self
             .engine
             .generate(&requests, &search, options.batch_tokens)
             .map_err(|e| {
@@ -403,9 +416,102 @@ impl Translator {
                     None => format!("sentence {}", request + 1),
                 })
             })?;
+        let alignments = match &options.alignment {
+            Some(reading) => self.alignments(&requests, &hypotheses, &search, reading)?,
+            None => Vec::new(),
+        };
+        let found = Found {
+            hypotheses,
+            alignments,
+        };
         cut.iter()
             .map(|line| cutter.join(line, &requests, &found, options))
             .collect()
+    }
+
+    /// How each hypothesis of each request is aligned.
+    fn alignments(
+        &self,
+        requests: &[Request],
+        hypotheses: &[Vec<Hypothesis>],
+        search: &SearchOptions,
+        reading: &AlignmentReading,
+    ) -> Result<Vec<Vec<Alignment>>> {
+        // The pass reads the start token too: of a translation of the greatest length the last token has no row.
+        let most = self.engine.max_tokens() - 1;
+        let pair = |source: &Vec<u32>, h: &Hypothesis| {
+            let target = h.tokens();
+            (source.clone(), target[..target.len().min(most)].to_vec())
+        };
+        let all = requests.iter().zip(hypotheses);
+        let pairs: Vec<_> = all
+            .flat_map(|(request, found)| found.iter().map(|h| pair(&request.source, h)))
+            .collect();
+        let mut aligned = self
+            .align_ids(&pairs, search.start_id, reading)?
+            .into_iter();
+        let of_request = |found: &Vec<Hypothesis>| -> Vec<Alignment> {
+            aligned.by_ref().take(found.len()).collect()
+        };
+        Ok(hypotheses.iter().map(of_request).collect())
+    }
+
+    /// Which source token each target token of `pairs` stands for; ids as [`Translator::pair_ids`] gives them, token numbers as
+    /// [`Translation::alignment`] has them.
+    ///
+    /// # Errors
+    /// An id or a length out of range ([`Error::item`] says of which pair), or a reading that the model does not have.
+    pub fn align(
+        &self,
+        pairs: &[(Vec<u32>, Vec<u32>)],
+        reading: &AlignmentReading,
+    ) -> Result<Vec<Alignment>> {
+        let start = self.engine.config().decoder_start_token_id;
+        self.align_ids(pairs, start, reading)
+    }
+
+    fn align_ids(
+        &self,
+        pairs: &[(Vec<u32>, Vec<u32>)],
+        start: u32,
+        reading: &AlignmentReading,
+    ) -> Result<Vec<Alignment>> {
+        self.engine.check_alignment(reading)?;
+        let lengths = reading.weights == AlignmentWeights::Norm;
+        let layer = Some(reading.layer);
+        let attention =
+            self.engine
+                .source_attention(pairs, start, layer, lengths, ALIGNED_TOKENS)?;
+        let pairs = attention.iter().zip(pairs);
+        Ok(pairs
+            .map(|(attention, pair)| self.alignment_of(&attention.rows(reading), pair))
+            .collect())
+    }
+
+    /// Whether a token of the source, or of the target, is part of a text: not a tag or what stands around one.
+    #[doc(hidden)]
+    pub fn is_text(&self, id: u32, is_source: bool) -> bool {
+        let tokenizer = match is_source {
+            true => &self.tokenizers.source,
+            false => &self.tokenizers.target,
+        };
+        let token = tokenizer.id_to_token(id);
+        let is_tag = token.is_some_and(|token| tagged_language(&token).is_some());
+        !tokenizer.is_special(id) && !is_tag
+    }
+
+    /// Of the words alone: a tag or an end token stands for none.
+    #[doc(hidden)]
+    pub fn alignment_of(
+        &self,
+        rows: &[Vec<f32>],
+        (source, target): &(Vec<u32>, Vec<u32>),
+    ) -> Alignment {
+        let is_text = |ids: &[u32], is_source: bool| -> Vec<bool> {
+            ids.iter().map(|id| self.is_text(*id, is_source)).collect()
+        };
+        let (sources, targets) = (is_text(source, true), is_text(target, false));
+        Alignment::from_weights(rows, |i| sources[i], |i| targets[i])
     }
 }
 

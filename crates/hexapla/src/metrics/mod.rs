@@ -1,9 +1,10 @@
-//! BLEU and chrF with sacreBLEU's definitions, so that a score here can stand beside a published one; and the calibration
-//! of a model's confidence.
+//! BLEU and chrF with sacreBLEU's definitions, so that a score here can stand beside a published one; the alignment error rate; and
+//! the calibration of a model's confidence.
 //!
 //! Each BLEU and chrF carries the signature that sacreBLEU prints for the same settings. The version in it is
 //! [`SACREBLEU_VERSION`]: the release whose values the tests compare with.
 
+pub mod alignment;
 pub mod bleu;
 pub mod calibration;
 pub mod chrf;

@@ -345,6 +345,7 @@ impl Session {
                     data: self.data.hashes.clone(),
                     metrics: metrics.to_vec(),
                     directions: self.recipe.data.directions(),
+                    alignment: None,
                     notes: notes.into_iter().map(|(k, v)| (k.to_string(), v)).collect(),
                 },
             },

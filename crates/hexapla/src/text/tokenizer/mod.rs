@@ -32,6 +32,7 @@ mod template;
 mod train;
 mod unigram;
 mod vocabulary;
+mod words;
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
