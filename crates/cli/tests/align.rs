@@ -96,6 +96,24 @@ fn pairs_come_out_line_by_line() {
 }
 
 #[test]
+fn words_that_the_vocabulary_does_not_have_are_aligned() {
+    let dir = TestDir::new();
+    let model = root().join("crates/hexapla/tests/golden/marian_words");
+    let model = model.display();
+    let (out, _) = dir.accept(&format!(
+        "translate --model {model} --alignments hello world"
+    ));
+    for line in out.lines() {
+        let (english, alignment) = line.split_once('\t').unwrap();
+        assert_eq!(
+            alignment.split(' ').count(),
+            english.split(' ').count(),
+            "{out}"
+        );
+    }
+}
+
+#[test]
 fn what_cannot_be_aligned_is_said() {
     let dir = dir();
     dir.write("plain.tsv", "one column\n");

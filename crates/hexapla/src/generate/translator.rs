@@ -497,7 +497,9 @@ impl Translator {
         };
         let token = tokenizer.id_to_token(id);
         let is_tag = token.is_some_and(|token| tagged_language(&token).is_some());
-        !tokenizer.is_special(id) && !is_tag
+        // A word that the vocabulary does not have is one all the same.
+        let is_unknown = tokenizer.unk_id() == Some(id);
+        is_unknown || !tokenizer.is_special(id) && !is_tag
     }
 
     /// Of the words alone: a tag or an end token stands for none.
