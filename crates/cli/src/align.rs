@@ -177,12 +177,8 @@ impl AlignedLines<'_> {
             .model
             .pair_ids(pairs.iter().copied(), Some(&self.direction))
             .map_err(|e| e.within(&self.name))?;
-        let (count, most) = (ids.len(), self.model.engine().max_tokens());
-        let (fitting, taken): (Vec<usize>, Vec<_>) = ids
-            .into_iter()
-            .enumerate()
-            .filter(|(_, (source, target))| source.len().max(target.len() + 1) <= most)
-            .unzip();
+        let count = ids.len();
+        let (fitting, taken) = crate::model::that_fit(self.model, ids);
         let mut lines = vec![String::new(); count];
         for (line, found) in fitting.iter().zip(self.model.align(&taken, &self.reading)?) {
             lines[*line] = found.to_string();
@@ -236,30 +232,30 @@ fn measure(args: &AlignArgs, model: &Translator) -> Result<()> {
                 count - pairs.len()
             ));
         }
-        corpora.push(pairs);
+        // Each half needs one.
+        if pairs.len() > 1 {
+            corpora.push(pairs);
+        }
     }
-    if corpora.iter().all(Vec::is_empty) {
+    if corpora.is_empty() {
         return Err(Error::input("there is no pair to measure by")
             .at(args.gold[0].display().to_string())
-            .expected("pairs with linked words, in languages of the model")
-            .found("none")
+            .expected("at least two pairs with linked words, in languages of the model")
+            .found("fewer")
             .hint("bench/alignments/README.md describes the file"));
     }
     // Chosen by the first half of each file, told of the second: nothing is chosen by what it is told of.
     let rate = |reading: &AlignmentReading, second: bool| {
-        let rates = corpora
-            .iter()
-            .filter(|pairs| !pairs.is_empty())
-            .map(|pairs| {
-                let (first_half, second_half) = pairs.split_at(pairs.len() / 2);
-                let mut errors = AlignmentErrors::default();
-                for pair in if second { second_half } else { first_half } {
-                    let rows = pair.attention.rows(reading);
-                    let links = pair.links(&model.alignment_of(&rows, &pair.ids));
-                    errors.add(&links, &pair.gold);
-                }
-                errors.rate()
-            });
+        let rates = corpora.iter().map(|pairs| {
+            let (first_half, second_half) = pairs.split_at(pairs.len() / 2);
+            let mut errors = AlignmentErrors::default();
+            for pair in if second { second_half } else { first_half } {
+                let rows = pair.attention.rows(reading);
+                let links = pair.links(&model.alignment_of(&rows, &pair.ids));
+                errors.add(&links, &pair.gold);
+            }
+            errors.rate()
+        });
         let rates: Vec<f64> = rates.collect();
         rates.iter().sum::<f64>() / rates.len() as f64
     };
@@ -312,14 +308,16 @@ fn measure(args: &AlignArgs, model: &Translator) -> Result<()> {
     };
     let mut lines =
         vec!["reading\tlayer\theads\tstep\tweights\tAER %, first half\tsecond half".to_string()];
-    for (name, reading) in [
-        (
-            "not measured",
-            AlignmentReading::of_last_layer(config.decoder_layers),
-        ),
+    let last = AlignmentReading::of_last_layer(config.decoder_layers);
+    let known = [
+        ("not measured", last),
         ("the model's", model.alignment_reading()),
-    ] {
-        lines.push(line(name, &reading, rate(&reading, false)));
+    ];
+    for (name, reading) in known {
+        // A manifest may name what the decoder does not have.
+        if model.engine().check_alignment(&reading).is_ok() {
+            lines.push(line(name, &reading, rate(&reading, false)));
+        }
     }
     for (number, (first, reading)) in all.iter().take(SHOWN).enumerate() {
         lines.push(line(&(number + 1).to_string(), reading, *first));

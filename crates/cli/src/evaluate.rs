@@ -248,12 +248,8 @@ impl ScoreLines {
     fn print(&mut self, pairs: &[(&str, &str)]) -> Result<()> {
         let direction = self.direction.as_ref();
         let ids = self.model.pair_ids(pairs.iter().copied(), direction)?;
-        let (count, most) = (ids.len(), self.model.engine().max_tokens());
-        let (fitting, taken): (Vec<usize>, Vec<_>) = ids
-            .into_iter()
-            .enumerate()
-            .filter(|(_, (source, target))| source.len().max(target.len() + 1) <= most)
-            .unzip();
+        let count = ids.len();
+        let (fitting, taken) = crate::model::that_fit(&self.model, ids);
         let scored = self.model.engine().score(&taken, 2048).map_err(|e| {
             let line = |n: usize| fitting.get(n).map_or(n, |i| *i) + self.lines + 1;
             e.item_as(|n| format!("line {}", line(n)))

@@ -64,6 +64,18 @@ pub(crate) fn open(path: Option<&Path>, compute_type: ComputeType) -> Result<Tra
         .open(folder(path))
 }
 
+/// Ids of a source and of a target.
+type IdPair = (Vec<u32>, Vec<u32>);
+
+/// Those of `pairs` (source and target ids, as scored and aligned) that are not longer than `model` takes, and which they are.
+pub(crate) fn that_fit(model: &Translator, pairs: Vec<IdPair>) -> (Vec<usize>, Vec<IdPair>) {
+    let most = model.engine().max_tokens();
+    let all = pairs.into_iter().enumerate();
+    // The decoder reads the start token too.
+    all.filter(|(_, (source, target))| source.len().max(target.len() + 1) <= most)
+        .unzip()
+}
+
 #[cfg(test)]
 mod tests {
     use hexapla::config::Recipe;

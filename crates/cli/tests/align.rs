@@ -118,6 +118,7 @@ fn what_cannot_be_aligned_is_said() {
     let dir = dir();
     dir.write("plain.tsv", "one column\n");
     dir.write("xx-yy.tsv", "a\tb\ta\tb\t0-0\n");
+    dir.write("de-en.one.tsv", "Ja.\tYes.\tJa .\tYes .\t0-0 1-1\n");
     dir.write("de-en.other.tsv", "a\tb\ta\tb\t0-7\n");
     dir.write("empty.tsv", "");
     for (arguments, words) in [
@@ -130,6 +131,7 @@ fn what_cannot_be_aligned_is_said() {
         ("align --tsv de-en.tsv --layer 1 --heads 0", "--heads"),
         ("align --gold plain.tsv", "de-en.tsv"),
         ("align --gold xx-yy.tsv", "no pair"),
+        ("align --gold de-en.one.tsv", "at least two"),
         ("align --gold de-en.other.tsv", "0-7"),
         ("align --gold missing-en.tsv", "missing-en.tsv"),
     ] {
@@ -146,6 +148,13 @@ fn what_cannot_be_aligned_is_said() {
         told.contains("no such layer") && told.contains("78"),
         "{told}"
     );
+    let (table, _) = dir.accept("align --model model --gold de-en.tsv");
+    assert!(
+        !table.contains("the model's") && table.contains("not measured"),
+        "{table}"
+    );
+    dir.accept("explain Ja. --model model --to en --json trace.json");
+    assert!(dir.read("trace.json").contains("\"alignment\":null"));
     // Nothing to write to.
     fs::remove_file(dir.path("model/manifest.json")).unwrap();
     let told = dir.refuse("align --model model --gold de-en.tsv --save");

@@ -125,7 +125,9 @@ pub fn explain_translation(
         classes: None,
         search: Some(found.tree),
         lens,
-        alignment: Some(translator.alignment_reading()),
+        // What a manifest names need not be there.
+        alignment: Some(translator.alignment_reading())
+            .filter(|reading| translator.engine().check_alignment(reading).is_ok()),
         neighbours,
         influence,
         contrast,
