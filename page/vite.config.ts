@@ -9,8 +9,8 @@ import type { Plugin } from "vite";
 const PAGE = resolve(import.meta.dirname, "../crates/hexapla/src/explain/page.html");
 
 /**
- * One file: script and style go into the page, with a policy that lets this one script run and nothing be loaded. The live page is
- * given another policy by its server's header, which adds the server itself.
+ * One file: script and style go into the page, with a policy that lets this one script run and nothing be loaded. `connect-src` is
+ * for the live page, which asks the server that it came from; a page in a file has none.
  */
 function onePage(): Plugin {
   return {
@@ -70,5 +70,5 @@ export default defineConfig({
     modulePreload: false,
     rolldownOptions: { output: { codeSplitting: false } },
   },
-  test: { include: ["tests/**/*.test.ts"], testTimeout: 120_000 },
+  test: { include: ["tests/**/*.test.ts"], testTimeout: 120_000, expect: { poll: { timeout: 20_000 } } },
 } as Parameters<typeof defineConfig>[0]);

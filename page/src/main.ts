@@ -1,5 +1,6 @@
-import { mount } from "svelte";
+import { mount, unmount } from "svelte";
 import App from "./App.svelte";
+import { live } from "./live.svelte";
 import "./page.css";
 import type { Document } from "./trace/document";
 import { Trace } from "./trace/trace";
@@ -33,7 +34,18 @@ async function start(): Promise<void> {
     if (given.format !== "hexapla-trace" || given.version !== 1) return say(target, t("page.newer", given.version));
     const trace = await Trace.open(given);
     target.replaceChildren();
-    mount(App, { target, props: { trace } });
+    let app: ReturnType<typeof mount> | undefined;
+    if (data?.dataset["live"] === "true") {
+      const languages = (data.dataset["languages"] ?? "").split(" ").filter(Boolean);
+      live.start(given, languages, async (document) => {
+        const next = await Trace.open(document);
+        const { scrollX, scrollY } = window;
+        if (app) await unmount(app);
+        app = mount(App, { target, props: { trace: next } });
+        scrollTo(scrollX, scrollY);
+      });
+    }
+    app = mount(App, { target, props: { trace } });
     document.documentElement.dataset["ready"] = "true";
   } catch (error) {
     say(target, t("page.broken", String(error)));

@@ -5,7 +5,7 @@ import { join, resolve } from "node:path";
 import type { Document } from "../src/trace/document";
 
 /** The program: what `cargo test` built, where nothing else is said. */
-const PROGRAM = process.env["HEXAPLA_PROGRAM"] ?? resolve(import.meta.dirname, "../../target/debug/hexapla");
+export const PROGRAM = process.env["HEXAPLA_PROGRAM"] ?? resolve(import.meta.dirname, "../../target/debug/hexapla");
 
 /** What the page is shown with where nothing else is said. */
 export const SENTENCE = "我昨天在图书馆看见了你的哥哥。";

@@ -138,7 +138,7 @@ pub(crate) fn test() -> Result<Totals> {
         }
         None => {
             println!("no Chromium here: the tests in a browser are skipped");
-            tests.args(["--exclude", "tests/browser.test.ts"]);
+            tests.args(["--exclude", "tests/{browser,live}.test.ts"]);
             skipped = 1;
         }
     }

@@ -1,6 +1,7 @@
 //! `hexapla explain`
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use hexapla::encode::SentenceEncoder;
@@ -12,12 +13,15 @@ use hexapla::explain::{
 use hexapla::files::{Folder, write_atomically};
 use hexapla::formats;
 use hexapla::packed::PackedWeights;
+use hexapla_server::{Inspector, serve};
 
 use crate::console::{print, say, shown};
 use crate::language::LanguageFlags;
 use crate::model::decided;
 use crate::translate::SearchFlags;
 
+/// What a live page is about where no text is given.
+const EXAMPLE: &str = "我昨天在图书馆看见了你的哥哥。";
 /// Where the page goes where nothing else is said.
 const PAGE: &str = "explain.html";
 
@@ -25,7 +29,14 @@ const PAGE: &str = "explain.html";
 #[command(allow_negative_numbers = true)]
 pub(crate) struct ExplainArgs {
     /// The text.
-    text: String,
+    #[arg(required_unless_present = "serve")]
+    text: Option<String>,
+    /// Show the page live at an address of this machine: its reader changes the text or the model, and it is made anew.
+    #[arg(long, conflicts_with_all = ["output", "arrays", "json", "contrast", "sentence", "no_split"])]
+    serve: bool,
+    /// Where the live page listens: an address of this machine; port 0 is any that is free.
+    #[arg(long, requires = "serve", default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
     /// Model folder; the embedded model where absent.
     #[arg(long, short)]
     model: Option<PathBuf>,
@@ -60,7 +71,8 @@ pub(crate) struct ExplainArgs {
 }
 
 pub(crate) fn run(args: ExplainArgs) -> Result<()> {
-    let text = args.text.trim_end_matches(['\r', '\n']);
+    let text = args.text.as_deref().unwrap_or(EXAMPLE);
+    let text = text.trim_end_matches(['\r', '\n']);
     if text.contains(['\r', '\n']) {
         return Err(Error::input("a text to explain is one line")
             .at("the text")
@@ -76,10 +88,26 @@ pub(crate) fn run(args: ExplainArgs) -> Result<()> {
     let mut translate = args.search.options(&model)?;
     translate.split_sentences = !args.no_split;
     translate.direction = Some(args.language.direction(&model)?);
+    if args.serve {
+        let inspector = Inspector {
+            model,
+            name,
+            translate,
+            language: args.ui,
+            text: text.to_string(),
+        };
+        inspector.check()?;
+        return serve(inspector, args.listen, |address| {
+            print(&[address.to_string()])?;
+            say("open it in a browser of this machine; Ctrl-C ends it");
+            Ok(())
+        });
+    }
     let options = ExplainOptions {
         sentence: args.sentence.checked_sub(1).ok_or_else(no_sentence_0)?,
         contrast: args.contrast.clone(),
         influence: args.json.is_some() || args.asks_for_a_page(),
+        ..ExplainOptions::default()
     };
     let explained = explain_translation(&model, &name, text, &translate, &options)?;
     let described = &explained.explanation.text;
@@ -111,6 +139,7 @@ fn encoder_folder(path: Option<&Path>) -> Result<Option<Folder>> {
 /// Explains a text by an encoder alone, which neither searches nor knows sentences or languages.
 fn encoding(args: &ExplainArgs, folder: &Folder, name: &str, text: &str) -> Result<()> {
     let flags = [
+        ("--serve", args.serve),
         ("--contrast", args.contrast.is_some()),
         ("--sentence", args.sentence != 1),
         ("--from or --to", args.language.is_given()),

@@ -114,6 +114,8 @@ fn what_cannot_be_explained_is_refused_and_nothing_is_written() {
         ("explain the --model model --contrast dog", "--contrast"),
         ("explain the --model model --to de", "--to"),
         ("explain the --model model --sentence 2", "--sentence"),
+        ("explain --serve --listen 0.0.0.0:0", "--listen"),
+        ("explain the --model model --serve", "--serve"),
     ] {
         let told = dir.refuse(args);
         assert!(told.contains(said), "{args}: {told}");
@@ -146,6 +148,9 @@ fn what_cannot_be_explained_is_refused_and_nothing_is_written() {
         "explain a --ui fr",
         "explain a --names transformerlens",
         "explain a --names bertviz --arrays x",
+        "explain a --listen 127.0.0.1:0",
+        "explain a --serve --output x",
+        "explain --serve --listen localhost",
     ] {
         assert_eq!(dir.run(args).status.code(), Some(2), "{args}");
     }

@@ -8,8 +8,8 @@ export const story = {
     en: "But for the two small tables of section 4, every number on this page is what the model really computed for **this sentence**. Choose any cell, and the panel (on a phone at the bottom) writes out which numbers it is made of, and computes it again before your eyes.",
   },
   "result.translates": {
-    zh: (source: number, target: number) => `模型读入 ${source} 个词元（连特殊词元在内），再一个接一个地写出 ${target} 个。颜色越深，模型越拿不准。`,
-    en: (source: number, target: number) => `The model read ${source} tokens, special ones included. Then it wrote ${target}, one after the other. The stronger the colour, the less sure it was.`,
+    zh: (source: number, target: number) => `模型分两半：编码器读原文，解码器写译文。它读入 ${source} 个词元（词的碎片，见第 1 节；连特殊词元在内），再一个接一个地写出 ${target} 个。颜色越深，模型越拿不准。`,
+    en: (source: number, target: number) => `The model has two halves: the encoder reads the text, the decoder writes the translation. It read ${source} tokens (pieces of words, see section 1; special ones included). Then it wrote ${target}, one after the other. The stronger the colour, the less sure it was.`,
   },
   "result.encodes": {
     zh: (source: number, d: number) => `模型读入 ${source} 个词元，给每个词元算出一行 ${d} 个数。它只有编码器：分析文字，不写文字。`,
@@ -32,8 +32,8 @@ export const story = {
     en: "On the whole: unsure; do not trust this one",
   },
   "result.mean": {
-    zh: (p: string, lowest: string, token: string) => `词元概率的几何平均是 ${p}；最没把握的是 ${token}，${lowest}。`,
-    en: (p: string, lowest: string, token: string) => `The geometric mean of the tokens' probabilities is ${p}; least sure: ${token}, ${lowest}.`,
+    zh: (p: string, lowest: string, token: string) => `写每个词元时平均有 ${p} 的把握（概率的几何平均）；最没把握的是 ${token}，只有 ${lowest}。`,
+    en: (p: string, lowest: string, token: string) => `It was ${p} sure of a token on average (the geometric mean of their probabilities), and least sure of ${token}: ${lowest}.`,
   },
   "result.unfinished": {
     zh: "译文在写到结束符之前就达到了长度上限。",
@@ -57,8 +57,8 @@ export const story = {
     en: "A model knows no letters, only numbers. So the sentence is cut into **tokens**: usually longer than a character and shorter than a word, but a token may also be just one of them. Each has a number in the vocabulary, the list of all tokens.",
   },
   "pieces.why": {
-    zh: "为什么不一个字符一个编号？那样句子太长，而单个字母几乎没有意思。为什么不一个词一个编号？词太多了，没见过的新词、错字、人名就没有编号。词元取两者之间：常见的词是一整块，少见的词由几块拼成，什么都拼得出来。中文的字本来就有意思，词表不大时，常常一个字就是一个词元。",
-    en: "Why not a number for each character? Sentences would become long, and a letter alone means little. Why not one for each word? There are too many, and a new name or a slip of the pen would have none. Tokens lie between: frequent words are whole, rare ones are put together from several tokens, and nothing is left out. Chinese characters mean something by themselves, so in a small vocabulary many of them are tokens.",
+    zh: "为什么不一个字符一个编号？那样句子太长，而单个字母几乎不带含义。为什么不一个词一个编号？词太多了，没见过的新词、错字、人名就没有编号。词元取两者之间：常见的词是一整块，少见的词由几块拼成，什么都拼得出来。中文的字本身就有含义，词表不大时，常常一个字就是一个词元。",
+    en: "Why not a number for each character? Sentences would become long, and a letter alone means little. Why not one for each word? There are too many, and a new name or a slip of the pen would have none. Tokens lie between: frequent words are whole, rare ones are spelled by several, so that any text can be written. Chinese characters mean something by themselves, so in a small vocabulary many of them are tokens.",
   },
   "pieces.ways": {
     zh: (characters: number, tokens: number, all: number) => `同一句话：${characters} 个字符，切成 ${tokens} 个词元，加上特殊词元共 ${all} 个。`,
@@ -79,7 +79,7 @@ export const story = {
 
   "embedding.title": { zh: "从独热到词嵌入", en: "From one-hot to embedding" },
   "embedding.lead": {
-    zh: (size: string) => `编号本身没有意思：编号挨着，不等于词义相近。把编号写成**独热**向量，长度是词表的大小，这里是 ${size}：一个 1，其余都是 0。任意两个不同的独热向量，余弦（1 是同向，0 是无关）都是 0，看不出谁和谁相近。`,
+    zh: (size: string) => `编号本身没有含义：编号挨着，不等于词义相近。把编号写成**独热**向量，长度是词表的大小，这里是 ${size}：一个 1，其余都是 0。任意两个不同的独热向量，余弦（1 是同向，0 是无关）都是 0，看不出谁和谁相近。`,
     en: (size: string) => `A number means nothing by itself: neighbours in the list need not be alike. Written as a **one-hot** vector, it is as long as the vocabulary, here ${size}: a single 1, all else 0. The cosine (1 is the same direction, 0 is unrelated) of any two of them is 0, so nothing is near to anything.`,
   },
   "embedding.table": {
@@ -109,12 +109,12 @@ export const story = {
 
   "positions.title": { zh: "位置编码", en: "Positions" },
   "positions.lead": {
-    zh: "注意力同时看所有词元，本身分不出先后：没有位置，把句子打乱，每个词元算出的行一个数都不变，只是跟着换了次序。所以给每一行再加一个只由**位置**（从 0 数起）决定的向量。",
-    en: "Attention sees all tokens at once and cannot tell which came first: without positions, the tokens of a shuffled sentence would get the very same rows, only shuffled. So a vector that depends on the **position** alone (counted from 0) is added to each row.",
+    zh: "注意力同时看所有词元，本身分不出先后：没有位置，把句子打乱，每个词元得到的那一行数完全不变：谁先谁后就丢了，“狗咬人”和“人咬狗”没有分别。所以给每一行再加一个只由**位置**（从 0 数起）决定的向量。",
+    en: "Attention sees all tokens at once and cannot tell which came first: without positions, each token of a shuffled sentence would get the very same row, and “dog bites man” would be “man bites dog”. So a vector that depends on the **position** alone (counted from 0) is added to each row.",
   },
   "positions.waves": {
     zh: "每一列是一条波：有的变得快，有的变得慢，就像钟的秒针、分针和时针。合起来看，每个位置的读数都不同。而且无论从哪里出发，往后移 k 位，指针转过的角度都一样，所以容易算出相隔几位。",
-    en: "Each column is a wave, fast on one side and ever slower towards the other, like the hands of a clock. Together they read differently at each position. And wherever one starts, going on by k positions turns the hands by the same angle, so distances are easy to compute.",
+    en: "Each column is a wave, fast on one side and ever slower towards the other, like the hands of a clock. Together they read differently at each position. And wherever one starts, going on by k positions turns each hand by an angle of its own that is always the same, so distances are easy to tell.",
   },
   "positions.learned": {
     zh: "这个模型的位置向量不是公式算的，而是训练学来的一张表。",
@@ -129,8 +129,8 @@ export const story = {
     en: (token: string, place: number) => `${token} at position ${place}: embedding + position = the row that the first layer is given`,
   },
   "positions.added": {
-    zh: (kept: number, all: number) => `加上去，词义会不会丢？加了位置之后，${all} 个词元里有 ${kept} 个仍与自己的词嵌入最接近（只在这句话的词元中比较）。`,
-    en: (kept: number, all: number) => `Is the word lost when something is added? Of ${all} tokens, ${kept} are still nearest to their own embedding afterwards (among the tokens of this sentence).`,
+    zh: (kept: number, all: number) => `加上去，词义会不会丢？量一量：加了位置之后，${all} 个词元里有 ${kept} 个仍与自己的词嵌入最接近（只在这句话的词元中比较）。`,
+    en: (kept: number, all: number) => `Is the word lost when something is added? Look: of ${all} tokens, ${kept} are still nearest to their own embedding afterwards (among the tokens of this sentence).`,
   },
   "positions.distance": {
     zh: "位置 0 与位置 k 的点积（逐项相乘再相加）：只看相隔多远",
@@ -147,8 +147,8 @@ export const story = {
     en: "weight = softmax(−(query−key)²/2σ²). The smaller σ, the more it is a plain look-up that hears the nearest alone; the larger, the more a mean.",
   },
   "lookup.two": {
-    zh: "再给键添一个数（腰围），给值也添一个数（腿长），公式照用。模型里做的就是这个，只有两点不同：键和值有几十个数；“像不像”不用距离，用查询与键的点积，再除以 √d_k（作用与上面的 σ 相当）。查询、键、值，都由词元自己的行乘三个训练出来的矩阵得到。",
-    en: "Give each key a second number (the waist) and each value too (the leg): the same formula does. That is what the model does, with two differences. Keys and values have some dozens of numbers; and likeness is no distance but the dot product of query and key, divided by √d_k, which does what σ does above. Query, key and value come from a token's own row, times three matrices that were learned.",
+    zh: "再给键添一个数（腰围），给值也添一个数（腿长），公式照用。模型里做的就是这个，只有两点不同：键和值有几十个数；“像不像”不用距离，用查询与键的点积，再除以 √d_k（d_k 是键有几个数；它的作用与上面的 σ 相当）。查询、键、值，都由词元自己的行乘三个训练出来的矩阵得到。",
+    en: "Give each key a second number (the waist) and each value too (the leg): the same formula does. That is what the model does, with two differences. Keys and values have some dozens of numbers; and likeness is no distance but the dot product of query and key, divided by √d_k (d_k is how many numbers a key has). This divisor does what σ does above. Query, key and value come from a token's own row, times three matrices that were learned.",
   },
   "lookup.height": { zh: "身高 cm", en: "height, cm" },
   "lookup.waist": { zh: "腰围 cm", en: "waist, cm" },
@@ -160,8 +160,8 @@ export const story = {
   "lookup.width": { zh: "宽度 σ", en: "width σ" },
   "lookup.dimensions": { zh: "键的维数", en: "numbers of a key" },
   "lookup.softmax": {
-    zh: "softmax 先取每个得分的指数，再除以它们的和。为什么用它？它把任何得分变成正数，和为 1。直接除以总和不行：得分有负的。只取最大的也不行：输出是跳变的，没有可以顺着改进的方向，没法训练。",
-    en: "Softmax takes the exponential of each score and divides by their sum. Why? It makes any scores positive, with the sum 1. Dividing by the sum fails, for scores may be negative; taking the largest alone jumps, and leaves training no slope to follow.",
+    zh: "softmax 先把每个得分 x 换成 eˣ（总是正数），再各自除以这些数的总和。为什么用它？不论得分是正是负，它都变成正的权重，和为 1。得分直接除以得分的总和不行：得分有负的，权重就会是负的。只取最大的也不行：输出是跳变的，没有可以顺着改进的方向，没法训练。",
+    en: "Softmax makes eˣ of each score x (always positive), then divides by the sum of these. Why? Whatever the scores, their weights are positive, with the sum 1. Dividing the scores themselves by their sum fails: some are negative, and so would be their weights. Taking the largest alone jumps, and leaves training no slope to follow.",
   },
   "lookup.ways": {
     zh: "同一行得分，三种算法",
@@ -186,7 +186,7 @@ export const story = {
     en: "Each token's row times W_Q is its query, times W_K its key. A cell is the dot product of the row's query and the column's key: the larger, the more alike.",
   },
   "head.scaledText": {
-    zh: (dk: number, deviation: string) => `为什么除以 √d_k？点积是 d_k（这里是 ${dk}）个乘积之和，项数越多，起伏越大，约大到 √${dk} = ${Math.sqrt(dk).toFixed(0)} 倍。不除，softmax 会把几乎全部权重给一个词元，训练就学不动了。除过之后，这个头的得分的标准差是 ${deviation}。`,
+    zh: (dk: number, deviation: string) => `为什么除以 √d_k？点积是 d_k（查询和键的数的个数，这里是 ${dk}）个乘积之和，项数越多，起伏越大：约是单个乘积的 √${dk} = ${Math.sqrt(dk).toFixed(0)} 倍。不除，softmax 会把几乎全部权重给一个词元，训练就学不动了。除过之后，这个头的得分的标准差是 ${deviation}。`,
     en: (dk: number, deviation: string) => `Why divide by √d_k? A dot product is a sum of d_k (here ${dk}) products, and spreads about √${dk} = ${Math.sqrt(dk).toFixed(0)} times as wide as one of them. Undivided, softmax would give nearly all weight to one token, and training would stop learning. Divided, the scores of this head have a standard deviation of ${deviation}.`,
   },
   "head.maskedText": {
@@ -214,16 +214,16 @@ export const story = {
     en: (query: string, key: string, weight: string) => `${query} looks most at ${key}, with ${weight}.`,
   },
   "head.asymmetric": {
-    zh: (a: string, b: string, ab: string, ba: string) => `为什么查询和键要用两个不同的矩阵？${a} 作查询、${b} 作键，得分 ${ab}；${b} 作查询、${a} 作键，得分 ${ba}：两个方向可以不同。若 W_Q 与 W_K 是同一个，得分表就左右对称，而且每个词元多半最像自己。`,
-    en: (a: string, b: string, ab: string, ba: string) => `Why two matrices for Q and K? With ${a} as query and ${b} as key the score is ${ab}, with ${b} as query and ${a} as key ${ba}: the two directions may differ. With one matrix the table of scores would be symmetric, and tokens would tend to be most like themselves.`,
+    zh: (a: string, b: string, ab: string, ba: string) => `为什么查询和键要用两个不同的矩阵？${a} 作查询、${b} 作键，得分 ${ab}；${b} 作查询、${a} 作键，得分 ${ba}。查询是看的一方，键是被看的一方：甲看乙和乙看甲可以不同。若 W_Q 与 W_K 是同一个，两者就总是一样（得分表沿对角线对称），而且每个词元多半最看重自己。`,
+    en: (a: string, b: string, ab: string, ba: string) => `Why two matrices for Q and K? With ${a} as query and ${b} as key the score is ${ab}, with ${b} as query and ${a} as key ${ba}. The query is who looks, the key who is looked at: A may look at B more than B at A. With one matrix both would always be equal (the table of scores symmetric), and tokens would tend to look most at themselves.`,
   },
   "head.divisor": {
     zh: "换一个除数，看选中的一行怎样变",
     en: "With another divisor, the chosen row would be",
   },
   "head.entropy": {
-    zh: (divisor: string, largest: string, entropy: string) => `除以 ${divisor}：最大的权重 ${largest}，熵 ${entropy} 比特（0 表示只看一个词元）`,
-    en: (divisor: string, largest: string, entropy: string) => `divided by ${divisor}: largest weight ${largest}, entropy ${entropy} bits (0 is one token alone)`,
+    zh: (divisor: string, largest: string, entropy: string) => `除以 ${divisor}：最大的权重 ${largest}，熵 ${entropy} 比特（权重有多分散；0 表示只看一个词元）`,
+    en: (divisor: string, largest: string, entropy: string) => `divided by ${divisor}: largest weight ${largest}, entropy ${entropy} bits (how widely it spreads; 0 is one token alone)`,
   },
 
   "heads.title": { zh: "许多头", en: "Many heads" },
@@ -232,12 +232,12 @@ export const story = {
     en: (layers: number, heads: number) => `Each of these ${layers} layers has ${heads} heads with their own W_Q, W_K and W_V, and each looks in its own way. Here are the weights of all of them; choose one, and the section above shows it.`,
   },
   "heads.slices": {
-    zh: "一个头是不是只看向量的一段？不是。每个头的 W_Q 都读整行的每一个数；各占一段的是头的**结果**，不是输入。",
-    en: "Does a head see a slice of the vector only? No: each head's W_Q reads every number of the row. What lies in slices are the heads' **results**.",
+    zh: "一个头是不是只看向量的一段？不是。每个头都读每个词元整行的每一个数；各占一段的是头的**结果**，不是输入。",
+    en: "Does a head see a slice of the vector only? No: each head reads every number of every token's row; only its **result** is a slice of what comes out.",
   },
   "heads.off": {
-    zh: "逐个关掉这一层的头，整句译文的 ln p 变多少（越负越要紧）",
-    en: "Change of ln p of the output with one head of this layer off (the more negative, the more it matters)",
+    zh: "逐个关掉这一层的头，整句译文的 ln p（概率的对数）变化多少：降得越多，这个头越要紧",
+    en: "Change of ln p (the logarithm of the output's probability) with one head of this layer off: the lower, the more it matters",
   },
   "heads.offText": {
     zh: "这不是看图猜的，是真的关掉一个头，把整个模型重算一遍得来的。“各有专长”只是个比喻：没有谁在给头分派工作。",
@@ -256,8 +256,8 @@ export const story = {
 
   "addnorm.title": { zh: "残差与归一化", en: "Add & norm" },
   "addnorm.lead": {
-    zh: "子层的结果不是替换原来的行，而是**加**上去（残差连接）：原来知道的不丢，训练时梯度也有一条直通的路。归一化先把每一行调到均值 0、方差 1，再乘训练出来的 γ，加 β。",
-    en: "A sublayer's result does not replace the row but is **added** to it (the residual connection): nothing known is lost, and in training gradients have a straight way. The norm brings each row to mean 0 and variance 1, then multiplies it by γ and adds β, which were learned.",
+    zh: "子层（注意力或前馈网络）的结果不是替换原来的行，而是**加**上去（残差连接）：原来知道的不丢，训练时，改进的方向（梯度）也有一条直通到底的路。归一化先把每一行调到均值 0、方差 1，再乘训练出来的 γ，加 β。",
+    en: "The result of a sublayer (attention or feed-forward) does not replace the row but is **added** to it (the residual connection): nothing known is lost, and in training what should change (the gradient) has a straight way down. The norm brings each row to mean 0 and variance 1, then multiplies it by γ and adds β, which were learned.",
   },
   "addnorm.pre": {
     zh: "这个模型是 pre-norm：先归一化，再进子层；相加的结果不归一化。原论文（Attention Is All You Need，2017）用的是 post-norm：先相加，后归一化。",
@@ -305,8 +305,8 @@ export const story = {
     en: (active: number, inner: number, token: string) => `${token}: ${active} of ${inner} units are above 0.`,
   },
   "feedforward.why": {
-    zh: "为什么要先展宽？没有激活函数，两个矩阵连乘只等于一个矩阵，展宽就白费了。有了它，每个单元像一个“如果……就……”的小规则；越宽，容得下的规则越多。",
-    en: "Why wider first? Without the activation two matrices in a row are one matrix, and nothing is gained. With it each unit is a small rule, “if this, then that”, and width is room for rules.",
+    zh: "为什么要先展宽？没有激活函数，两个矩阵连乘只等于一个矩阵，展宽就白费了。有了激活函数，中间的每个数（单元）像一个“如果……就……”的小规则；越宽，容得下的规则越多。",
+    en: "Why wider first? Without the activation, two matrices one after the other could be replaced by one, and nothing is gained. With it each number in the middle (a unit) is a small rule, “if this, then that”, and width is room for rules.",
   },
   "feedforward.units": { zh: "这一行最强的单元", en: "The strongest units of this row" },
   "feedforward.unit": { zh: (unit: number) => `单元 ${unit}`, en: (unit: number) => `unit ${unit}` },
@@ -327,8 +327,8 @@ export const story = {
 
   "decoder.title": { zh: "解码器：右移与三角形", en: "The decoder: shifted right, and a triangle" },
   "decoder.lead": {
-    zh: "编码器读完原文，译文由解码器一个一个写。它的输入是**已经写出的**词元：在最前面放一个开始符，整体右移一位。第 t 行要预测的，就是译文的第 t 个词元；它要到下一行才作为输入出现。",
-    en: "The encoder has read the source; the decoder writes the output, one token after the other. Its input is what has **already been written**: a start token first, all else shifted right by one. Row t must predict token t of the output, which goes in only in the next row.",
+    zh: "编码器读完原文，译文由解码器一个一个写。它的输入是**前面的**词元：在最前面放一个开始符，整体右移一位。第 t 行要预测的，就是译文的第 t 个词元；它要到下一行才作为输入出现。",
+    en: "The encoder has read the source; the decoder writes the output, one token after the other. Its input is what stands **before**: a start token first, all else shifted right by one. Row t must predict token t of the output; this token itself goes in only at the next row.",
   },
   "decoder.input": { zh: "输入的行", en: "row that goes in" },
   "decoder.label": {
@@ -336,12 +336,12 @@ export const story = {
     en: "what follows",
   },
   "decoder.mask": {
-    zh: "训练时整句译文是现成的，所有行一起算，所以要用掩码挡住后面的：softmax 之前，得分换成 −∞，之后权重恰好是 0。翻译时后面的还不存在。输入相同，两种算法给出同样的数：第 t 行只看自己和前面的行，后面再写多少，它都不变。表右边是每行之和。",
-    en: "In training the whole output is there and all rows are computed at once, so a mask hides what lies ahead: before softmax the score becomes −∞, and the weight exactly 0. In translating, what lies ahead does not exist yet. For the same input both give the same numbers: row t sees only itself and what is before it, and never changes again. At the right of the table is the sum of each row.",
+    zh: "训练时，正确的译文是现成的：右移一位，整句送进去，所有行一次算完；每行后面的词元用掩码挡住：softmax 之前，得分换成 −∞，之后权重恰好是 0。翻译时后面的词元还不存在，只能逐个算。输入相同，一次算完和逐个算给出同样的数：第 t 行只看自己和前面的行，后面再写多少，它都不变。表右边是每行之和。",
+    en: "In training the right output is known. It goes in whole, shifted by one, and all rows are computed at once; a mask hides from each row what lies ahead: before softmax the score becomes −∞, and the weight exactly 0. In translating, what lies ahead does not exist yet, and rows are computed one by one. For the same input both give the same numbers: row t sees only itself and what is before it, and never changes again. At the right of the table is the sum of each row.",
   },
   "decoder.zero": {
-    zh: (row: string, kept: string) => `为什么是 −∞ 而不是 0？如果等 softmax 之后才把后面的清零，${row} 这一行的和只剩 ${kept}，不再是 1。`,
-    en: (row: string, kept: string) => `Why −∞ and not 0? If the weights ahead were set to 0 after softmax, the row of ${row} would sum to ${kept} instead of 1.`,
+    zh: (row: string, kept: string) => `为什么是 −∞？得分换成 0 不行：softmax 仍会分给它权重。等 softmax 之后再把后面的权重清零也不行：${row} 这一行的和只剩 ${kept}，不再是 1。`,
+    en: (row: string, kept: string) => `Why −∞? To a score of 0 softmax would still give weight. And if the weights ahead were set to 0 after softmax, the row of ${row} would sum to ${kept} instead of 1.`,
   },
   "decoder.forcing": {
     zh: "训练时，就算模型猜错了，下一行看到的仍是正确的译文（教师强制，teacher forcing）；翻译时，看到的是它自己写的。",
@@ -360,14 +360,14 @@ export const story = {
     en: "‖α·v·W_O‖: what really flows",
   },
   "cross.flowText": {
-    zh: "权重大，不等于带来的东西多：许多头把用不着的权重放在 `</s>` 或标点上，而那里的值向量很短。改看传过来的向量有多长（权重 × 值 × 输出矩阵），这一列常常就淡了。",
+    zh: "权重大，不等于带来的东西多：许多头把用不着的权重放在 `</s>` 或标点上，而那里的值向量很短。改看传过来的向量有多长（权重 × 值 × 输出矩阵），`</s>` 那一列常常就淡了。",
     en: "A large weight need not bring much: many heads put weight that they have no use for on `</s>` or punctuation, whose value vectors are short. By the length of the vector that arrives (weight × value × output matrix), that column often fades.",
   },
   "cross.all": { zh: "所有头的平均", en: "mean of all heads" },
   "cross.lines": { zh: "原文在左，译文在右", en: "source at the left, output at the right" },
   "cross.aligned": {
     zh: (layer: number, heads: number[], input: boolean, norm: boolean) =>
-      `这些线读自解码器第 ${layer} 层${heads.length ? `的头 ${heads.join("、")}` : "所有头的平均"}，取${input ? "把这个词元当作输入的那一步（产生它的下一步：那时模型才知道它是什么）" : "产生这个词元的那一步"}，${norm ? "按传过来的向量有多长" : "按权重"}；语言标记和 \`</s>\` 不是词，不参加。各层各头差别很大：哪一种读法最接近人工对齐，要量过才知道（对齐错误率，见 docs/explain.md）。`,
+      `这些线是根据解码器第 ${layer} 层${heads.length ? `的头 ${heads.join("、")}` : "所有头的平均"}画的，看的是${input ? "把一个译文词元当作输入的那一步（写出它的下一步：那时模型才知道它是什么）" : "写出一个译文词元的那一步"}：${norm ? "哪个原文词元传过来的向量最长，就连到哪个" : "哪个原文词元的权重最大，就连到哪个"}；语言标记和 \`</s>\` 不是词，不参加。各层各头差别很大：哪一种读法最接近人工对齐，要量过才知道（对齐错误率，见 docs/explain.md）。`,
     en: (layer: number, heads: number[], input: boolean, norm: boolean) =>
       `These lines are read in layer ${layer} of the decoder, ${heads.length ? `head ${heads.join(", ")}` : "the mean of all heads"}, at ${input ? "the step that has the token as its input (the one after it was produced: only then does the model know what it is)" : "the step that produces the token"}, by ${norm ? "the length of what arrives" : "weight"}; tags of languages and \`</s>\` are no words and are left out. Layers and heads differ much: which reading comes closest to links made by hand has to be measured (alignment error rate, see docs/explain.md).`,
   },
@@ -382,7 +382,7 @@ export const story = {
 
   "output.title": { zh: "线性层与 softmax", en: "Linear and softmax" },
   "output.lead": {
-    zh: (d: number, vocabulary: string) => `最上面一行有 ${d} 个数。它与词表里每个词元的向量做点积，得到 ${vocabulary} 个数（logit），softmax 变成概率。各层给出的都是向量，概率是这最后一步给的。`,
+    zh: (d: number, vocabulary: string) => `最上面一行有 ${d} 个数。它与词表里每个词元的向量做点积，得到 ${vocabulary} 个数（logit），再经 softmax 变成概率。各层给出的都是向量，概率是这最后一步给的。`,
     en: (d: number, vocabulary: string) => `The top row has ${d} numbers. Its dot product with the vector of each token of the vocabulary gives ${vocabulary} numbers (logits), and softmax makes probabilities of them. The layers themselves give vectors; the probabilities are this last step's.`,
   },
   "output.tied": {
@@ -395,8 +395,8 @@ export const story = {
   },
   "output.others": { zh: "其余所有词元", en: "all other tokens" },
   "output.sum": {
-    zh: (token: string, logit: string, lse: string, difference: string, p: string) => `${token} 的 logit 是 ${logit}，ln Σ exp 是 ${lse}；相减得 ${difference}，取指数，约 ${p}。`,
-    en: (token: string, logit: string, lse: string, difference: string, p: string) => `${token}: its logit is ${logit} and ln Σ exp is ${lse}; the difference is ${difference}, whose exponential is ${p}.`,
+    zh: (token: string, logit: string, lse: string, difference: string, p: string) => `${token} 的 logit 是 ${logit}，ln Σ exp（softmax 的除数的对数）是 ${lse}；相减得 ${difference}，e 的这个次方约 ${p}。`,
+    en: (token: string, logit: string, lse: string, difference: string, p: string) => `${token}: its logit is ${logit}, and the logarithm of what softmax divides by (ln Σ exp) ${lse}; e to the power of their difference, ${difference}, is ${p}.`,
   },
   "lens.title": {
     zh: "每个子层之后，模型会写出什么",
@@ -404,7 +404,7 @@ export const story = {
   },
   "lens.lead": {
     zh: "把中途的行直接送进最后的归一化和输出层，看它会选哪个词元（logit lens）。译文是到哪一层才出现的？最后一行就是真正的输出。中途的行只是半成品，不等于模型“此刻的想法”；输出层与词嵌入共用一张表时，一开始选中的往往就是输入的词元。",
-    en: "Put the rows on their way straight into the last norm and the output layer (“logit lens”). At which layer does the word appear? The last line is the real output. Rows before it are unfinished and need not be what the model “thinks”; where the output layer shares the embedding's table, the first of them often say the token that went in.",
+    en: "Here unfinished rows go straight into the last norm and the output layer (“logit lens”). At which layer does the word appear? The last line is the real output. What stands before it need not be what the model “thinks”; where the output layer shares the embedding's table, the first of them often say the token that went in.",
   },
   "lens.after": { zh: "在……之后", en: "after" },
 
@@ -448,16 +448,47 @@ export const story = {
     en: (instead: string, chosen: string) => `Why ${chosen} and not ${instead}? Hide each source token and see how the difference changes:`,
   },
   "whatif.live": {
-    zh: "想自己动手，库里的 `Edits` 还能关掉位置编码、掩码和残差，或者换上另一句话的行（见 docs/explain.md）。",
-    en: "To go on by yourself: `Edits` in the library turn positions, mask and residual off too, or put rows of another sentence in (docs/explain.md).",
+    zh: "想自己动手，请运行 `hexapla explain --serve`：在那里可以换一句话，关掉任何一个头、位置编码、掩码或残差，遮住词元，换一个词元接着写，或者把一个词元的行换成另一句话里的，译文随即重算。",
+    en: "To go on by yourself run `hexapla explain --serve`: there you give it another sentence, switch off any head, positions, mask or residual, hide tokens, let it go on after another token, or put rows of another sentence in, and the translation is made anew.",
   },
   "whatif.most": {
-    zh: (head: string, change: string) => `对这句译文最要紧的头是${head}：关掉它，整句的 ln p 变化 ${change}。`,
+    zh: (head: string, change: string) => `对这句译文最要紧的头是${head}：关掉它，整句的 ln p（概率的对数）变化 ${change}。`,
     en: (head: string, change: string) => `The head that matters most to this output is ${head}: with it off, ln p of the whole changes by ${change}.`,
   },
   "whatif.least": {
-    zh: (n: number, all: number) => `全模型（两半的自注意力和交叉注意力）共 ${all} 个头，其中 ${n} 个单独关掉之后，译文的 ln p 不降反升，或者降得不到 0.05。`,
-    en: (n: number, all: number) => `The whole model (self- and cross-attention of both halves) has ${all} heads. ${n} of them, switched off one at a time, lower ln p of the output by less than 0.05, or raise it.`,
+    zh: (n: number, all: number) => `全模型（编码器和解码器的自注意力，加上交叉注意力）共 ${all} 个头，其中 ${n} 个单独关掉之后，译文的 ln p 不降反升，或者降得不到 0.05。`,
+    en: (n: number, all: number) => `The whole model (self-attention of encoder and decoder, and cross-attention) has ${all} heads. ${n} of them, switched off one at a time, lower ln p of the output by less than 0.05, or raise it.`,
+  },
+
+  "live.form": { zh: "换一句话", en: "Another text" },
+  "live.text": { zh: "原文", en: "Text" },
+  "live.to": { zh: "译成", en: "into" },
+  "live.any": { zh: "默认", en: "default" },
+  "live.go": { zh: "重新翻译", en: "Translate" },
+  "live.busy": { zh: "正在计算……", en: "Computing …" },
+  "live.before": { zh: "没有改动时的译文：", en: "Without the changes:" },
+  "live.changes": { zh: "改动", en: "Changes" },
+  "live.undo": { zh: "全部撤销", en: "Undo all" },
+  "live.undoOne": { zh: (name: string) => `撤销：${name}`, en: (name: string) => `Undo: ${name}` },
+  "live.try": { zh: "自己动手", en: "Try it" },
+  "live.switches": { zh: "拿掉模型的一部分", en: "Take a part of the model away" },
+  "live.positions": { zh: "不加位置编码", en: "no positions" },
+  "live.mask": { zh: "解码器不用掩码", en: "no mask in the decoder" },
+  "live.residual": { zh: "没有残差连接", en: "no residual connections" },
+  "live.keys": { zh: "自注意力里 K := Q", en: "K := Q in self-attention" },
+  "live.headsOff": { zh: "关掉正在看的头", en: "Switch off a head that you look at" },
+  "live.isOff": { zh: (head: string) => `关掉${head}`, en: (head: string) => `off: ${head}` },
+  "live.hide": { zh: "遮住原文词元（编码器、解码器都看不到）", en: "Hide source tokens (from encoder and decoder)" },
+  "live.isHidden": { zh: (token: string) => `遮住 ${token}`, en: (token: string) => `hidden: ${token}` },
+  "live.force": { zh: (step: number) => `第 ${step} 步改写成`, en: (step: number) => `At step ${step} write instead` },
+  "live.isForced": { zh: (tokens: string) => `译文以 ${tokens} 开头`, en: (tokens: string) => `begins with ${tokens}` },
+  "live.patch": {
+    zh: (layer: number, token: string) => `编码器第 ${layer} 层之后，${token} 这一行换成下面这句话里同一位置的行`,
+    en: (layer: number, token: string) => `After layer ${layer} of the encoder, take the row of ${token} from this sentence (same position)`,
+  },
+  "live.isPatched": {
+    zh: (value: string, text: string) => `${value}：一行来自“${text}”`,
+    en: (value: string, text: string) => `${value}: a row of “${text}”`,
   },
 
   "data.title": { zh: "数据与代码", en: "The data, and the code" },

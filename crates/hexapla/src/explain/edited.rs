@@ -28,32 +28,13 @@ pub fn search_edited(
     options: &SearchOptions,
     edits: &Edits,
 ) -> Result<Vec<Hypothesis>> {
-    let traced = TraceInput {
-        source: source.to_vec(),
-        ..TraceInput::default()
-    };
-    check(model, &traced, edits)?;
-    let arena = Arena::default();
-    let mut recorder = Recorder::new(edits, false, false);
-    let source: Rows = [source].into_iter().collect();
-    let mut run = Run::inference(&arena, parameters).watched(&mut recorder);
-    let memory = model.encode(&mut run, &source);
-    drop(run);
-    let mut decoder = EditedDecoder {
-        model,
-        parameters,
-        edits,
-        source,
-        memory,
-        hypotheses: vec![Vec::new()],
-        logits: Vec::new(),
-    };
+    let mut decoder = EditedDecoder::new(model, parameters, source, edits)?;
     let found = search(&mut decoder, std::slice::from_ref(input), options)?;
     Ok(found.into_iter().flatten().collect())
 }
 
 /// Decodes whole targets, each hypothesis by itself.
-struct EditedDecoder<'a> {
+pub(super) struct EditedDecoder<'a> {
     model: &'a Transformer,
     parameters: &'a PackedWeights,
     edits: &'a Edits,
@@ -63,6 +44,37 @@ struct EditedDecoder<'a> {
     hypotheses: Vec<Vec<u32>>,
     /// Each one's newest row.
     logits: Vec<Vec<f32>>,
+}
+
+impl<'a> EditedDecoder<'a> {
+    /// Nothing is decoded yet.
+    pub(super) fn new(
+        model: &'a Transformer,
+        parameters: &'a PackedWeights,
+        source: &[u32],
+        edits: &'a Edits,
+    ) -> Result<Self> {
+        let traced = TraceInput {
+            source: source.to_vec(),
+            ..TraceInput::default()
+        };
+        check(model, &traced, edits)?;
+        let arena = Arena::default();
+        let mut recorder = Recorder::new(edits, false, false);
+        let source: Rows = [source].into_iter().collect();
+        let mut run = Run::inference(&arena, parameters).watched(&mut recorder);
+        let memory = model.encode(&mut run, &source);
+        drop(run);
+        Ok(EditedDecoder {
+            model,
+            parameters,
+            edits,
+            source,
+            memory,
+            hypotheses: vec![Vec::new()],
+            logits: Vec::new(),
+        })
+    }
 }
 
 impl StepDecoder for EditedDecoder<'_> {

@@ -42,9 +42,25 @@ impl FromStr for Language {
 
 /// The page with `document`, the JSON of [`super::document()`]. `language` is that in which it opens; where absent the browser's.
 pub fn page(document: &str, language: Option<Language>) -> String {
+    filled(document, language, "")
+}
+
+/// [`page`] for a server that answers what the page asks (`explain` beside it, see docs/explain.md). `languages` are those that it
+/// can translate into, nothing where there is no choice.
+pub fn live_page(document: &str, language: Option<Language>, languages: &[String]) -> String {
+    let plain = |name: &&String| {
+        name.chars()
+            .all(|c| c.is_ascii_alphanumeric() || "-_".contains(c))
+    };
+    let names: Vec<&str> = languages.iter().filter(plain).map(String::as_str).collect();
+    let live = format!(" data-live=\"true\" data-languages=\"{}\"", names.join(" "));
+    filled(document, language, &live)
+}
+
+fn filled(document: &str, language: Option<Language>, live: &str) -> String {
     let language = language.map_or("", Language::code);
     let data = format!(
-        "<script type=\"application/json\" id=\"trace\" data-language=\"{language}\">{}</script>",
+        "<script type=\"application/json\" id=\"trace\" data-language=\"{language}\"{live}>{}</script>",
         escaped(document)
     );
     PAGE.replacen(PLACE, &data, 1)

@@ -72,6 +72,24 @@ pub fn trace(
     })
 }
 
+/// What the encoder of a model with a decoder computes of a source.
+pub(super) fn trace_source(
+    model: &Transformer,
+    parameters: &PackedWeights,
+    input: &TraceInput,
+) -> Result<Trace> {
+    let edits = Edits::default();
+    check(model, input, &edits)?;
+    let arena = Arena::default();
+    let mut recorder = Recorder::new(&edits, parameters.keeps_cache_in_bf16(), true);
+    let mut run = Run::inference(&arena, parameters).watched(&mut recorder);
+    model.encode(&mut run, &[&input.source].into_iter().collect());
+    drop(run);
+    Ok(Trace {
+        arrays: recorder.finish(),
+    })
+}
+
 pub(super) fn check(model: &Transformer, input: &TraceInput, edits: &Edits) -> Result<()> {
     let config = model.assembly().model();
     edits.check(&config, input.source.len())?;

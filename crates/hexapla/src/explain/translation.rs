@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::edits::Edits;
+use super::edited::EditedDecoder;
+use super::edits::{Edits, Patch};
 use super::explained::{
     CANDIDATES, Explained, LENS, candidates, describe, distinct, ids_of, near, no_sentence, table,
 };
@@ -10,13 +11,15 @@ use super::explanation::{Candidates, Contrast, Explanation, OutputToken, Sides, 
 use super::flow::flow;
 use super::influence::Given;
 use super::lens::lens;
-use super::trace::{Trace, TraceInput, trace};
+use super::trace::{Trace, TraceInput, trace, trace_source};
 use super::tree::{SearchTree, WatchedDecoder};
 use super::vocabulary::{vocabulary_use, without_sign};
 use crate::error::{Error, Result};
 use crate::generate::engine::{Request, StateDecoder};
 use crate::generate::translator::Translator;
-use crate::generate::{Hypothesis, SearchInput, SearchOptions, TranslateOptions, search};
+use crate::generate::{
+    Hypothesis, SearchInput, SearchOptions, StepDecoder, TranslateOptions, search,
+};
 use crate::ops::Run;
 use crate::tensor::Arena;
 use crate::text::tokenizer::Tokenizer;
@@ -30,6 +33,23 @@ pub struct ExplainOptions {
     pub contrast: Option<String>,
     /// Whether each head and each source token is left out in turn, which takes a pass for each.
     pub influence: bool,
+    /// Target tokens that the output starts with.
+    pub prefix: Vec<u32>,
+    /// What is changed in the model.
+    pub edits: Edits,
+    /// Rows of the encoder that come from another text.
+    pub patch: Option<TextPatch>,
+}
+
+/// Rows of a value of the encoder that are those of another text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TextPatch {
+    /// The other text, one sentence.
+    pub text: String,
+    /// The value's name, such as `encoder.layers.0.feed_forward_norm`.
+    pub name: String,
+    /// Which rows.
+    pub rows: Vec<usize>,
 }
 
 /// Explains how `translator` translates `text`. `name` is what the model is called.
@@ -48,7 +68,12 @@ pub fn explain_translation(
     let Some((sentence, request)) = sentences.get(options.sentence) else {
         return Err(no_sentence(options.sentence, sentences.len()));
     };
-    let found = searched(translator, request, &search_options)?;
+    let request = &Request {
+        prefix: [&request.prefix[..], &options.prefix].concat(),
+        ..request.clone()
+    };
+    let edits = &edits_of(translator, translate, options)?;
+    let found = searched(translator, request, &search_options, edits)?;
     let (model, parameters) = (
         translator.engine().model(),
         translator.engine().parameters(),
@@ -61,7 +86,7 @@ pub fn explain_translation(
         target: Some(target.clone()),
         ..TraceInput::default()
     };
-    let mut trace = trace(model, parameters, &input, &Edits::default())?;
+    let mut trace = trace(model, parameters, &input, edits)?;
     let candidates = candidates(&trace, "output.logits");
     let lens = lens(model, parameters, &trace.arrays, LENS);
     for name in attentions(&trace, ".cross_attention") {
@@ -77,7 +102,8 @@ pub fn explain_translation(
         target: &target,
         output: &best.ids,
     };
-    let influence = options.influence.then(|| given.influence());
+    // Of a model that was changed, what each head and token is worth would be another question.
+    let influence = (options.influence && *edits == Edits::default()).then(|| given.influence());
     let tokenizers = translator.tokenizers();
     let contrast = options.contrast.as_deref();
     let contrast = contrast
@@ -187,6 +213,7 @@ fn searched(
     translator: &Translator,
     request: &Request,
     options: &SearchOptions,
+    edits: &Edits,
 ) -> Result<Searched> {
     let mut options = options.clone();
     if options.sampling.is_none() {
@@ -195,20 +222,22 @@ fn searched(
     }
     let engine = translator.engine();
     let (model, parameters) = (engine.model(), engine.parameters());
-    let arena = Arena::default();
-    let mut run = Run::inference(&arena, parameters).alone(true);
-    let source = [&request.source].into_iter().collect();
-    let memory = model.encode(&mut run, &source);
-    let decoder = StateDecoder::new(model, run, &source, memory, false);
-    let mut watched = WatchedDecoder::new(decoder, &options);
     let input = SearchInput {
         prefix: request.prefix.clone(),
         max_length: request.max_length.clamp(1, engine.max_tokens()),
         seed_index: request.seed_index,
     };
-    let found = search(&mut watched, std::slice::from_ref(&input), &options)?;
-    let found: Vec<_> = found.into_iter().flatten().collect();
-    let tree = watched.finish(&found);
+    let (found, tree) = if *edits == Edits::default() {
+        let arena = Arena::default();
+        let mut run = Run::inference(&arena, parameters).alone(true);
+        let source = [&request.source].into_iter().collect();
+        let memory = model.encode(&mut run, &source);
+        let decoder = StateDecoder::new(model, run, &source, memory, false);
+        watched(decoder, &input, &options)?
+    } else {
+        let decoder = EditedDecoder::new(model, parameters, &request.source, edits)?;
+        watched(decoder, &input, &options)?
+    };
     match found.into_iter().next() {
         Some(output) if !output.ids.is_empty() => Ok(Searched { output, tree }),
         _ => Err(Error::input("the model has no output for this text")
@@ -217,6 +246,59 @@ fn searched(
             .found("none")
             .hint("look at generation_config.json: what it suppresses and forces")),
     }
+}
+
+/// What a search finds, and its tree.
+fn watched(
+    decoder: impl StepDecoder,
+    input: &SearchInput,
+    options: &SearchOptions,
+) -> Result<(Vec<Hypothesis>, SearchTree)> {
+    let mut watched = WatchedDecoder::new(decoder, options);
+    let found = search(&mut watched, std::slice::from_ref(input), options)?;
+    let found: Vec<_> = found.into_iter().flatten().collect();
+    let tree = watched.finish(&found);
+    Ok((found, tree))
+}
+
+/// The edits that are asked for, with the rows of the other text.
+fn edits_of(
+    translator: &Translator,
+    translate: &TranslateOptions,
+    options: &ExplainOptions,
+) -> Result<Edits> {
+    let mut edits = options.edits.clone();
+    let Some(patch) = &options.patch else {
+        return Ok(edits);
+    };
+    let (_, sentences) = translator.sentences(&patch.text, translate)?;
+    let Some((_, request)) = sentences.into_iter().next() else {
+        return Err(no_sentence(0, 0).at("the other text"));
+    };
+    let input = TraceInput {
+        source: request.source,
+        ..TraceInput::default()
+    };
+    let engine = translator.engine();
+    let model = engine.model();
+    let other = trace_source(model, engine.parameters(), &input)?;
+    let Some(from) = other
+        .arrays
+        .get(&patch.name)
+        .filter(|array| array.shape.len() == 2)
+    else {
+        return Err(Error::input("the encoder has no such rows")
+            .at("patch")
+            .expected("the name of a value of the encoder with a row for each token")
+            .found(format!("`{}`", patch.name))
+            .hint("docs/explain.md lists the names"));
+    };
+    edits.patches.push(Patch {
+        name: patch.name.clone(),
+        rows: patch.rows.clone(),
+        from: from.clone(),
+    });
+    Ok(edits)
 }
 
 /// The attentions whose names end so.
