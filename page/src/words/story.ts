@@ -79,8 +79,8 @@ export const story = {
 
   "embedding.title": { zh: "从独热到词嵌入", en: "From one-hot to embedding" },
   "embedding.lead": {
-    zh: (size: string) => `编号本身没有含义：编号挨着，不等于词义相近。把编号写成**独热**向量，长度是词表的大小，这里是 ${size}：一个 1，其余都是 0。任意两个不同的独热向量，余弦（1 是同向，0 是无关）都是 0，看不出谁和谁相近。`,
-    en: (size: string) => `A number means nothing by itself: neighbours in the list need not be alike. Written as a **one-hot** vector, it is as long as the vocabulary, here ${size}: a single 1, all else 0. The cosine (1 is the same direction, 0 is unrelated) of any two of them is 0, so nothing is near to anything.`,
+    zh: (size: string) => `编号本身没有含义：编号挨着，不等于词义相近。把编号写成**独热**向量，词表有多少项，它就有多少个数，这里是 ${size} 个：一个 1，其余都是 0。任意两个不同的独热向量，余弦（1 是同向，0 是无关）都是 0，看不出谁和谁相近。`,
+    en: (size: string) => `A number means nothing by itself: neighbours in the list need not be alike. Written as a **one-hot** vector, it has as many numbers as the vocabulary has tokens, here ${size}: a single 1, all else 0. The cosine (1 is the same direction, 0 is unrelated) of any two of them is 0, so nothing is near to anything.`,
   },
   "embedding.table": {
     zh: (rows: string, width: number) => `所以有一张训练出来的表，${rows} 行，每行 ${width} 个数（这个 ${width} 就叫 d_model）。独热向量乘这张表，就是取出其中一行：这一行就是词元的**词嵌入**。乘法不必真做，查表即可，结果完全一样。`,
@@ -99,8 +99,8 @@ export const story = {
     en: "Tokens that mean or do the same have come to point in like directions in training; some are there by chance. Where several languages share a vocabulary, words of the others that mean the same turn up too.",
   },
   "embedding.scale": {
-    zh: (norm: string, scaled: string, position: string) => `为什么乘 √d_model？作为向量，这一行的长度（各数平方和的平方根）是 ${norm}，乘过之后是 ${scaled}；位置编码的长度是 ${position}。不乘，位置就会盖过词义。`,
-    en: (norm: string, scaled: string, position: string) => `Why times √d_model? As a vector, this row's length (the root of the sum of its squares) is ${norm}, and ${scaled} after; that of a position is ${position}. Without it, position would drown the word.`,
+    zh: (norm: string, scaled: string, position: string) => `为什么乘 √d_model？第 3 节要给这一行加上一个表示位置的向量，它的长度（各数平方和的平方根）是 ${position}，而这一行只有 ${norm}：不乘，位置就会盖过词义；乘过之后是 ${scaled}。`,
+    en: (norm: string, scaled: string, position: string) => `Why times √d_model? Section 3 adds a vector for the position to this row. That one's length (the root of the sum of its squares) is ${position}, this row's only ${norm}: position would drown the word. Multiplied, the row's is ${scaled}.`,
   },
   "embedding.noScale": {
     zh: (norm: string) => `这个模型不乘 √d_model。这一行的长度是 ${norm}。`,
@@ -110,7 +110,7 @@ export const story = {
   "positions.title": { zh: "位置编码", en: "Positions" },
   "positions.lead": {
     zh: "注意力同时看所有词元，本身分不出先后：没有位置，把句子打乱，每个词元得到的那一行数完全不变：谁先谁后就丢了，“狗咬人”和“人咬狗”没有分别。所以给每一行再加一个只由**位置**（从 0 数起）决定的向量。",
-    en: "Attention sees all tokens at once and cannot tell which came first: without positions, each token of a shuffled sentence would get the very same row, and “dog bites man” would be “man bites dog”. So a vector that depends on the **position** alone (counted from 0) is added to each row.",
+    en: "Attention sees all tokens at once and cannot tell which came first: without positions, each token would keep exactly its row however the sentence is shuffled, and “dog bites man” would be “man bites dog”. So a vector that depends on the **position** alone (counted from 0) is added to each row.",
   },
   "positions.waves": {
     zh: "每一列是一条波：有的变得快，有的变得慢，就像钟的秒针、分针和时针。合起来看，每个位置的读数都不同。而且无论从哪里出发，往后移 k 位，指针转过的角度都一样，所以容易算出相隔几位。",
@@ -186,7 +186,7 @@ export const story = {
     en: "Each token's row times W_Q is its query, times W_K its key. A cell is the dot product of the row's query and the column's key: the larger, the more alike.",
   },
   "head.scaledText": {
-    zh: (dk: number, deviation: string) => `为什么除以 √d_k？点积是 d_k（查询和键的数的个数，这里是 ${dk}）个乘积之和，项数越多，起伏越大：约是单个乘积的 √${dk} = ${Math.sqrt(dk).toFixed(0)} 倍。不除，softmax 会把几乎全部权重给一个词元，训练就学不动了。除过之后，这个头的得分的标准差是 ${deviation}。`,
+    zh: (dk: number, deviation: string) => `为什么除以 √d_k？点积是 d_k 个乘积之和（d_k 是每个键有几个数，这里是 ${dk}），项数越多，起伏越大：约是单个乘积的 √${dk} = ${Math.sqrt(dk).toFixed(0)} 倍。不除，softmax 会把几乎全部权重给一个词元，训练就学不动了。除过之后，这个头的得分的标准差是 ${deviation}。`,
     en: (dk: number, deviation: string) => `Why divide by √d_k? A dot product is a sum of d_k (here ${dk}) products, and spreads about √${dk} = ${Math.sqrt(dk).toFixed(0)} times as wide as one of them. Undivided, softmax would give nearly all weight to one token, and training would stop learning. Divided, the scores of this head have a standard deviation of ${deviation}.`,
   },
   "head.maskedText": {
@@ -382,12 +382,12 @@ export const story = {
 
   "output.title": { zh: "线性层与 softmax", en: "Linear and softmax" },
   "output.lead": {
-    zh: (d: number, vocabulary: string) => `最上面一行有 ${d} 个数。它与词表里每个词元的向量做点积，得到 ${vocabulary} 个数（logit），再经 softmax 变成概率。各层给出的都是向量，概率是这最后一步给的。`,
-    en: (d: number, vocabulary: string) => `The top row has ${d} numbers. Its dot product with the vector of each token of the vocabulary gives ${vocabulary} numbers (logits), and softmax makes probabilities of them. The layers themselves give vectors; the probabilities are this last step's.`,
+    zh: (d: number, vocabulary: string) => `最后一层给出的行有 ${d} 个数。线性层拿它与词表里每个词元的向量做点积，得到 ${vocabulary} 个数（logit）；softmax 再把它们变成 ${vocabulary} 个概率，词表里每个词元一个。在这一步之前只有向量，没有概率。最后取哪个，不一定是概率最大的，见下一节。`,
+    en: (d: number, vocabulary: string) => `The last layer's row has ${d} numbers. The linear layer takes its dot product with the vector of each token of the vocabulary: ${vocabulary} numbers (logits). Softmax makes ${vocabulary} probabilities of them, one for each token of the vocabulary. Before this step there are only vectors. Which token is taken, the next section shows: not always the likeliest.`,
   },
   "output.tied": {
-    zh: "这个模型的输出矩阵就是词嵌入的那张表（共享）。",
-    en: "In this model the output matrix is the embedding's table again (they are tied).",
+    zh: "这个模型的线性层所用的矩阵，就是词嵌入的那张表（共享）。",
+    en: "In this model the linear layer's matrix is the embedding's table again (they are tied).",
   },
   "output.top": {
     zh: (step: number) => `第 ${step} 步最可能的 20 个`,
