@@ -68,6 +68,7 @@ fn compute(python: &Path, part: Part) -> Result<()> {
         Part::Folders => {
             succeed(script("folders.py").arg(golden()))?;
             succeed(script("encoders.py").arg(golden().join("encoders")))?;
+            succeed(script("decoders.py").arg(golden().join("decoders")))?;
             succeed(script("traces.py").arg(golden()))
         }
         Part::Marian => succeed(script("marian.py").arg(golden())),

@@ -99,6 +99,7 @@ fn likeliest(counts: &Counts, start: &str, count: usize) -> Result<Vec<(String, 
         live: vec![(SPACE, SPACE)],
     };
     let input = SearchInput {
+        prompt: Vec::new(),
         prefix: start.chars().map(|letter| counts.id(letter)).collect(),
         max_length: 20,
         seed_index: 0,

@@ -525,6 +525,7 @@ fn a_search_without_edits_finds_what_a_search_finds() {
                     .engine()
                     .generate(std::slice::from_ref(&request), &options, 100);
             let input = SearchInput {
+                prompt: Vec::new(),
                 prefix: Vec::new(),
                 max_length: request.max_length,
                 seed_index: 0,

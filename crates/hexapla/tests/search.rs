@@ -104,6 +104,7 @@ fn any_sentence() -> impl Strategy<Value = (u32, SearchInput)> {
             (
                 source,
                 SearchInput {
+                    prompt: Vec::new(),
                     prefix,
                     max_length,
                     seed_index,
@@ -287,6 +288,7 @@ fn a_prefix_is_fed_in_one_row() {
     };
     let prefix = vec![5, 6, 7];
     let inputs = [SearchInput {
+        prompt: Vec::new(),
         prefix,
         max_length: 5,
         seed_index: 0,

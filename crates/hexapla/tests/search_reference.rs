@@ -87,7 +87,7 @@ fn ids_and_scores_equal_the_reference() {
             assert_eq!(found.len(), expected.len(), "{test_case}");
             for (found, expected) in found.iter().zip(expected) {
                 assert_eq!(found.ids, ids(&expected["ids"]), "{test_case}");
-                assert_eq!(found.finished, found.ids.last() == Some(&options.eos_id));
+                assert_eq!(found.finished, found.ids.last() == options.eos_ids.first());
                 if !expected["score"].is_null() {
                     let score = float(&expected["score"]);
                     assert!(

@@ -146,17 +146,14 @@ multiversion! {
 }
 
 multiversion! {
-    /// `out = activation(a) · b` for each row `[a | b]` of `x`, whose halves have `width` numbers each.
-    pub fn gate(out: &mut [f32], x: &[f32], width: usize, activation: Activation) -> () {
-        assert!(x.len() == 2 * out.len() && out.len().is_multiple_of(width.max(1)), "two halves a row");
+    /// `out = activation(a) · b`.
+    pub fn gate(out: &mut [f32], a: &[f32], b: &[f32], activation: Activation) -> () {
+        assert!(a.len() == out.len() && b.len() == out.len(), "equal lengths");
+        let (a, b) = (&a[..out.len()], &b[..out.len()]);
         macro_rules! run {
             ($kind:expr) => {
-                for (out, x) in out.chunks_exact_mut(width.max(1)).zip(x.chunks_exact(2 * width.max(1))) {
-                    let (a, b) = x.split_at(width);
-                    let (a, b) = (&a[..out.len()], &b[..out.len()]);
-                    for i in 0..out.len() {
-                        out[i] = value($kind, a[i]) * b[i];
-                    }
+                for i in 0..out.len() {
+                    out[i] = value($kind, a[i]) * b[i];
                 }
             };
         }
@@ -165,22 +162,16 @@ multiversion! {
 }
 
 multiversion! {
-    /// The gradient of [`gate`]'s input: `da = d · b · activation'(a)`, `db = d · activation(a)`.
-    pub fn gate_backward(dx: &mut [f32], d: &[f32], x: &[f32], width: usize, activation: Activation) -> () {
-        assert!(dx.len() == x.len() && x.len() == 2 * d.len(), "two halves a row");
+    /// The gradients of what [`gate`] was given: `da = d · b · activation'(a)`, `db = d · activation(a)`.
+    pub fn gate_backward(da: &mut [f32], db: &mut [f32], d: &[f32], a: &[f32], b: &[f32], activation: Activation) -> () {
+        assert!([da.len(), db.len(), a.len(), b.len()] == [d.len(); 4], "equal lengths");
+        let (da, db) = (&mut da[..d.len()], &mut db[..d.len()]);
+        let (a, b) = (&a[..d.len()], &b[..d.len()]);
         macro_rules! run {
             ($kind:expr) => {
-                {
-                let rows = dx.chunks_exact_mut(2 * width.max(1)).zip(x.chunks_exact(2 * width.max(1)));
-                for ((dx, x), d) in rows.zip(d.chunks_exact(width.max(1))) {
-                    let ((da, db), (a, b)) = (dx.split_at_mut(width), x.split_at(width));
-                    let (da, db) = (&mut da[..d.len()], &mut db[..d.len()]);
-                    let (a, b) = (&a[..d.len()], &b[..d.len()]);
-                    for i in 0..d.len() {
-                        da[i] = d[i] * b[i] * slope($kind, a[i]);
-                        db[i] = d[i] * value($kind, a[i]);
-                    }
-                }
+                for i in 0..d.len() {
+                    da[i] = d[i] * b[i] * slope($kind, a[i]);
+                    db[i] = d[i] * value($kind, a[i]);
                 }
             };
         }
@@ -250,25 +241,24 @@ mod tests {
 
     #[test]
     fn a_gate_and_its_gradient_are_those_of_the_definition_on_every_instruction_set() {
-        for (rows, width) in [(1, 1), (3, 5), (2, 33), (4, 64)] {
-            let (x, d) = (numbers(2 * rows * width, 1), numbers(rows * width, 2));
+        for n in [1, 15, 66, 256] {
+            let (a, b, d) = (numbers(n, 1), numbers(n, 3), numbers(n, 2));
             for kind in KINDS {
                 let run = |isa| {
-                    let (mut out, mut dx) = (vec![0.0; rows * width], vec![0.0; 2 * rows * width]);
-                    gate(isa, &mut out, &x, width, kind);
-                    gate_backward(isa, &mut dx, &d, &x, width, kind);
-                    (out, dx)
+                    let [mut out, mut da, mut db] = [0; 3].map(|_| vec![0.0; n]);
+                    gate(isa, &mut out, &a, &b, kind);
+                    gate_backward(isa, &mut da, &mut db, &d, &a, &b, kind);
+                    (out, da, db)
                 };
-                let (out, dx) = run(Isa::SCALAR);
-                for (i, found) in out.iter().enumerate() {
-                    let a = i / width * 2 * width + i % width;
-                    let b = a + width;
-                    assert_eq!(*found, value(kind, x[a]) * x[b]);
-                    assert_eq!(dx[a], d[i] * x[b] * slope(kind, x[a]));
-                    assert_eq!(dx[b], d[i] * value(kind, x[a]));
+                let (out, da, db) = run(Isa::SCALAR);
+                for i in 0..n {
+                    assert_eq!(out[i], value(kind, a[i]) * b[i]);
+                    assert_eq!(da[i], d[i] * b[i] * slope(kind, a[i]));
+                    assert_eq!(db[i], d[i] * value(kind, a[i]));
                 }
                 for isa in Isa::available() {
-                    assert_eq!(run(isa), (out.clone(), dx.clone()), "{isa:?}");
+                    let same = (out.clone(), da.clone(), db.clone());
+                    assert_eq!(run(isa), same, "{isa:?}");
                 }
             }
         }

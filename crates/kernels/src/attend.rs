@@ -51,8 +51,10 @@ impl<'a> PagedRows<'a> {
 /// Keys and values of cached rows.
 #[derive(Debug, Clone, Copy)]
 pub struct CachedRows<'a> {
-    /// Heads that share the width.
+    /// Heads of the query.
     pub heads: usize,
+    /// Heads of keys and values; divides `heads`. Neighbouring heads of the query share one.
+    pub kv_heads: usize,
     /// What a product of query and key is multiplied by.
     pub scale: f32,
     /// How keys and values are stored.
@@ -121,6 +123,7 @@ pub fn attend_row(
 ) {
     let CachedRows {
         heads,
+        kv_heads,
         scale,
         stored,
         keys,
@@ -129,7 +132,8 @@ pub fn attend_row(
     let head_width = query.len() / heads;
     let head_words = stored.words(head_width);
     assert!(head_width * heads == query.len() && out.len() == query.len());
-    assert!(keys.words == heads * head_words && values.words == keys.words);
+    assert!(heads.is_multiple_of(kv_heads), "heads that share keys");
+    assert!(keys.words == kv_heads * head_words && values.words == keys.words);
     let Seen { mean, weights } = seen;
     assert!(mean.is_empty() || mean.len() == rows.len());
     assert!(weights.is_empty() || weights.len() == heads * rows.len());
@@ -141,6 +145,7 @@ pub fn attend_row(
     mean.fill(0.0);
     let groups = query.chunks(GROUP * head_width);
     let outs = out.chunks_mut(GROUP * head_width);
+    let all_heads = heads;
     for (g, (query, out)) in groups.zip(outs).enumerate() {
         let heads = query.len() / head_width;
         let group = Group {
@@ -149,7 +154,8 @@ pub fn attend_row(
             head_width,
             scale,
             head_words,
-            first_word: g * GROUP * head_words,
+            first_head: g * GROUP,
+            sharing: all_heads / kv_heads,
         };
         let scores = &mut scratch[..(rows.len() * group.stride).next_multiple_of(LANES)];
         group.attend(isa, stored, (out, scores), query, (keys, values), rows);
@@ -175,7 +181,10 @@ struct Group {
     head_width: usize,
     scale: f32,
     head_words: usize,
-    first_word: usize,
+    /// The first of them among all heads.
+    first_head: usize,
+    /// Heads that share one of keys and values.
+    sharing: usize,
 }
 
 impl Group {
@@ -194,10 +203,10 @@ impl Group {
         add_values(isa, out, scores, values, rows, self, stored);
     }
 
-    /// The words of head `h` in a row.
+    /// The words in a row that head `h` looks at.
     #[inline(always)]
     fn head(self, row: &[f32], h: usize) -> &[f32] {
-        &row[self.first_word + h * self.head_words..][..self.head_words]
+        &row[(self.first_head + h) / self.sharing * self.head_words..][..self.head_words]
     }
 }
 
@@ -537,10 +546,19 @@ mod tests {
     use crate::testing::numbers;
 
     /// Softmax(q·kᵀ/√d)·v in f64, head after head.
-    fn by_definition(q: &[f32], k: &[f32], v: &[f32], rows: &[u32], heads: usize) -> Vec<f64> {
-        let width = q.len();
-        let head_width = width / heads;
-        let at = |x: &[f32], row: u32, j: usize| f64::from(x[row as usize * width + j]);
+    fn by_definition(
+        q: &[f32],
+        k: &[f32],
+        v: &[f32],
+        rows: &[u32],
+        (heads, kv_heads): (usize, usize),
+    ) -> Vec<f64> {
+        let head_width = q.len() / heads;
+        let width = head_width * kv_heads;
+        let at = |x: &[f32], row: u32, j: usize| {
+            let head = j / head_width / (heads / kv_heads);
+            f64::from(x[row as usize * width + head * head_width + j % head_width])
+        };
         let of_head = |h: usize| {
             let part = h * head_width..(h + 1) * head_width;
             let score = |row: &u32| {
@@ -562,17 +580,20 @@ mod tests {
     fn attended(
         isa: Isa,
         stored: Stored,
-        heads: usize,
+        (heads, kv_heads): (usize, usize),
         q: &[f32],
         k: &[f32],
         v: &[f32],
         rows: &[u32],
     ) -> Vec<f32> {
-        let (width, words) = (q.len(), stored.words(q.len()));
+        let width = q.len();
+        let kv_width = width / heads * kv_heads;
+        let words = stored.words(kv_width);
         let paged = |x: &[f32]| {
-            let mut pages = vec![0.0; (x.len() / width).next_multiple_of(PagedRows::PAGE) * words];
-            for (to, row) in pages.chunks_exact_mut(words).zip(x.chunks_exact(width)) {
-                store_row(isa, to, row, heads, stored);
+            let rows = (x.len() / kv_width).next_multiple_of(PagedRows::PAGE);
+            let mut pages = vec![0.0; rows * words];
+            for (to, row) in pages.chunks_exact_mut(words).zip(x.chunks_exact(kv_width)) {
+                store_row(isa, to, row, kv_heads, stored);
             }
             pages
         };
@@ -581,6 +602,7 @@ mod tests {
         let (k, v) = (pages(&k), pages(&v));
         let cached = CachedRows {
             heads,
+            kv_heads,
             scale: 1.0 / ((width / heads) as f32).sqrt(),
             stored,
             keys: PagedRows { pages: &k, words },
@@ -615,17 +637,22 @@ mod tests {
 
     #[test]
     fn every_instruction_set_attends_alike_and_as_defined() {
-        for (heads, head_width, count) in [
-            (3, 8, 9),
-            (2, 64, 70),
-            (1, 34, 33),
-            (4, 2, 1),
-            (12, 32, 5),
-            (20, 6, 8),
+        for (heads, kv_heads, head_width, count) in [
+            (3, 3, 8, 9),
+            (2, 2, 64, 70),
+            (2, 1, 64, 70),
+            (1, 1, 34, 33),
+            (4, 4, 2, 1),
+            (12, 12, 32, 5),
+            (12, 4, 32, 5),
+            (20, 20, 6, 8),
+            (20, 5, 6, 8),
+            (20, 1, 6, 8),
         ] {
-            let width = heads * head_width;
+            let (width, kv_width) = (heads * head_width, kv_heads * head_width);
+            let heads = (heads, kv_heads);
             let q = numbers(width, 1);
-            let (k, v) = (numbers(width * count, 2), numbers(width * count, 3));
+            let (k, v) = (numbers(kv_width * count, 2), numbers(kv_width * count, 3));
             for n in [1, 2, 4, 7, 40] {
                 let rows: Vec<u32> = (0..n).map(|i| (i * 7 % count) as u32).collect();
                 let exact = by_definition(&q, &k, &v, &rows, heads);

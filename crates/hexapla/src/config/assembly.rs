@@ -1,5 +1,6 @@
 //! Which parts of the figure a model has.
 
+use super::decoder::DecoderConfig;
 use super::encoder::EncoderConfig;
 use super::stack::ModelConfig;
 use super::transformer::TransformerConfig;
@@ -12,6 +13,8 @@ pub enum Assembly {
     EncoderDecoder(TransformerConfig),
     /// The encoder alone: analyses.
     Encoder(EncoderConfig),
+    /// The decoder alone: goes on with texts.
+    Decoder(DecoderConfig),
 }
 
 impl Assembly {
@@ -20,6 +23,7 @@ impl Assembly {
         match self {
             Assembly::EncoderDecoder(config) => config.model(),
             Assembly::Encoder(config) => config.model(),
+            Assembly::Decoder(config) => config.model(),
         }
     }
 
@@ -31,6 +35,7 @@ impl Assembly {
         match self {
             Assembly::EncoderDecoder(config) => config.validate(),
             Assembly::Encoder(config) => config.validate(),
+            Assembly::Decoder(config) => config.validate(),
         }
     }
 }
@@ -44,5 +49,11 @@ impl From<TransformerConfig> for Assembly {
 impl From<EncoderConfig> for Assembly {
     fn from(config: EncoderConfig) -> Self {
         Assembly::Encoder(config)
+    }
+}
+
+impl From<DecoderConfig> for Assembly {
+    fn from(config: DecoderConfig) -> Self {
+        Assembly::Decoder(config)
     }
 }

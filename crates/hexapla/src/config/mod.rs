@@ -4,11 +4,13 @@ mod alignment;
 mod arithmetic;
 mod assembly;
 mod data;
+mod decoder;
 mod early_stopping;
 mod encoder;
 mod language;
 mod model;
 mod recipe;
+mod rotary;
 mod stack;
 mod test_set;
 mod tokenizer;
@@ -19,11 +21,13 @@ pub use alignment::{AlignmentReading, AlignmentStep, AlignmentWeights};
 pub use arithmetic::{ComputeType, Precision};
 pub use assembly::Assembly;
 pub use data::{Corpus, DataTable};
+pub use decoder::DecoderConfig;
 pub use early_stopping::EarlyStopping;
 pub use encoder::{ClassScores, EncoderConfig, EncoderHead};
 pub use language::{LanguagePair, tagged_language};
 pub use model::ModelTable;
 pub use recipe::{FORMAT_VERSION, Recipe};
+pub use rotary::{RotaryConfig, RotaryScaling};
 pub use stack::{
     AttentionConfig, DenseConfig, EmbeddingConfig, FeedForwardConfig, HeadConfig, LayerConfig,
     ModelConfig, NormConfig, NormKind, OutputConfig, RelativePositions, StackConfig,

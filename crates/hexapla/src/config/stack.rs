@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::rotary::RotaryConfig;
 use super::transformer::{Activation, Norm, Positions, TransformerConfig};
 
 /// The shape and the mathematics of a model.
@@ -43,8 +44,8 @@ pub struct EmbeddingConfig {
     pub width: usize,
     /// What a token's vector is multiplied by.
     pub scale: f32,
-    /// Kind of positions.
-    pub positions: Positions,
+    /// Kind of positions that are added; none where attention knows them.
+    pub positions: Option<Positions>,
     /// Number of the first position.
     pub position_offset: usize,
     /// Longest text, in tokens.
@@ -98,22 +99,32 @@ pub struct AttentionConfig {
     pub head_width: usize,
     /// What a product of query and key is multiplied by.
     pub scale: f32,
-    /// Whether its linear layers have a bias.
+    /// Whether queries, keys and values have biases.
     pub bias: bool,
+    /// Whether the projection of the heads has a bias.
+    pub output_bias: bool,
     /// Whether a row sees no row behind its own.
     pub causal: bool,
+    /// How many rows a row sees at most, its own and those before it.
+    pub window: Option<usize>,
+    /// Of each head of queries and keys.
+    pub query_key_norm: Option<NormConfig>,
+    /// Angles by which queries and keys are turned.
+    pub rotary: Option<RotaryConfig>,
     /// Of the probabilities.
     #[serde(skip)]
     pub dropout: f32,
 }
 
-/// Two linear layers and what stands between them.
+/// Two linear layers and what stands between them, or three.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct FeedForwardConfig {
     /// Inner width.
     pub width: usize,
-    /// Between the two.
+    /// Behind the first.
     pub activation: Activation,
+    /// Whether that multiplies another projection of the input.
+    pub gated: bool,
     /// Whether the linear layers have a bias.
     pub bias: bool,
     /// After the activation.
@@ -131,7 +142,7 @@ pub struct NormConfig {
 }
 
 /// Kinds of norms.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NormKind {
     /// Layer norm, with scale and shift (Ba et al. 2016).
@@ -200,7 +211,7 @@ impl TransformerConfig {
                 true => (self.d_model as f32).sqrt(),
                 false => 1.0,
             },
-            positions: self.positions,
+            positions: Some(self.positions),
             position_offset: self.position_offset,
             max_positions: self.max_position_embeddings,
             unplaced_token: unplaced.then_some(self.pad_token_id),
@@ -214,7 +225,11 @@ impl TransformerConfig {
             head_width: self.d_model / heads,
             scale: 1.0 / ((self.d_model / heads) as f32).sqrt(),
             bias: true,
+            output_bias: true,
             causal,
+            window: None,
+            query_key_norm: None,
+            rotary: None,
             dropout: self.attention_dropout,
         };
         let layer = |self_attention, cross_attention, width| LayerConfig {
@@ -223,6 +238,7 @@ impl TransformerConfig {
             feed_forward: FeedForwardConfig {
                 width,
                 activation: self.activation,
+                gated: false,
                 bias: true,
                 dropout: self.activation_dropout,
             },

@@ -223,6 +223,7 @@ fn searched(
     let engine = translator.engine();
     let (model, parameters) = (engine.model(), engine.parameters());
     let input = SearchInput {
+        prompt: Vec::new(),
         prefix: request.prefix.clone(),
         max_length: request.max_length.clamp(1, engine.max_tokens()),
         seed_index: request.seed_index,

@@ -253,6 +253,7 @@ pub(super) fn names(
         write: owned(write),
         shape: parameter.shape.clone(),
         transposed: false,
+        part: None,
     };
     Ok(match (parameter.name.as_str(), config.tie_output) {
         ("embedding.weight", true) => table(

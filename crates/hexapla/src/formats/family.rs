@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
+use super::decoders::{DecoderFamily, GPT2, LLAMA, MISTRAL, QWEN2, QWEN3, SMOLLM3};
 use super::encoders::{
     BERT, CAMEMBERT, DISTILBERT, ELECTRA, EncoderFamily, MPNET, ROBERTA, XLM_ROBERTA,
 };
@@ -46,11 +47,23 @@ pub enum Family {
     Electra,
     /// An encoder with relative positions.
     Mpnet,
+    /// A decoder: GPT-2 and what nanoGPT trains.
+    Gpt2,
+    /// A decoder: Llama, SmolLM, TinyLlama.
+    Llama,
+    /// As Llama, where layers see a window.
+    Mistral,
+    /// A decoder: Qwen 2 and 2.5.
+    Qwen2,
+    /// A decoder: Qwen 3.
+    Qwen3,
+    /// A decoder: SmolLM 3.
+    Smollm3,
 }
 
 impl Family {
     /// Those of a `config.json`.
-    pub(super) const ALL: [Family; 12] = [
+    pub(super) const ALL: [Family; 18] = [
         Family::Marian,
         Family::M2m100,
         Family::Bart,
@@ -63,32 +76,49 @@ impl Family {
         Family::Distilbert,
         Family::Electra,
         Family::Mpnet,
+        Family::Gpt2,
+        Family::Llama,
+        Family::Mistral,
+        Family::Qwen2,
+        Family::Qwen3,
+        Family::Smollm3,
     ];
 
     /// The `model_type` in `config.json`.
     pub fn model_type(self) -> &'static str {
-        match (self, self.encoder()) {
-            (_, Some(encoder)) => encoder.model_type,
-            (Family::Marian, _) => "marian",
-            (Family::MarianNmt, _) => "marian-nmt",
-            (Family::Mapped(_), _) => "mapped",
-            (Family::M2m100, _) => "m2m_100",
-            (Family::Bart, _) => "bart",
-            (Family::Mbart, _) => "mbart",
+        if let Some(encoder) = self.encoder() {
+            return encoder.model_type;
+        }
+        if let Some(decoder) = self.decoder() {
+            return decoder.model_type;
+        }
+        match self {
+            Family::Marian => "marian",
+            Family::MarianNmt => "marian-nmt",
+            Family::Mapped(_) => "mapped",
+            Family::M2m100 => "m2m_100",
+            Family::Bart => "bart",
+            Family::Mbart => "mbart",
             _ => "hexapla",
         }
+    }
+
+    /// The tables of a family of decoders.
+    pub(super) fn decoder(self) -> Option<&'static DecoderFamily> {
+        Some(match self {
+            Family::Gpt2 => &GPT2,
+            Family::Llama => &LLAMA,
+            Family::Mistral => &MISTRAL,
+            Family::Qwen2 => &QWEN2,
+            Family::Qwen3 => &QWEN3,
+            Family::Smollm3 => &SMOLLM3,
+            _ => return None,
+        })
     }
 
     /// The tables of a family of encoders.
     pub(super) fn encoder(self) -> Option<&'static EncoderFamily> {
         Some(match self {
-            Family::Marian
-            | Family::MarianNmt
-            | Family::Mapped(_)
-            | Family::M2m100
-            | Family::Bart
-            | Family::Mbart
-            | Family::Native => return None,
             Family::Bert => &BERT,
             Family::Roberta => &ROBERTA,
             Family::Camembert => &CAMEMBERT,
@@ -96,6 +126,7 @@ impl Family {
             Family::Distilbert => &DISTILBERT,
             Family::Electra => &ELECTRA,
             Family::Mpnet => &MPNET,
+            _ => return None,
         })
     }
 
@@ -118,30 +149,31 @@ impl Family {
         }
     }
 
-    /// As [`Family::for_config`]. Of encoders, several families may have the same mathematics: `own` is preferred.
+    /// As [`Family::for_config`]. Of encoders or decoders, several families may have the same mathematics: `own` is preferred.
     ///
     /// # Errors
-    /// No family of encoders can say the configuration.
+    /// No family of encoders, or of decoders, can say the configuration.
     pub(super) fn for_assembly(
         assembly: &Assembly,
         own: Option<Family>,
     ) -> Result<(Family, Option<String>)> {
-        let config = match assembly {
-            Assembly::EncoderDecoder(config) => return Ok(Family::for_config(config)),
-            Assembly::Encoder(config) => config,
-        };
+        if let Assembly::EncoderDecoder(config) = assembly {
+            return Ok(Family::for_config(config));
+        }
         let mut why = String::new();
         for family in own.into_iter().chain(Family::ALL) {
-            let Some(encoder) = family.encoder() else {
-                continue;
+            let reason = match (assembly, family.encoder(), family.decoder()) {
+                (Assembly::Encoder(config), Some(encoder), _) => encoder.cannot_say(config),
+                (Assembly::Decoder(config), _, Some(decoder)) => decoder.cannot_say(config),
+                _ => continue,
             };
-            match encoder.cannot_say(config) {
+            match reason {
                 None => return Ok((family, None)),
                 Some(reason) => why.push_str(&format!("{}: {reason}; ", family.model_type())),
             }
         }
         Err(
-            Error::settings("no family of encoders can say this configuration")
+            Error::settings("no family of models can say this configuration")
                 .found(why.trim_end_matches("; ").to_string()),
         )
     }
@@ -152,9 +184,10 @@ impl Family {
         parameter: &Parameter,
         tensors: Option<&TensorStore>,
     ) -> Result<TensorNames> {
-        match (assembly, self.encoder()) {
-            (Assembly::Encoder(config), Some(encoder)) => encoder.names(config, parameter),
-            (Assembly::EncoderDecoder(config), None) => match self {
+        match (assembly, self.encoder(), self.decoder()) {
+            (Assembly::Encoder(config), Some(encoder), _) => encoder.names(config, parameter),
+            (Assembly::Decoder(config), _, Some(decoder)) => decoder.names(config, parameter),
+            (Assembly::EncoderDecoder(config), None, None) => match self {
                 Family::Native => Ok(native::names(parameter)),
                 Family::Mapped(LinearLayout::InOut) => Ok(native::names(parameter)),
                 Family::Mapped(LinearLayout::OutIn) => {
@@ -169,19 +202,21 @@ impl Family {
     }
 
     pub(super) fn without_use(self, name: &str) -> bool {
-        match (self, self.encoder()) {
-            (_, Some(encoder)) => encoder.without_use(name),
-            (Family::Native | Family::Mapped(_), _) => false,
-            (Family::MarianNmt, _) => name.starts_with("special:"),
+        match (self, self.encoder(), self.decoder()) {
+            (_, Some(encoder), _) => encoder.without_use(name),
+            (_, _, Some(decoder)) => decoder.without_use(name),
+            (Family::Native | Family::Mapped(_), ..) => false,
+            (Family::MarianNmt, ..) => name.starts_with("special:"),
             _ => bart::without_use(name),
         }
     }
 
     /// `config.json` of this family.
     pub(super) fn write_config(self, assembly: &Assembly) -> Result<Map<String, Value>> {
-        match (assembly, self.encoder()) {
-            (Assembly::Encoder(config), Some(encoder)) => encoder.write(config),
-            (Assembly::EncoderDecoder(config), None) => match self {
+        match (assembly, self.encoder(), self.decoder()) {
+            (Assembly::Encoder(config), Some(encoder), _) => encoder.write(config),
+            (Assembly::Decoder(config), _, Some(decoder)) => Ok(decoder.write(config)),
+            (Assembly::EncoderDecoder(config), None, None) => match self {
                 Family::Marian => Ok(marian::write(config)),
                 Family::M2m100 => Ok(m2m_100::write(config)),
                 Family::Bart => Ok(mbart::BART.write(config)),

@@ -18,7 +18,7 @@
 use serde_json::{Map, Value, json};
 
 use super::keys::{Keys, float};
-use crate::config::{EarlyStopping, TransformerConfig};
+use crate::config::{DecoderConfig, EarlyStopping, TransformerConfig};
 use crate::error::Result;
 use crate::files::Folder;
 
@@ -171,8 +171,42 @@ pub(crate) fn read(folder: &Folder, config: &mut Keys) -> Result<(GenerationDefa
     Ok((defaults, ids))
 }
 
+/// The special tokens of a model that generates, as its settings give them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct SpecialTokens {
+    bos: Option<u32>,
+    eos: Vec<u32>,
+    pad: Option<u32>,
+    decoder_start: Option<u32>,
+    forced_bos: Option<u32>,
+}
+
+impl From<&TransformerConfig> for SpecialTokens {
+    fn from(config: &TransformerConfig) -> Self {
+        SpecialTokens {
+            bos: None,
+            eos: vec![config.eos_token_id],
+            pad: Some(config.pad_token_id),
+            decoder_start: Some(config.decoder_start_token_id),
+            forced_bos: config.forced_bos_token_id,
+        }
+    }
+}
+
+impl From<&DecoderConfig> for SpecialTokens {
+    fn from(config: &DecoderConfig) -> Self {
+        SpecialTokens {
+            bos: config.bos_token_id,
+            // The others are among the defaults.
+            eos: config.eos_token_ids.first().copied().into_iter().collect(),
+            pad: config.pad_token_id,
+            ..SpecialTokens::default()
+        }
+    }
+}
+
 /// `generation_config.json` for these defaults.
-pub(crate) fn write(defaults: &GenerationDefaults, config: &TransformerConfig) -> Value {
+pub(crate) fn write(defaults: &GenerationDefaults, special: &SpecialTokens) -> Value {
     let plain = GenerationDefaults::default();
     let mut map = Map::new();
     let mut put = |key: &str, differs: bool, value: Value| {
@@ -180,30 +214,23 @@ pub(crate) fn write(defaults: &GenerationDefaults, config: &TransformerConfig) -
             map.insert(key.to_string(), value);
         }
     };
-    put("pad_token_id", true, json!(config.pad_token_id));
     let more = &defaults.more_eos_token_ids;
-    let eos = match more.as_slice() {
-        [] => json!(config.eos_token_id),
-        more => {
-            let all = [config.eos_token_id]
-                .into_iter()
-                .chain(more.iter().copied());
-            json!(all.collect::<Vec<u32>>())
-        }
+    let ends: Vec<u32> = special.eos.iter().chain(more).copied().collect();
+    let eos = match ends.as_slice() {
+        [] => json!(null),
+        [one] => json!(one),
+        several => json!(several),
     };
-    put("eos_token_id", true, eos);
-    put(
-        "decoder_start_token_id",
-        true,
-        json!(config.decoder_start_token_id),
-    );
-    let bos = config.forced_bos_token_id;
-    put("forced_bos_token_id", bos.is_some(), json!(bos));
-    put(
-        "forced_eos_token_id",
-        defaults.forced_eos_token_id.is_some(),
-        json!(defaults.forced_eos_token_id),
-    );
+    put("eos_token_id", !ends.is_empty(), eos);
+    for (key, id) in [
+        ("pad_token_id", special.pad),
+        ("bos_token_id", special.bos),
+        ("decoder_start_token_id", special.decoder_start),
+        ("forced_bos_token_id", special.forced_bos),
+        ("forced_eos_token_id", defaults.forced_eos_token_id),
+    ] {
+        put(key, id.is_some(), json!(id));
+    }
     put("num_beams", true, json!(defaults.num_beams));
     put(
         "max_length",

@@ -104,6 +104,32 @@ impl Keys {
         })
     }
 
+    /// A real number in full.
+    pub(crate) fn real(&mut self, key: &str) -> Result<Option<f64>> {
+        let finite = |v: &Value| v.as_f64().filter(|n| n.is_finite());
+        self.get(key, "a number", finite)
+    }
+
+    /// A list of texts.
+    pub(crate) fn texts(&mut self, key: &str) -> Result<Option<Vec<String>>> {
+        let text = |v: &Value| v.as_str().map(str::to_string);
+        self.get(key, "a list of texts", |v| {
+            v.as_array()?.iter().map(text).collect()
+        })
+    }
+
+    /// Settings that stand inside one.
+    pub(crate) fn object(&mut self, key: &str) -> Result<Option<Keys>> {
+        let location = format!("{}, `{key}`", self.location);
+        let map = self.get(key, "an object", |v| v.as_object().cloned())?;
+        Ok(map.map(|map| Keys::of_map(location, map)))
+    }
+
+    /// Whether it says that there is none.
+    pub(crate) fn is_null(&self, key: &str) -> bool {
+        self.map.get(key).is_some_and(Value::is_null)
+    }
+
     /// True or false.
     pub(crate) fn flag(&mut self, key: &str) -> Result<Option<bool>> {
         self.get(key, "true or false", Value::as_bool)

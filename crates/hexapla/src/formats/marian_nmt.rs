@@ -342,5 +342,6 @@ pub(super) fn names(
         write: Vec::new(),
         shape,
         transposed,
+        part: None,
     })
 }

@@ -3,10 +3,11 @@
 //!
 //! Encoder-decoders are read and written as `marian`, `m2m_100`, `bart`, `mbart`, and as our own `hexapla` where none of these
 //! can say them; encoders as `bert`, `roberta`, `camembert`, `xlm-roberta`, `distilbert`, `electra` and
-//! `mpnet`. Marian's own files, and weights that a `mapping.toml` describes, are read. A setting that would change what is computed and is not known here is refused, never passed over.
+//! `mpnet`; decoders as `gpt2`, `llama`, `mistral`, `qwen2`, `qwen3` and `smollm3`. Marian's own files, and weights that a `mapping.toml` describes, are read. A setting that would change what is computed and is not known here is refused, never passed over.
 
 mod bart;
 mod convert;
+mod decoders;
 mod encoders;
 mod family;
 #[doc(hidden)]

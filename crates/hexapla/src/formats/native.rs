@@ -86,5 +86,6 @@ pub(super) fn names(parameter: &Parameter) -> TensorNames {
         write: vec![parameter.name.clone()],
         shape: parameter.shape.clone(),
         transposed: false,
+        part: None,
     }
 }

@@ -15,7 +15,7 @@ use super::safetensors::{TensorReader, TensorStore, WEIGHTS_FILE, transpose};
 use super::save::CONFIG_FILE;
 use super::stored::{self, Storage, StoredMatrix};
 use super::{m2m_100, mapped, marian, marian_nmt, mbart, native};
-use crate::config::{Assembly, ComputeType, EncoderConfig, TransformerConfig};
+use crate::config::{Assembly, ComputeType, DecoderConfig, EncoderConfig, TransformerConfig};
 use crate::error::{Error, Result};
 use crate::fastest;
 use crate::files::{Folder, MappingFile, MarianFiles};
@@ -58,6 +58,9 @@ impl ModelFolder {
             Assembly::Encoder(_) => Err(self.other_assembly("an encoder and a decoder").hint(
                 "an encoder analyses texts: `hexapla embed`, `classify`, `tag`, `fill`, `rerank`",
             )),
+            Assembly::Decoder(_) => Err(self
+                .other_assembly("an encoder and a decoder")
+                .hint("a decoder goes on with texts: `hexapla generate`")),
         }
     }
 
@@ -71,6 +74,25 @@ impl ModelFolder {
             Assembly::EncoderDecoder(_) => Err(self
                 .other_assembly("an encoder alone, such as `bert`")
                 .hint("this model translates: `hexapla translate --model`")),
+            Assembly::Decoder(_) => Err(self
+                .other_assembly("an encoder alone, such as `bert`")
+                .hint("a decoder goes on with texts: `hexapla generate`")),
+        }
+    }
+
+    /// The settings of a decoder alone.
+    ///
+    /// # Errors
+    /// It is another kind of model.
+    pub fn decoder(&self) -> Result<&DecoderConfig> {
+        match &self.assembly {
+            Assembly::Decoder(config) => Ok(config),
+            Assembly::EncoderDecoder(_) => Err(self
+                .other_assembly("a decoder alone, such as `llama`")
+                .hint("this model translates: `hexapla translate --model`")),
+            Assembly::Encoder(_) => Err(self
+                .other_assembly("a decoder alone, such as `llama`")
+                .hint("an encoder analyses texts: `hexapla embed`, `classify`, `tag`, `fill`, `rerank`")),
         }
     }
 
@@ -348,12 +370,17 @@ fn read_settings(folder: &Folder, mapped: Option<SharedBytes>) -> Result<Setting
     if storage == Storage::Int8 {
         tensors.map()?;
     }
-    let (assembly, generation) = match family.encoder() {
-        Some(encoder) => {
+    let (assembly, generation) = match (family.encoder(), family.decoder()) {
+        (Some(encoder), _) => {
             let config = encoder.read(keys, |name| tensors.contains(name))?;
             (Assembly::Encoder(config), GenerationDefaults::default())
         }
-        None => {
+        (None, Some(decoder)) => {
+            let (generation, ids) = generation::read(folder, &mut keys)?;
+            let config = decoder.read(keys, ids, &generation)?;
+            (Assembly::Decoder(config), generation)
+        }
+        (None, None) => {
             let (generation, ids) = generation::read(folder, &mut keys)?;
             let config = match family {
                 Family::Marian => marian::read(keys, ids, &tensors)?,
@@ -386,7 +413,13 @@ fn find_names(
 ) -> Result<Vec<TensorNames>> {
     let names: Vec<TensorNames> = index
         .iter()
-        .map(|p| family.names(assembly, p, Some(tensors)))
+        .map(|p| {
+            let names = family.names(assembly, p, Some(tensors))?;
+            Ok(match storage {
+                Storage::Int8 => names.in_int8(p),
+                Storage::Float => names,
+            })
+        })
         .collect::<Result<_>>()?;
     let mut known: BTreeSet<String> = BTreeSet::new();
     let mut wrong = Vec::new();
@@ -464,7 +497,10 @@ fn check_tensors(names: &TensorNames, tensors: &TensorStore) -> Result<()> {
 fn read_tensor(names: &TensorNames, tensors: &TensorStore) -> Result<Vec<f32>> {
     let mut pieces = Pieces::open(names, tensors)?;
     pieces.next(names.shape.iter().product())?;
-    Ok(pieces.first)
+    Ok(match names.part {
+        Some(part) => part.of(&pieces.first, &names.shape),
+        None => pieces.first,
+    })
 }
 
 /// A parameter being read piece by piece. Copies of one table must agree bit by bit.

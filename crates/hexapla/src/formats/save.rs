@@ -9,11 +9,12 @@ use serde_json::Value;
 use super::family::Family;
 use super::generation::{self, GENERATION_FILE, GenerationDefaults};
 use super::manifest::{MANIFEST_FILE, Manifest, ManifestFields};
+use super::names::TensorNames;
 use super::safetensors::{INDEX_FILE, NamedTensor, WEIGHTS_FILE, is_inner_name, write_tensors};
 use crate::config::Assembly;
 use crate::error::{Error, Result};
 use crate::files::{recover_folder, write_atomically, write_folder_atomically};
-use crate::weights::Weights;
+use crate::weights::{Parameter, Weights};
 
 /// The settings of a model folder.
 pub(super) const CONFIG_FILE: &str = "config.json";
@@ -26,7 +27,8 @@ pub(super) const RESERVED: [&str; 5] = [
     MANIFEST_FILE,
 ];
 /// Files beside the model that belong to it, whoever wrote it.
-pub(super) const COMPANIONS: [&str; 17] = [
+pub(super) const COMPANIONS: [&str; 18] = [
+    "chat_template.jinja",
     "config_sentence_transformers.json",
     "decoder.yml",
     "mapping.toml",
@@ -169,13 +171,30 @@ pub(super) fn strangers_to_another(folder: &Path) -> impl Fn(&OsStr) -> bool + u
 fn write_files(folder: &Path, family: Family, model: &SaveModel<'_>) -> Result<()> {
     write_settings(folder, family, model.assembly, model.generation, None)?;
     let mut tensors = Vec::new();
-    for parameter in model.weights.index.iter() {
-        let names = family.names(model.assembly, parameter, None)?;
-        let data = model
-            .weights
-            .data
-            .get(parameter.range.clone())
-            .unwrap_or_default();
+    let named = |parameter| Ok((parameter, family.names(model.assembly, parameter, None)?));
+    let named: Vec<(&Parameter, TensorNames)> = model
+        .weights
+        .index
+        .iter()
+        .map(named)
+        .collect::<Result<_>>()?;
+    let numbers = |parameter: &Parameter| &model.weights.data[parameter.range.clone()];
+    let mut wholes: BTreeMap<&str, (&[usize], Vec<f32>)> = BTreeMap::new();
+    for (parameter, names) in &named {
+        if let Some(part) = names.part {
+            let new = || (&*names.shape, vec![0.0; names.shape.iter().product()]);
+            let (shape, whole) = wholes.entry(&names.write[0]).or_insert_with(new);
+            part.put(whole, shape, numbers(parameter));
+        }
+    }
+    tensors.extend(wholes.iter().map(|(name, (shape, data))| NamedTensor {
+        name: name.to_string(),
+        shape: shape.to_vec(),
+        data,
+        transposed: false,
+    }));
+    for (parameter, names) in named.iter().filter(|(_, names)| names.part.is_none()) {
+        let data = numbers(parameter);
         tensors.extend(names.write.iter().map(|name| NamedTensor {
             name: name.clone(),
             shape: names.shape.clone(),
@@ -215,7 +234,11 @@ pub(super) fn write_settings(
     write_json(&folder.join(CONFIG_FILE), &Value::Object(config))?;
     match assembly {
         Assembly::EncoderDecoder(config) => {
-            let settings = generation::write(defaults, config);
+            let settings = generation::write(defaults, &config.into());
+            write_json(&folder.join(GENERATION_FILE), &settings)
+        }
+        Assembly::Decoder(config) => {
+            let settings = generation::write(defaults, &config.into());
             write_json(&folder.join(GENERATION_FILE), &settings)
         }
         Assembly::Encoder(_) => Ok(()),

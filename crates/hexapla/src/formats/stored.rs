@@ -202,7 +202,7 @@ pub(super) fn write(
 ) -> Result<()> {
     let (mut parts, mut small) = (Vec::new(), Vec::new());
     for (parameter, value) in packed.parameters() {
-        let names = family.names(assembly, parameter, None)?;
+        let names = family.names(assembly, parameter, None)?.in_int8(parameter);
         let Some(name) = names.write.first() else {
             continue;
         };

@@ -210,6 +210,7 @@ impl Engine {
         let inputs: Vec<SearchInput> = batch
             .iter()
             .map(|i| SearchInput {
+                prompt: Vec::new(),
                 prefix: requests[*i].prefix.clone(),
                 max_length: requests[*i].max_length.clamp(1, self.max_tokens()),
                 seed_index: requests[*i].seed_index,
@@ -379,15 +380,20 @@ impl<'a> StateDecoder<'a> {
     /// Begins: one hypothesis for each text of `source`, whose encoding is `memory`; see [`Transformer::start`].
     pub(crate) fn new(
         model: &'a Transformer,
-        mut run: Run<'a>,
+        run: Run<'a>,
         source: &Rows,
         memory: Tensor,
         attention: bool,
     ) -> Self {
         let state = model.start(&run, source, memory, attention);
+        StateDecoder::of_state(model, run, state)
+    }
+
+    /// Goes on from a state.
+    pub(super) fn of_state(model: &'a Transformer, run: Run<'a>, state: DecoderState) -> Self {
         StateDecoder {
             model,
-            newest: run.tensor(0, model.config().d_model),
+            newest: run.arena.tensor(0, model.d_model()),
             run,
             state,
         }
@@ -396,7 +402,7 @@ impl<'a> StateDecoder<'a> {
 
 impl StepDecoder for StateDecoder<'_> {
     fn vocab_size(&self) -> usize {
-        self.model.config().target_vocab_size
+        self.model.vocab_size()
     }
 
     fn step(&mut self, tokens: &[u32]) -> Result<()> {

@@ -19,6 +19,7 @@ mod chains;
 mod decoder;
 pub mod engine;
 pub mod forced;
+pub mod generator;
 mod hypothesis;
 mod line;
 mod log_softmax;

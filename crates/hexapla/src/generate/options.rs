@@ -2,7 +2,7 @@
 
 use super::refuse::refuse;
 use super::sampling::Sampling;
-use crate::config::{EarlyStopping, TransformerConfig};
+use crate::config::{DecoderConfig, EarlyStopping, TransformerConfig};
 use crate::error::Result;
 use crate::formats::generation::GenerationDefaults;
 
@@ -33,12 +33,10 @@ pub struct SearchOptions {
     pub first_suppressed_ids: Vec<u32>,
     /// In beam search, give the probability of tokens that the constraints exclude to the others.
     pub renormalize: bool,
-    /// What the decoder is fed first. Not part of the output.
+    /// What the decoder is fed first where a sentence has no prompt. Not part of the output.
     pub start_id: u32,
-    /// What ends a hypothesis.
-    pub eos_id: u32,
-    /// Further tokens that end a sentence, as some folders have them.
-    pub more_eos_ids: Vec<u32>,
+    /// The tokens that end a hypothesis.
+    pub eos_ids: Vec<u32>,
     /// The first token of every output, where the prefix does not say otherwise.
     pub forced_bos_id: Option<u32>,
     /// The last token of an output that reaches its longest length.
@@ -68,8 +66,7 @@ impl SearchOptions {
             first_suppressed_ids: Vec::new(),
             renormalize: false,
             start_id,
-            eos_id,
-            more_eos_ids: Vec::new(),
+            eos_ids: vec![eos_id],
             forced_bos_id: None,
             forced_eos_id: None,
             sampling: None,
@@ -89,6 +86,23 @@ impl SearchOptions {
     /// The search that a model folder asks for: its special tokens and its `generation_config.json`.
     #[doc(hidden)]
     pub fn for_folder(config: &TransformerConfig, defaults: &GenerationDefaults) -> Self {
+        let mut options = SearchOptions::for_model(config).with_defaults(defaults);
+        options.eos_ids.extend(&defaults.more_eos_token_ids);
+        // The folder counts the start token.
+        options.min_length = defaults.minimum_length().saturating_sub(1);
+        options
+    }
+
+    /// As [`SearchOptions::for_folder`], of a decoder alone.
+    #[doc(hidden)]
+    pub fn for_decoder(config: &DecoderConfig, defaults: &GenerationDefaults) -> Self {
+        let mut options = SearchOptions::new(config.bos_token_id.unwrap_or(0), 0);
+        options.eos_ids.clone_from(&config.eos_token_ids);
+        options.min_length = defaults.min_new_tokens;
+        options.with_defaults(defaults)
+    }
+
+    fn with_defaults(self, defaults: &GenerationDefaults) -> Self {
         SearchOptions {
             beam_size: if defaults.do_sample {
                 1
@@ -98,22 +112,19 @@ impl SearchOptions {
             n_best: defaults.num_return_sequences,
             length_penalty: defaults.length_penalty,
             early_stopping: defaults.early_stopping,
-            // The folder counts the start token.
-            min_length: defaults.minimum_length().saturating_sub(1),
             repetition_penalty: defaults.repetition_penalty,
             no_repeat_ngram_size: defaults.no_repeat_ngram_size,
             suppressed_ids: defaults.suppressed_ids.clone(),
             first_suppressed_ids: defaults.first_suppressed_ids.clone(),
             renormalize: defaults.renormalize_logits,
             forced_eos_id: defaults.forced_eos_token_id,
-            more_eos_ids: defaults.more_eos_token_ids.clone(),
             sampling: defaults.do_sample.then(|| Sampling {
                 temperature: defaults.temperature,
                 top_k: defaults.top_k,
                 top_p: defaults.top_p,
                 ..Sampling::default()
             }),
-            ..SearchOptions::for_model(config)
+            ..self
         }
     }
 
@@ -141,7 +152,6 @@ impl SearchOptions {
         }
         let single = [
             ("start_id", Some(self.start_id)),
-            ("eos_id", Some(self.eos_id)),
             ("forced_bos_id", self.forced_bos_id),
             ("forced_eos_id", self.forced_eos_id),
         ];
@@ -151,7 +161,7 @@ impl SearchOptions {
                 .collect::<Vec<_>>()
         };
         let suppressed = all("suppressed_ids", &self.suppressed_ids);
-        let ends = all("more_eos_ids", &self.more_eos_ids);
+        let ends = all("eos_ids", &self.eos_ids);
         let first = all("first_suppressed_ids", &self.first_suppressed_ids);
         let all = single.into_iter().chain(suppressed).chain(first);
         for (key, id) in all.chain(ends) {
@@ -186,9 +196,14 @@ impl SearchOptions {
         Ok(())
     }
 
+    /// What the decoder is fed first for `input`.
+    pub(super) fn first_token(&self, input: &SearchInput) -> u32 {
+        input.prompt.last().copied().unwrap_or(self.start_id)
+    }
+
     /// The tokens that end a sentence.
     pub fn ends(&self) -> impl Iterator<Item = u32> {
-        std::iter::once(self.eos_id).chain(self.more_eos_ids.iter().copied())
+        self.eos_ids.iter().copied()
     }
 
     /// Whether `token` ends a sentence.
@@ -205,6 +220,9 @@ impl SearchOptions {
 /// One sentence to search for. The model knows its source already.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SearchInput {
+    /// Tokens before the output, which the model has read but for the last of them. Where there are none,
+    /// [`SearchOptions::start_id`] stands before it.
+    pub prompt: Vec<u32>,
     /// Tokens that the output starts with.
     pub prefix: Vec<u32>,
     /// Longest output in tokens, prefix and end token included; at least 1.
@@ -227,6 +245,13 @@ impl SearchInput {
         if let Some(id) = self.prefix.iter().find(|id| **id as usize >= vocab_size) {
             return refuse(
                 "prefix",
+                &format!("ids below the vocabulary's size {vocab_size}"),
+                id.to_string(),
+            );
+        }
+        if let Some(id) = self.prompt.iter().find(|id| **id as usize >= vocab_size) {
+            return refuse(
+                "prompt",
                 &format!("ids below the vocabulary's size {vocab_size}"),
                 id.to_string(),
             );
@@ -273,7 +298,7 @@ mod tests {
                 "repetition_penalty",
             ),
             (message(|o| o.start_id = 10), "start_id"),
-            (message(|o| o.eos_id = 10), "eos_id"),
+            (message(|o| o.eos_ids = vec![0, 10]), "eos_ids"),
             (message(|o| o.forced_bos_id = Some(10)), "forced_bos_id"),
             (message(|o| o.forced_eos_id = Some(11)), "forced_eos_id"),
             (
@@ -310,6 +335,7 @@ mod tests {
     fn sentences_are_checked() {
         let options = SearchOptions::new(1, 0);
         let good = SearchInput {
+            prompt: Vec::new(),
             prefix: vec![2, 3],
             max_length: 2,
             seed_index: 0,

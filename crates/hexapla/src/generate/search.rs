@@ -54,7 +54,8 @@ pub fn search(
         sentence: start(options, input),
     };
     let mut active: Vec<Active> = sentences.iter().enumerate().map(new).collect();
-    let (mut tokens, mut parents) = (vec![options.start_id; sentences.len()], Vec::new());
+    let first = sentences.iter().map(|input| options.first_token(input));
+    let (mut tokens, mut parents): (Vec<u32>, Vec<usize>) = (first.collect(), Vec::new());
     let mut logits = Buffer::default();
     while !tokens.is_empty() {
         decoder.step(&tokens)?;

@@ -82,7 +82,7 @@ impl<'a> Trace<'a> {
         Live {
             node: NodeId::ROOT,
             log_prob: 0.0,
-            token: self.options.start_id,
+            token: self.options.first_token(self.input),
             row: 0,
             sample: 0,
         }
@@ -117,7 +117,10 @@ impl<'a> Trace<'a> {
             let nodes = &self.nodes;
             self.history
                 .extend(path(nodes, live.node).map(|node| node.token));
-            self.history.push(self.options.start_id);
+            match self.input.prompt.as_slice() {
+                [] => self.history.push(self.options.start_id),
+                prompt => self.history.extend(prompt.iter().rev()),
+            }
             self.history.reverse();
         }
         let first = usize::from(self.options.forced_bos_id.is_some());

@@ -33,6 +33,8 @@ pub(super) struct Embedder {
 
 #[derive(Debug, Clone)]
 enum PositionRows {
+    /// None are added.
+    None,
     /// `[positions, d_model]`.
     Learned(ParameterId),
     Computed(Arc<Sinusoids>),
@@ -73,8 +75,13 @@ impl Embedder {
         Embedder {
             table,
             positions: match config.positions {
-                Positions::Learned => PositionRows::Learned(table_of(index, "positions", rows)),
-                _ => PositionRows::Computed(Sinusoids::among(shared, config, width)),
+                None => PositionRows::None,
+                Some(Positions::Learned) => {
+                    PositionRows::Learned(table_of(index, "positions", rows))
+                }
+                Some(computed) => {
+                    PositionRows::Computed(Sinusoids::among(shared, computed, config, width))
+                }
             },
             scale: config.scale,
             offset: config.position_offset as u32,
@@ -151,6 +158,7 @@ impl Embedder {
             table: self.table,
             scale: self.scale,
             positions: match &self.positions {
+                PositionRows::None => PositionTable::None,
                 PositionRows::Learned(table) => PositionTable::Learned(*table),
                 PositionRows::Computed(table) => {
                     PositionTable::Fixed(table.rows(rows.unwrap_or(0)))

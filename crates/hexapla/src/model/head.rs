@@ -100,6 +100,11 @@ impl Head {
         }
     }
 
+    /// Rows of its table.
+    pub(super) fn vocab_size(&self, index: &ParameterIndex) -> usize {
+        index.get(self.output().table).shape[0]
+    }
+
     /// The table packed, as training wants it.
     pub(super) fn pack(&self, weights: &Weights, precision: Precision) -> PackedTable {
         let product = Product {

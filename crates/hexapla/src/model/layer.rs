@@ -1,5 +1,7 @@
 //! One layer of figure 1: of the encoder without the middle box, of the decoder with it.
 
+use std::sync::Arc;
+
 use hexapla_kernels::Visible;
 
 use crate::config::LayerConfig;
@@ -7,6 +9,7 @@ use crate::model::layers::{AddNorm, FeedForward, MultiHeadAttention};
 use crate::ops::Run;
 use crate::ops::attention::AttentionMask;
 use crate::ops::relative::RelativeBias;
+use crate::ops::rotary::Turns;
 use crate::tensor::Tensor;
 use crate::weights::ParameterIndex;
 
@@ -35,21 +38,23 @@ impl Layer {
         d_model: usize,
         config: &LayerConfig,
         bias: Option<RelativeBias>,
+        turns: Option<Arc<Turns>>,
     ) -> Self {
         let norm = |index: &mut ParameterIndex, of: &str| {
             AddNorm::new(index, &format!("{name}.{of}_norm"), d_model, config)
         };
-        let attention = |index: &mut ParameterIndex, of: &str, config, bias| {
-            MultiHeadAttention::new(index, &format!("{name}.{of}"), d_model, config, bias)
+        let attention = |index: &mut ParameterIndex, of: &str, config, bias, turns| {
+            let name = format!("{name}.{of}");
+            MultiHeadAttention::new(index, &name, d_model, config, bias, turns)
         };
         Layer {
             self_attention: (
-                attention(index, "self_attention", &config.self_attention, bias),
+                attention(index, "self_attention", &config.self_attention, bias, turns),
                 norm(index, "self_attention"),
             ),
             cross_attention: config.cross_attention.as_ref().map(|config| {
                 (
-                    attention(index, "cross_attention", config, None),
+                    attention(index, "cross_attention", config, None, None),
                     norm(index, "cross_attention"),
                 )
             }),
@@ -62,26 +67,37 @@ impl Layer {
                 ),
                 norm(index, "feed_forward"),
             ),
-            visible: match config.self_attention.causal {
-                true => Visible::CAUSAL,
-                false => Visible::ALL,
+            visible: Visible {
+                offset: 0,
+                behind: match config.self_attention.window {
+                    Some(window) => window - 1,
+                    None => usize::MAX,
+                },
+                ahead: if config.self_attention.causal {
+                    0
+                } else {
+                    usize::MAX
+                },
             },
         }
     }
 
-    /// `x` is `[rows, d_model]`; `mask` says which of its rows each of them sees.
+    /// `x` is `[rows, d_model]`, its rows stand at `positions` of their texts; `mask` says which of its rows each of them sees.
     pub(super) fn forward(
         &self,
         run: &mut Run,
         x: &Tensor,
+        positions: &[u32],
         mask: AttentionMask,
         memory: Option<Memory>,
     ) -> Tensor {
         let (attention, add_norm) = &self.self_attention;
-        let mut x = add_norm.around(run, x, |run, x| attention.forward(run, x, None, mask));
+        let mut x = add_norm.around(run, x, |run, x| {
+            attention.forward(run, x, positions, None, mask)
+        });
         if let Some(((attention, add_norm), memory)) = self.cross_attention.as_ref().zip(memory) {
             x = add_norm.around(run, &x, |run, x| {
-                attention.forward(run, x, Some(memory.rows), memory.mask)
+                attention.forward(run, x, positions, Some(memory.rows), memory.mask)
             });
         }
         let (feed_forward, add_norm) = &self.feed_forward;

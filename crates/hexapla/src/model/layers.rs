@@ -1,5 +1,7 @@
 //! The boxes of the paper's figure 1. Each has one forward, for training, for whole sentences and for one decoding step.
 
+use std::sync::Arc;
+
 use hexapla_kernels::Activation;
 
 use crate::config::{
@@ -7,11 +9,13 @@ use crate::config::{
 };
 use crate::ops::Run;
 use crate::ops::attention::{Attention, AttentionMask, Projections, attention};
+use crate::ops::gate::gate;
 use crate::ops::layer_norm::layer_norm;
 use crate::ops::linear::{linear, linear_activated, linears};
-use crate::ops::pointwise::residual;
+use crate::ops::pointwise::{dropout, residual};
 use crate::ops::relative::RelativeBias;
 use crate::ops::rms_norm::rms_norm;
+use crate::ops::rotary::{Turns, rotary};
 use crate::tensor::Tensor;
 use crate::weights::{Kind, ParameterId, ParameterIndex};
 
@@ -156,6 +160,10 @@ pub struct MultiHeadAttention {
     key: Linear,
     value: Linear,
     output: Linear,
+    /// Of each head of queries, and of keys.
+    query_key_norm: Option<[Norm; 2]>,
+    /// What queries and keys are turned by.
+    turns: Option<Arc<Turns>>,
     attention: Attention,
 }
 
@@ -166,17 +174,25 @@ impl MultiHeadAttention {
         d_model: usize,
         config: &AttentionConfig,
         bias: Option<RelativeBias>,
+        turns: Option<Arc<Turns>>,
     ) -> Self {
         let [width, kv_width] = [config.heads, config.kv_heads].map(|n| n * config.head_width);
-        let mut linear = |part: &str, inputs, outputs| {
+        let mut linear = |part: &str, inputs, outputs, bias| {
             let name = format!("{name}.{part}");
-            Linear::new(index, &name, [inputs, outputs], config.bias)
+            Linear::new(index, &name, [inputs, outputs], bias)
         };
         MultiHeadAttention {
-            query: linear("query", d_model, width),
-            key: linear("key", d_model, kv_width),
-            value: linear("value", d_model, kv_width),
-            output: linear("output", width, d_model),
+            query: linear("query", d_model, width, config.bias),
+            key: linear("key", d_model, kv_width, config.bias),
+            value: linear("value", d_model, kv_width, config.bias),
+            output: linear("output", width, d_model, config.output_bias),
+            query_key_norm: config.query_key_norm.as_ref().map(|norm| {
+                ["query_norm", "key_norm"].map(|part| {
+                    let name = format!("{name}.{part}");
+                    Norm::new(index, &name, config.head_width, norm)
+                })
+            }),
+            turns,
             attention: Attention {
                 heads: config.heads,
                 kv_heads: config.kv_heads,
@@ -189,16 +205,18 @@ impl MultiHeadAttention {
     }
 
     /// Queries come from `x` `[rows, d_model]`, keys and values from `memory` `[memory rows, d_model]`, or from `x` itself where
-    /// there is none (self-attention); the result has the shape of `x`.
+    /// there is none (self-attention); the result has the shape of `x`. `positions` are those of its rows, which turned queries
+    /// and keys show.
     pub fn forward(
         &self,
         run: &mut Run,
         x: &Tensor,
+        positions: &[u32],
         memory: Option<&Tensor>,
         mask: AttentionMask,
     ) -> Tensor {
         let (query, key, value) = (&self.query, &self.key, &self.value);
-        let [query, key, value] = match memory {
+        let [mut query, mut key, value] = match memory {
             None => Linear::all(run, x, [query, key, value]),
             Some(memory) => {
                 let query = query.forward(run, x);
@@ -206,6 +224,15 @@ impl MultiHeadAttention {
                 [query, key, value]
             }
         };
+        if let Some([query_norm, key_norm]) = &self.query_key_norm {
+            query = query_norm.forward(run, &query);
+            key = key_norm.forward(run, &key);
+        }
+        if let Some(turns) = &self.turns {
+            let width = self.attention.head_width;
+            query = rotary(run, &query, width, turns, positions);
+            key = rotary(run, &key, width, turns, positions);
+        }
         let projections = Projections { query, key, value };
         let heads = attention(run, projections, &self.attention, mask);
         self.output.forward(run, &heads)
@@ -216,6 +243,8 @@ impl MultiHeadAttention {
 #[derive(Debug, Clone)]
 pub struct FeedForward {
     inner: Linear,
+    /// What is activated and multiplied by the inner layer, which is not activated then (Shazeer 2020).
+    gate: Option<Linear>,
     outer: Linear,
     activation: Activation,
     dropout: f32,
@@ -231,6 +260,9 @@ impl FeedForward {
         let mut linear =
             |part: &str, shape| Linear::new(index, &format!("{name}.{part}"), shape, config.bias);
         FeedForward {
+            gate: config
+                .gated
+                .then(|| linear("gate", [d_model, config.width])),
             inner: linear("inner", [d_model, config.width]),
             outer: linear("outer", [config.width, d_model]),
             activation: activation(config.activation),
@@ -240,7 +272,16 @@ impl FeedForward {
 
     /// `[rows, d_model]` to the same.
     pub fn forward(&self, run: &mut Run, x: &Tensor) -> Tensor {
-        let inner = self.inner.activated(run, x, self.activation, self.dropout); // (rows, feed_forward)
+        let inner = match &self.gate {
+            None => self.inner.activated(run, x, self.activation, self.dropout), // (rows, feed_forward)
+            Some(gate) => self.gated(run, x, gate),
+        };
         self.outer.forward(run, &inner)
+    }
+
+    fn gated(&self, run: &mut Run, x: &Tensor, by: &Linear) -> Tensor {
+        let [a, b] = Linear::all(run, x, [by, &self.inner]);
+        let inner = gate(run, &a, &b, self.activation);
+        dropout(run, inner, self.dropout)
     }
 }

@@ -20,9 +20,9 @@ pub(super) struct Sinusoids {
 }
 
 impl Sinusoids {
-    fn new(config: &EmbeddingConfig, d_model: usize) -> Self {
+    fn new(positions: Positions, config: &EmbeddingConfig, d_model: usize) -> Self {
         Sinusoids {
-            positions: config.positions,
+            positions,
             offset: config.position_offset,
             shape: [config.max_positions + config.position_offset, d_model],
             first: OnceLock::new(),
@@ -33,10 +33,11 @@ impl Sinusoids {
     /// That of `shared` with these settings, or a new one there: two halves of a model compute theirs once.
     pub(super) fn among(
         shared: &mut Vec<Arc<Sinusoids>>,
+        positions: Positions,
         config: &EmbeddingConfig,
         d_model: usize,
     ) -> Arc<Self> {
-        let new = Sinusoids::new(config, d_model);
+        let new = Sinusoids::new(positions, config, d_model);
         let settings = |s: &Sinusoids| (s.positions, s.offset, s.shape);
         let same = shared.iter().find(|old| settings(old) == settings(&new));
         same.cloned().unwrap_or_else(|| {
@@ -98,7 +99,7 @@ mod tests {
             max_position_embeddings,
             ..TransformerConfig::preset("tiny").unwrap()
         };
-        Sinusoids::new(&config.model().encoder.unwrap().embedding, 8)
+        Sinusoids::new(positions, &config.model().encoder.unwrap().embedding, 8)
     }
 
     #[test]

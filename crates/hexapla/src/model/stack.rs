@@ -1,15 +1,18 @@
 //! Half of figure 1: an embedding, layers, and a last norm where there is one.
 
+use std::sync::Arc;
+
 use hexapla_kernels::Visible;
 
 use crate::batch::{Rows, Span};
-use crate::config::StackConfig;
+use crate::config::{LayerConfig, RotaryConfig, StackConfig};
 use crate::model::embedding::Embedder;
 use crate::model::layer::{Layer, Memory};
 use crate::model::layers::Norm;
 use crate::ops::Run;
 use crate::ops::attention::AttentionMask;
 use crate::ops::relative::RelativeBias;
+use crate::ops::rotary::Turns;
 use crate::tensor::Tensor;
 use crate::weights::{Kind, ParameterIndex};
 
@@ -48,6 +51,7 @@ impl Context for Texts<'_> {
             queries: self.spans,
             keys,
             visible,
+            store: None,
         };
         let memory = self.memory.map(|(rows, spans)| Memory {
             rows,
@@ -76,9 +80,22 @@ impl Stack {
             max_distance: relative.max_distance,
             bidirectional: true,
         });
+        // Layers with the same angles share their table.
+        let mut tables: Vec<(RotaryConfig, Arc<Turns>)> = Vec::new();
+        let mut turns = |rotary: RotaryConfig| match tables.iter().find(|(r, _)| *r == rotary) {
+            Some((_, table)) => table.clone(),
+            None => {
+                let positions = config.embedding.max_positions;
+                tables.push((rotary, Arc::new(Turns::new(&rotary, positions))));
+                tables[tables.len() - 1].1.clone()
+            }
+        };
         let layers = config.layers.iter().enumerate();
-        let layer =
-            |(i, layer)| Layer::new(index, &format!("{name}.layers.{i}"), d_model, layer, bias);
+        let layer = |(i, layer): (usize, &LayerConfig)| {
+            let turns = layer.self_attention.rotary.map(&mut turns);
+            let name = format!("{name}.layers.{i}");
+            Layer::new(index, &name, d_model, layer, bias, turns)
+        };
         let layers = layers.map(layer).collect();
         let norm = |config| Norm::new(index, &format!("{name}.norm"), d_model, config);
         Stack {
@@ -100,15 +117,21 @@ impl Stack {
         run.enter(&self.name);
         let x = self.embedder.texts(run, rows);
         let spans = &rows.spans;
-        self.forward(run, x, &mut Texts { spans, memory })
+        self.forward(run, x, &rows.positions, &mut Texts { spans, memory })
     }
 
-    /// `x` `[rows, d_model]` through all layers.
-    pub(super) fn forward(&self, run: &mut Run, x: Tensor, context: &mut impl Context) -> Tensor {
+    /// `x` `[rows, d_model]`, whose rows stand at `positions`, through all layers.
+    pub(super) fn forward(
+        &self,
+        run: &mut Run,
+        x: Tensor,
+        positions: &[u32],
+        context: &mut impl Context,
+    ) -> Tensor {
         let mut x = x;
         for (i, layer) in self.layers.iter().enumerate() {
             let (mask, memory) = context.layer(i, layer.visible);
-            x = layer.forward(run, &x, mask, memory);
+            x = layer.forward(run, &x, positions, mask, memory);
         }
         self.finish(run, x)
     }

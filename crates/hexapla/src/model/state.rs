@@ -2,7 +2,7 @@
 
 use hexapla_kernels::Visible;
 
-use crate::batch::Rows;
+use crate::batch::{Rows, Span};
 use crate::config::{AttentionConfig, LayerConfig, StackConfig};
 use crate::model::layer::Memory;
 use crate::model::stack::Context;
@@ -47,32 +47,35 @@ pub struct DecoderState {
 }
 
 impl DecoderState {
-    /// One hypothesis for each sentence of `source` in a decoder of shape `config`, whose encoding is `memory`
-    /// `[source rows, d_model]`.
-    pub(super) fn new(
-        config: &StackConfig,
-        run: &Run,
-        source: &Rows,
-        memory: Tensor,
-        wants_attention: bool,
-    ) -> Self {
+    /// One hypothesis for each of so many texts in a decoder of shape `config`, without a token yet.
+    pub(super) fn new(config: &StackConfig, run: &Run, texts: usize) -> Self {
         let bf16 = run.parameters.keeps_cache_in_bf16();
-        let cache = |a: &AttentionConfig| KvCache::new(a.heads * a.head_width, a.heads, bf16);
+        let cache = |a: &AttentionConfig| KvCache::new(a.kv_heads, a.head_width, bf16);
         let layer = |layer: &LayerConfig| LayerState {
             target: cache(&layer.self_attention),
             source: layer.cross_attention.as_ref().map(cache),
         };
-        let rows_of = |s: &crate::batch::Span| (s.start as u32..(s.start + s.len) as u32).collect();
         DecoderState {
             layers: config.layers.iter().map(layer).collect(),
-            target_slots: vec![Vec::new(); source.spans.len()],
-            sentence: (0..source.spans.len()).collect(),
-            source_slots: source.spans.iter().map(rows_of).collect(),
-            source: memory,
+            target_slots: vec![Vec::new(); texts],
+            sentence: (0..texts).collect(),
+            source_slots: vec![Vec::new(); texts],
+            source: run.arena.tensor(0, 0),
             new_slots: Vec::new(),
             slots_used: 0,
             free: Vec::new(),
+            attention: None,
+        }
+    }
+
+    /// The same with the sources of its texts, whose encoding is `memory` `[source rows, d_model]`.
+    pub(super) fn with_source(self, source: &Rows, memory: Tensor, wants_attention: bool) -> Self {
+        let rows_of = |s: &Span| (s.start as u32..(s.start + s.len) as u32).collect();
+        DecoderState {
+            source_slots: source.spans.iter().map(rows_of).collect(),
+            source: memory,
             attention: wants_attention.then(Vec::new),
+            ..self
         }
     }
 
@@ -116,23 +119,46 @@ impl DecoderState {
             .iter()
             .map(|rows| rows.len() as u32)
             .collect();
-        self.new_slots.clear();
-        for slots in &mut self.target_slots {
-            let slot = self.free.pop().unwrap_or(self.slots_used);
-            self.slots_used = self.slots_used.max(slot + 1);
-            slots.push(slot);
-            self.new_slots.push(slot);
-        }
+        self.take_slots(|_| 1);
         if let Some(attention) = &mut self.attention {
             attention.clear();
         }
         positions
     }
 
+    /// As many new slots for each hypothesis.
+    fn take_slots(&mut self, count: impl Fn(usize) -> usize) {
+        self.new_slots.clear();
+        for (i, slots) in self.target_slots.iter_mut().enumerate() {
+            for _ in 0..count(i) {
+                let slot = self.free.pop().unwrap_or(self.slots_used);
+                self.slots_used = self.slots_used.max(slot + 1);
+                slots.push(slot);
+                self.new_slots.push(slot);
+            }
+        }
+    }
+
+    /// What a pass over the first tokens of all texts attends to, at `spans` of its rows, one for each hypothesis.
+    ///
+    /// # Panics
+    /// There are tokens already.
+    pub(super) fn beginning<'a>(&'a mut self, spans: &'a [Span]) -> BeginningContext<'a> {
+        assert!(self.target_slots.iter().all(Vec::is_empty), "the beginning");
+        assert_eq!(spans.len(), self.len(), "a text for each hypothesis");
+        self.take_slots(|i| spans[i].len);
+        BeginningContext {
+            layers: &mut self.layers,
+            spans,
+            slots: &self.new_slots,
+        }
+    }
+
     /// What a step attends to, after [`DecoderState::advance`].
     pub(super) fn step(&mut self) -> StepContext<'_> {
         let source_slots = |sentence: &usize| self.source_slots[*sentence].as_slice();
         StepContext {
+            windowed: Vec::new(),
             target_slots: self.target_slots.iter().map(Vec::as_slice).collect(),
             new_slots: &self.new_slots,
             source_slots: self.sentence.iter().map(source_slots).collect(),
@@ -154,6 +180,8 @@ pub(super) struct StepContext<'a> {
     layers: &'a mut [LayerState],
     /// The slots that each hypothesis reads, and those that its new row is stored in.
     target_slots: Vec<&'a [u32]>,
+    /// Those of them that a layer sees which does not see all.
+    windowed: Vec<&'a [u32]>,
     new_slots: &'a [u32],
     source_slots: Vec<&'a [u32]>,
     new_source_slots: Vec<u32>,
@@ -163,18 +191,23 @@ pub(super) struct StepContext<'a> {
     attention: Option<&'a mut Vec<Vec<f32>>>,
 }
 
-impl Context for StepContext<'_> {
-    fn layer(
-        &mut self,
-        layer: usize,
-        _visible: Visible,
-    ) -> (AttentionMask<'_>, Option<Memory<'_>>) {
+impl<'a> Context for StepContext<'a> {
+    fn layer(&mut self, layer: usize, visible: Visible) -> (AttentionMask<'_>, Option<Memory<'_>>) {
+        let seen = match visible.behind {
+            usize::MAX => &self.target_slots,
+            behind => {
+                let newest = |slots: &&'a [u32]| &slots[slots.len().saturating_sub(behind + 1)..];
+                self.windowed.clear();
+                self.windowed.extend(self.target_slots.iter().map(newest));
+                &self.windowed
+            }
+        };
         let is_last = layer + 1 == self.layers.len();
         let caches = &mut self.layers[layer];
         let mask = AttentionMask::Cached(Cached {
             cache: &mut caches.target,
             new_slots: self.new_slots,
-            slots: &self.target_slots,
+            slots: seen,
             weights: None,
         });
         let memory = caches.source.as_mut().map(|cache| Memory {
@@ -187,5 +220,24 @@ impl Context for StepContext<'_> {
             }),
         });
         (mask, memory)
+    }
+}
+
+/// What the first tokens of texts attend to: each other. Their keys and values are kept.
+pub(super) struct BeginningContext<'a> {
+    layers: &'a mut [LayerState],
+    spans: &'a [Span],
+    slots: &'a [u32],
+}
+
+impl Context for BeginningContext<'_> {
+    fn layer(&mut self, layer: usize, visible: Visible) -> (AttentionMask<'_>, Option<Memory<'_>>) {
+        let mask = AttentionMask::Spans {
+            queries: self.spans,
+            keys: self.spans,
+            visible,
+            store: Some((&mut self.layers[layer].target, self.slots)),
+        };
+        (mask, None)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hexapla_kernels::{Int8Scales, Matrix};
 
 use crate::batch::{PairRows, Rows};
-use crate::config::{Assembly, EncoderConfig, Precision, TransformerConfig};
+use crate::config::{Assembly, DecoderConfig, EncoderConfig, Precision, TransformerConfig};
 use crate::error::Result;
 use crate::model::embedding::{Embedder, table};
 use crate::model::head::Head;
@@ -106,7 +106,7 @@ impl Transformer {
     pub fn config(&self) -> &TransformerConfig {
         match &self.assembly {
             Assembly::EncoderDecoder(config) => config,
-            Assembly::Encoder(_) => panic!("a model with both halves"),
+            Assembly::Encoder(_) | Assembly::Decoder(_) => panic!("a model with both halves"),
         }
     }
 
@@ -117,7 +117,35 @@ impl Transformer {
     pub fn encoder_config(&self) -> &EncoderConfig {
         match &self.assembly {
             Assembly::Encoder(config) => config,
-            Assembly::EncoderDecoder(_) => panic!("an encoder alone"),
+            Assembly::EncoderDecoder(_) | Assembly::Decoder(_) => panic!("an encoder alone"),
+        }
+    }
+
+    /// The configuration of a decoder alone.
+    ///
+    /// # Panics
+    /// It has an encoder: a mistake in this library.
+    pub fn decoder_config(&self) -> &DecoderConfig {
+        match &self.assembly {
+            Assembly::Decoder(config) => config,
+            Assembly::EncoderDecoder(_) | Assembly::Encoder(_) => panic!("a decoder alone"),
+        }
+    }
+
+    /// Tokens that it may say next: the rows of its output layer's table.
+    ///
+    /// # Panics
+    /// Its head is not over a vocabulary.
+    pub fn vocab_size(&self) -> usize {
+        self.head().vocab_size(&self.index)
+    }
+
+    /// Width of every token's vector.
+    pub fn d_model(&self) -> usize {
+        match &self.assembly {
+            Assembly::EncoderDecoder(config) => config.d_model,
+            Assembly::Encoder(config) => config.d_model,
+            Assembly::Decoder(config) => config.d_model,
         }
     }
 
@@ -145,7 +173,25 @@ impl Transformer {
     /// Begins to decode: one hypothesis for each text of `source`, whose encoding is `memory` `[source rows, d_model]`. With
     /// `attention` each step keeps what it attends to in the source.
     pub fn start(&self, run: &Run, source: &Rows, memory: Tensor, attention: bool) -> DecoderState {
-        DecoderState::new(&self.decoder().config, run, source, memory, attention)
+        let state = DecoderState::new(&self.decoder().config, run, source.spans.len());
+        state.with_source(source, memory, attention)
+    }
+
+    /// Begins to go on with `texts`, one hypothesis for each, in a decoder alone: all their tokens are read in one pass, whose
+    /// output `[rows, d_model]` is given back. A text may be empty.
+    pub fn read(&self, run: &mut Run, texts: &Rows) -> (DecoderState, Tensor) {
+        let decoder = self.decoder();
+        let mut state = DecoderState::new(&decoder.config, run, texts.spans.len());
+        run.enter(&decoder.name);
+        let x = decoder.embedder.texts(run, texts);
+        let mut context = state.beginning(&texts.spans);
+        let x = decoder.forward(run, x, &texts.positions, &mut context);
+        (state, x)
+    }
+
+    /// A decoder alone over whole texts: `[rows, d_model]`.
+    pub fn go_on(&self, run: &mut Run, texts: &Rows) -> Tensor {
+        self.decoder().texts(run, texts, None)
     }
 
     /// The decoder for one more token of each hypothesis: `[hypotheses, d_model]`.
@@ -153,7 +199,9 @@ impl Transformer {
         let positions = state.advance();
         run.enter(&self.decoder().name);
         let x = self.decoder().embedder.step(run, tokens, &positions);
-        let x = self.decoder().forward(run, x, &mut state.step());
+        let x = self
+            .decoder()
+            .forward(run, x, &positions, &mut state.step());
         state.forget_memory(run);
         x
     }
@@ -190,6 +238,18 @@ impl Transformer {
         let memory = self.encode(run, &pairs.source);
         let x = self.decode(run, &pairs.target, &memory, &pairs.source);
         self.head().loss(run, &x, &pairs.labels, options)
+    }
+
+    /// The loss of each row of `texts`, in a decoder alone; `labels` are the tokens that follow them.
+    pub fn language_loss(
+        &self,
+        run: &mut Run,
+        texts: &Rows,
+        labels: &[u32],
+        options: LossOptions,
+    ) -> Losses {
+        let x = self.go_on(run, texts);
+        self.head().loss(run, &x, labels, options)
     }
 }
 

@@ -9,7 +9,7 @@ use hexapla_kernels::{
 use rayon::prelude::*;
 
 use crate::batch::Span;
-use crate::ops::kv_cache::{Cached, attend_cached};
+use crate::ops::kv_cache::{Cached, KvCache, attend_cached};
 use crate::ops::relative::{BiasByDistance, RelativeBias};
 use crate::ops::watch::{Projected, Watch};
 use crate::ops::{Run, Step};
@@ -26,6 +26,8 @@ pub enum AttentionMask<'a> {
         keys: &'a [Span],
         /// Which of them.
         visible: Visible,
+        /// Where keys and values are kept for later steps, and in which slots.
+        store: Option<(&'a mut KvCache, &'a [u32])>,
     },
     /// A query row sees rows of earlier steps too (decoding).
     Cached(Cached<'a>),
@@ -132,7 +134,11 @@ pub fn attention(
             queries,
             keys,
             visible,
+            store,
         } => {
+            if let Some((cache, slots)) = store {
+                cache.store(run, &p.key, &p.value, slots);
+            }
             let visible = match run.watcher() {
                 Some((watch, location)) => watch.visible(location, visible),
                 None => visible,
@@ -156,12 +162,8 @@ pub fn attention(
             }
         }
         AttentionMask::Cached(cached) => {
-            assert_eq!(
-                options.heads, options.kv_heads,
-                "the cache has a head for each"
-            );
             assert_eq!(options.bias, None, "the cache knows no distances");
-            attend_cached(run, (&p.query, &p.key, &p.value), options.scale, cached)
+            attend_cached(run, &p, options, cached)
         }
     }
 }
@@ -252,48 +254,56 @@ struct Heads<'a> {
 const SHARED_WORK: usize = 1 << 20;
 /// Query rows that one thread takes at least.
 const BLOCK_ROWS: usize = 16;
+/// Query rows whose probabilities are there at a time, so that these grow with a text's length and not with its square.
+const MOST_ROWS: usize = 256;
 
 impl Heads<'_> {
-    /// Nothing goes back: the probabilities of one head are enough at a time.
+    /// Nothing goes back: the probabilities of one head and a block of rows are enough at a time.
     fn attend(&self, run: &mut Run, queries: &[Span], keys: &[Span]) -> Tensor {
         let width = self.p.query.columns();
         let mut out = run.tensor(self.p.query.rows(), width);
         let threads = rayon::current_num_threads();
         let work = |(q, k): (&Span, &Span)| q.len * k.len * width;
         let all: usize = queries.iter().zip(keys).map(work).sum();
-        if run.product().alone && threads > 1 && all >= SHARED_WORK {
+        let shared = run.product().alone && threads > 1 && all >= SHARED_WORK;
+        let mut pieces = Vec::new();
+        let mut rest = out.data_mut();
+        let mut done = 0;
+        for (q, k) in queries.iter().zip(keys) {
             // Each thread some of the rows of each text.
-            let mut pieces = Vec::new();
-            let mut rest = out.data_mut();
-            let mut done = 0;
-            for (q, k) in queries.iter().zip(keys) {
-                let block = q.len.div_ceil(threads).next_multiple_of(BLOCK_ROWS);
-                for first in (0..q.len).step_by(block) {
-                    let rows = Span {
-                        start: q.start + first,
-                        len: block.min(q.len - first),
-                    };
-                    let (_, from) = rest.split_at_mut((rows.start - done) * width);
-                    let (out, others) = from.split_at_mut(rows.len * width);
-                    rest = others;
-                    done = rows.start + rows.len;
-                    pieces.push((out, (rows, first), *k));
-                }
+            let part = match shared {
+                true => q.len.div_ceil(threads).next_multiple_of(BLOCK_ROWS),
+                false => q.len,
+            };
+            for first in (0..q.len).step_by(part.clamp(1, MOST_ROWS)) {
+                let rows = Span {
+                    start: q.start + first,
+                    len: part.min(MOST_ROWS).min(q.len - first),
+                };
+                let (_, from) = rest.split_at_mut((rows.start - done) * width);
+                let (out, others) = from.split_at_mut(rows.len * width);
+                rest = others;
+                done = rows.start + rows.len;
+                // What none of these rows sees need not be there.
+                let seen = self.visible.columns(first + rows.len - 1, k.len).end;
+                let k = Span { len: seen, ..*k };
+                pieces.push((out, (rows, first), k));
             }
-            let arena = &run.arena;
+        }
+        let arena = &run.arena;
+        let size = |rows: Span, k: Span| rows.len * k.len;
+        if shared {
             pieces.into_par_iter().for_each(|(out, (rows, first), k)| {
-                let mut scores = arena.tensor(1, rows.len * k.len);
+                let mut scores = arena.tensor(1, size(rows, k));
                 self.piece(out, scores.data_mut(), (rows, first), k);
             });
             return out;
         }
-        let size = |(q, k): (&Span, &Span)| q.len * k.len;
-        let most = queries.iter().zip(keys).map(size).max().unwrap_or(0);
-        let mut scores = run.arena.tensor(1, most);
-        for (q, k) in queries.iter().zip(keys) {
-            let scores = &mut scores.data_mut()[..q.len * k.len];
-            let out = &mut out.data_mut()[q.start * width..][..q.len * width];
-            self.piece(out, scores, (*q, 0), *k);
+        let sizes = pieces.iter().map(|(_, (rows, _), k)| size(*rows, *k));
+        let mut scores = arena.tensor(1, sizes.max().unwrap_or(0));
+        for (out, (rows, first), k) in pieces {
+            let scores = &mut scores.data_mut()[..size(rows, k)];
+            self.piece(out, scores, (rows, first), k);
         }
         out
     }
@@ -538,6 +548,7 @@ mod tests {
                 queries: &SPANS,
                 keys,
                 visible,
+                store: None,
             };
             attention(run, p, &options, mask)
         });
@@ -586,6 +597,7 @@ mod tests {
                 queries: &SPANS,
                 keys: &SPANS,
                 visible: Visible::CAUSAL,
+                store: None,
             };
             attention(&mut run, Projections { query, key, value }, &options, mask)
         };

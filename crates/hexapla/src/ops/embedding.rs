@@ -16,6 +16,8 @@ pub enum PositionTable<'a> {
     Fixed(&'a [f32]),
     /// A parameter of that shape.
     Learned(ParameterId),
+    /// Nothing is added.
+    None,
 }
 
 /// How to embed.
@@ -54,12 +56,19 @@ pub fn embed(
     let dropout = run.dropout(options.dropout);
     let parameters = run.parameters;
     let width = parameters.shape(options.table)[1];
+    let mut nothing = run.arena.tensor(1, width);
     let positions = match options.positions {
         PositionTable::Fixed(table) => table,
         PositionTable::Learned(id) => parameters.plain(id),
+        PositionTable::None => {
+            nothing.data_mut().fill(0.0);
+            nothing.data()
+        }
     };
-    let position = |row: u32| &positions[row as usize * width..][..width];
-    let shown = run.is_watched().then(|| {
+    let has_positions = !matches!(options.positions, PositionTable::None);
+    let row_of = |row: u32| if has_positions { row as usize } else { 0 };
+    let position = |row: u32| &positions[row_of(row) * width..][..width];
+    let shown = (run.is_watched() && has_positions).then(|| {
         let mut rows = run.tensor(tokens.len(), width);
         let to = rows.data_mut().chunks_exact_mut(width);
         for (to, (_, row)) in to.zip(tokens.clone()) {
@@ -98,7 +107,7 @@ pub fn embed(
             tokens: keep(&mut lists.tokens, tokens),
             table: options.table,
             positions: match options.positions {
-                PositionTable::Fixed(_) => None,
+                PositionTable::Fixed(_) | PositionTable::None => None,
                 PositionTable::Learned(id) => Some(id),
             },
             scale: options.scale,
@@ -142,16 +151,16 @@ mod tests {
     #[test]
     fn gradients_are_slopes() {
         for dropout in [0.0, 0.3] {
-            for learned in [false, true] {
+            for positions in 0..3 {
                 let mut check = Check::new();
                 let table = check.parameter(&[7, 6]);
                 let position = check.parameter(&[5, 6]);
                 let fixed = vec![0.5; 30];
                 check.run(|run, _| {
-                    let positions = if learned {
-                        PositionTable::Learned(position)
-                    } else {
-                        PositionTable::Fixed(&fixed)
+                    let positions = match positions {
+                        0 => PositionTable::Learned(position),
+                        1 => PositionTable::Fixed(&fixed),
+                        _ => PositionTable::None,
                     };
                     let options = Embedding {
                         table,

@@ -1,4 +1,4 @@
-//! Gated feed-forward: one half of a row, activated, times the other (Shazeer 2020, equation 5).
+//! Gated feed-forward: one product, activated, times another (Shazeer 2020, equation 5).
 
 use hexapla_kernels::{Activation, gate as kernel, gate_backward};
 
@@ -9,19 +9,20 @@ use crate::tensor::{Node, Tensor};
 /// What the backward step needs.
 #[derive(Debug)]
 pub struct Recorded {
-    x: Tensor,
+    a: Tensor,
+    b: Tensor,
     kind: Activation,
     y: Option<Node>,
 }
 
-/// `activation(a) · b` for each row `[a | b]` of `x` `[rows, 2 · width]`; the result is `[rows, width]`.
-pub fn gate(run: &mut Run, x: &Tensor, kind: Activation) -> Tensor {
-    let width = x.columns() / 2;
-    let mut y = run.tensor(x.rows(), width);
-    kernel(run.isa, y.data_mut(), x.data(), width, kind);
+/// `activation(a) · b`, number by number; all three have one shape.
+pub fn gate(run: &mut Run, a: &Tensor, b: &Tensor, kind: Activation) -> Tensor {
+    let mut y = run.tensor(a.rows(), a.columns());
+    kernel(run.isa, y.data_mut(), a.data(), b.data(), kind);
     run.record(|_| {
         Step::Gate(Recorded {
-            x: x.clone(),
+            a: a.clone(),
+            b: b.clone(),
             kind,
             y: y.node(),
         })
@@ -33,10 +34,13 @@ impl Recorded {
     /// `da = dy · b · activation'(a)`, `db = dy · activation(a)`.
     pub fn backward(self, back: &mut Backward) {
         let Some(dy) = back.take(self.y) else { return };
-        let mut dx = back.arena.tensor(self.x.rows(), self.x.columns());
-        let (x, width) = (self.x.data(), dy.columns());
-        gate_backward(back.isa, dx.data_mut(), dy.data(), x, width, self.kind);
-        back.give(self.x.node(), dx);
+        let new = || back.arena.tensor(self.a.rows(), self.a.columns());
+        let (mut da, mut db) = (new(), new());
+        let (a, b) = (self.a.data(), self.b.data());
+        let (to_a, to_b) = (da.data_mut(), db.data_mut());
+        gate_backward(back.isa, to_a, to_b, dy.data(), a, b, self.kind);
+        back.give(self.a.node(), da);
+        back.give(self.b.node(), db);
     }
 }
 
@@ -54,8 +58,8 @@ mod tests {
             Activation::GeluSigmoid,
         ] {
             let mut check = Check::new();
-            let x = check.input(3, 14);
-            check.run(|run, inputs| gate(run, &inputs[x], kind));
+            let (a, b) = (check.input(3, 7), check.input(3, 7));
+            check.run(|run, inputs| gate(run, &inputs[a], &inputs[b], kind));
         }
     }
 }

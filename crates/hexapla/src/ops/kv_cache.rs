@@ -5,12 +5,14 @@ use hexapla_kernels::{
 };
 
 use crate::ops::Run;
+use crate::ops::attention::{Attention, Projections};
 use crate::ops::watch::Watch;
 use crate::tensor::{Arena, Tensor};
 
 /// Keys and values of rows, in pages that are never moved. A slot that nobody sees any more may be given to another row.
 #[derive(Debug)]
 pub struct KvCache {
+    /// Heads of keys and values.
     heads: usize,
     stored: Stored,
     keys: Pages,
@@ -33,10 +35,10 @@ pub struct Cached<'a> {
 }
 
 impl KvCache {
-    /// None yet. Rows of `d_model` numbers are shared by `heads` heads, and stored in bf16 if `bf16` says so and a head
-    /// has an even width.
-    pub(crate) fn new(d_model: usize, heads: usize, bf16: bool) -> Self {
-        let pairs = bf16 && (d_model / heads).is_multiple_of(2);
+    /// None yet. Rows of `heads` heads of `head_width` numbers each are stored in bf16 if `bf16` says so and a head has an even
+    /// width.
+    pub(crate) fn new(heads: usize, head_width: usize, bf16: bool) -> Self {
+        let pairs = bf16 && head_width.is_multiple_of(2);
         KvCache {
             heads,
             stored: if pairs { Stored::Bf16 } else { Stored::Float32 },
@@ -45,8 +47,8 @@ impl KvCache {
         }
     }
 
-    /// Stores rows `[slots, d_model]` at their slots.
-    fn store(&mut self, run: &Run, keys: &Tensor, values: &Tensor, slots: &[u32]) {
+    /// Stores rows `[slots, heads · head_width]` at their slots.
+    pub(super) fn store(&mut self, run: &Run, keys: &Tensor, values: &Tensor, slots: &[u32]) {
         let (heads, stored) = (self.heads, self.stored);
         let words = stored.words(keys.columns());
         for (pages, rows) in [(&mut self.keys, keys), (&mut self.values, values)] {
@@ -79,8 +81,8 @@ impl Pages {
 /// among them; the result has the queries' shape.
 pub(crate) fn attend_cached(
     run: &mut Run,
-    (query, key, value): (&Tensor, &Tensor, &Tensor),
-    scale: f32,
+    Projections { query, key, value }: &Projections,
+    options: &Attention,
     cached: Cached,
 ) -> Tensor {
     let Cached {
@@ -90,13 +92,14 @@ pub(crate) fn attend_cached(
         mut weights,
     } = cached;
     cache.store(run, key, value, new_slots);
-    let words = cache.stored.words(query.columns());
+    let words = cache.stored.words(key.columns());
     let (key_pages, value_pages) = (cache.keys.all(), cache.values.all());
     let paged = |pages| PagedRows { pages, words };
-    let heads = cache.heads;
+    let heads = options.heads;
     let rows = CachedRows {
         heads,
-        scale,
+        kv_heads: cache.heads,
+        scale: options.scale,
         stored: cache.stored,
         keys: paged(&key_pages),
         values: paged(&value_pages),
@@ -133,7 +136,7 @@ pub(crate) fn attend_cached(
 mod tests {
     use super::*;
     use crate::batch::Span;
-    use crate::ops::attention::{Attention, AttentionMask, Projections, attention};
+    use crate::ops::attention::{AttentionMask, attention};
     use crate::ops::check::Check;
 
     #[test]
@@ -143,40 +146,52 @@ mod tests {
             Span { start: 14, len: 1 },
             Span { start: 15, len: 30 },
         ];
+        for kv_heads in [3, 1] {
+            picked_and_spans(&SPANS, kv_heads);
+        }
+    }
+
+    fn picked_and_spans(spans: &[Span; 3], kv_heads: usize) {
         let arena = Arena::default();
         let mut check = Check::new();
         check.parameter(&[1]);
         let packed = crate::packed::PackedWeights::new(&check.weights(), Default::default());
         let mut run = Run::inference(&arena, &packed);
         let mut random = crate::random::SplitMix(5);
-        let mut tensor = || {
-            let mut t = arena.tensor(45, 12);
+        let mut tensor = |columns| {
+            let mut t = arena.tensor(45, columns);
             t.data_mut().iter_mut().for_each(|v| *v = random.normal());
             t
         };
-        let (query, key, value) = (tensor(), tensor(), tensor());
+        let width = 4 * kv_heads;
+        let (query, key, value) = (tensor(12), tensor(width), tensor(width));
         let mut attended = |mask: AttentionMask| {
             let p = Projections {
                 query: query.clone(),
                 key: key.clone(),
                 value: value.clone(),
             };
-            let options = Attention::new(3, 4);
+            let options = Attention {
+                kv_heads,
+                ..Attention::new(3, 4)
+            };
             attention(&mut run, p, &options, mask)
         };
-        let whole = attended(AttentionMask::Spans {
-            queries: &SPANS,
-            keys: &SPANS,
-            visible: hexapla_kernels::Visible::CAUSAL,
-        });
         // Slots in any order, over more than a page.
         let slots: Vec<u32> = (0..45).map(|i| i * 7 % 45).collect();
-        let visible: Vec<&[u32]> = SPANS
+        let mut stored = KvCache::new(kv_heads, 4, false);
+        let whole = attended(AttentionMask::Spans {
+            queries: spans,
+            keys: spans,
+            visible: hexapla_kernels::Visible::CAUSAL,
+            store: Some((&mut stored, &slots)),
+        });
+        let visible: Vec<&[u32]> = spans
             .iter()
             .flat_map(|s| (1..=s.len).map(|n| &slots[s.start..s.start + n]))
             .collect();
         for (bf16, tolerance) in [(false, 1e-6), (true, 0.02)] {
-            let (mut cache, mut averages) = (KvCache::new(12, 3, bf16), Vec::new());
+            let (mut cache, mut averages) = (KvCache::new(kv_heads, 4, bf16), Vec::new());
             let found = attended(AttentionMask::Cached(Cached {
                 cache: &mut cache,
                 new_slots: &slots,
@@ -186,6 +201,12 @@ mod tests {
             for (a, b) in whole.data().iter().zip(found.data()) {
                 assert!((a - b).abs() < tolerance, "{bf16}: {a} {b}");
             }
+            // What a pass over whole texts has stored is what steps store.
+            let pages = |cache: &KvCache| {
+                let all = [&cache.keys, &cache.values].map(Pages::all).concat();
+                all.concat()
+            };
+            assert!(bf16 || pages(&cache)[..45 * width] == pages(&stored)[..45 * width]);
             assert!(averages.iter().zip(&visible).all(|(w, slots)| {
                 w.len() == slots.len() && (w.iter().sum::<f32>() - 1.0).abs() < 1e-5
             }));

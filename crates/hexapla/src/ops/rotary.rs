@@ -1,52 +1,52 @@
 //! Rotary positions: queries and keys turned by angles that grow with their position (Su et al. 2021, section 3.2).
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use hexapla_kernels::rotate;
 
+use crate::config::RotaryConfig;
 use crate::ops::{Run, Step};
 use crate::tape::{Backward, keep};
 use crate::tensor::{Node, Tensor};
 
+/// Positions whose angles are computed together, when one of them is needed.
+const TOGETHER: usize = 256;
+
 /// The cosines and sines of every position.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub struct Turns {
-    /// `[positions, cosines then sines]`.
-    table: Vec<f32>,
-    /// Pairs that are turned in each head.
-    pairs: usize,
+    frequencies: Vec<f64>,
+    magnitude: f64,
+    /// For each run of positions `[positions, cosines then sines]`.
+    tables: Vec<OnceLock<Vec<f32>>>,
 }
 
 impl Turns {
     /// Of `positions` positions: pair j is turned by position · `frequencies[j]`. The angles are computed in f64.
-    pub fn new(frequencies: &[f64], positions: usize) -> Self {
-        let angles = |position| frequencies.iter().map(move |f| position as f64 * f);
-        let row = |position| {
-            let cosines = angles(position).map(|angle| libm::cos(angle) as f32);
-            cosines.chain(angles(position).map(|angle| libm::sin(angle) as f32))
-        };
+    pub fn new(config: &RotaryConfig, positions: usize) -> Self {
         Turns {
-            table: (0..positions).flat_map(row).collect(),
-            pairs: frequencies.len(),
+            frequencies: config.frequencies(),
+            magnitude: config.magnitude(),
+            tables: vec![OnceLock::new(); positions.div_ceil(TOGETHER)],
         }
     }
 
-    /// `base^(−2j/width)` for the pairs of `width` numbers (equation 15).
-    pub fn frequencies(base: f64, width: usize) -> Vec<f64> {
-        let exponent = |j| -2.0 * j as f64 / width as f64;
-        (0..width / 2)
-            .map(|j| libm::pow(base, exponent(j)))
-            .collect()
-    }
-
-    /// Positions that there are angles for.
-    pub fn positions(&self) -> usize {
-        self.table.len() / (2 * self.pairs).max(1)
-    }
-
     fn of(&self, position: u32) -> &[f32] {
-        &self.table[position as usize * 2 * self.pairs..][..2 * self.pairs]
+        let (run, row) = (position as usize / TOGETHER, position as usize % TOGETHER);
+        let table = self.tables[run].get_or_init(|| {
+            let positions = run * TOGETHER..(run + 1) * TOGETHER;
+            positions.flat_map(|position| self.row(position)).collect()
+        });
+        let width = 2 * self.frequencies.len();
+        &table[row * width..][..width]
+    }
+
+    fn row(&self, position: usize) -> Vec<f32> {
+        let angles = self.frequencies.iter().map(|f| position as f64 * f);
+        let cosines = angles.clone().map(libm::cos);
+        let numbers = cosines.chain(angles.map(libm::sin));
+        numbers.map(|n| (n * self.magnitude) as f32).collect()
     }
 }
 
@@ -109,42 +109,46 @@ impl Recorded {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::RotaryScaling;
     use crate::ops::check::Check;
+
+    fn turns(base: f64, width: usize) -> Turns {
+        let config = RotaryConfig {
+            base,
+            width,
+            scaling: RotaryScaling::None,
+        };
+        Turns::new(&config, 300)
+    }
 
     #[test]
     fn gradients_are_slopes() {
         // All of a head, and its first four numbers alone.
         for width in [6, 4] {
-            let turns = Arc::new(Turns::new(&Turns::frequencies(100.0, width), 20));
-            assert_eq!(turns.positions(), 20);
+            let turns = Arc::new(turns(100.0, width));
             let mut check = Check::new();
             let x = check.input(4, 12);
-            check.run(|run, inputs| rotary(run, &inputs[x], 6, &turns, &[0, 1, 7, 19]));
+            check.run(|run, inputs| rotary(run, &inputs[x], 6, &turns, &[0, 1, 7, 299]));
         }
     }
 
     #[test]
     fn scores_depend_on_distances_alone() {
-        let turns = Turns::new(&Turns::frequencies(10_000.0, 8), 100);
+        let turns = turns(10_000.0, 8);
         let mut random = crate::random::SplitMix(3);
         let (q, k): (Vec<f32>, Vec<f32>) =
             (0..8).map(|_| (random.normal(), random.normal())).unzip();
         let score = |at_q: u32, at_k: u32| -> f32 {
             let turned = |x: &[f32], position| {
                 let mut x = x.to_vec();
-                rotate(
-                    hexapla_kernels::Isa::best(),
-                    &mut x,
-                    8,
-                    turns.of(position),
-                    false,
-                );
+                let isa = hexapla_kernels::Isa::best();
+                rotate(isa, &mut x, 8, turns.of(position), false);
                 x
             };
             let (q, k) = (turned(&q, at_q), turned(&k, at_k));
             q.iter().zip(&k).map(|(q, k)| q * k).sum()
         };
-        for (a, b) in [((5, 2), (93, 90)), ((7, 7), (0, 0)), ((1, 40), (60, 99))] {
+        for (a, b) in [((5, 2), (93, 90)), ((7, 7), (0, 0)), ((1, 40), (260, 299))] {
             assert!((score(a.0, a.1) - score(b.0, b.1)).abs() < 1e-4);
         }
         assert!((score(5, 2) - score(2, 5)).abs() > 1e-3);

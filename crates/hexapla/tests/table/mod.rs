@@ -89,6 +89,7 @@ pub(crate) fn hash(history: &[u32]) -> u64 {
 /// A sentence without a prefix.
 pub(crate) fn input(max_length: usize, seed_index: u64) -> SearchInput {
     SearchInput {
+        prompt: Vec::new(),
         prefix: Vec::new(),
         max_length,
         seed_index,

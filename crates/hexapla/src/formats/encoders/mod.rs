@@ -435,7 +435,7 @@ impl EncoderFamily {
 }
 
 /// A name with `*` for the number in it, and that number.
-fn numbered(stem: &str) -> (String, String) {
+pub(super) fn numbered(stem: &str) -> (String, String) {
     let is_number = |part: &&str| part.bytes().all(|b| b.is_ascii_digit());
     match stem.split('.').find(is_number) {
         Some(number) => (

@@ -1,0 +1,295 @@
+//! A decoder alone made ready to run: ids in, ids out, on all threads.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use hexapla_kernels::{Buffer, RowLoss};
+use rayon::ThreadPool;
+use rayon::prelude::*;
+
+use super::engine::StateDecoder;
+use super::{Hypothesis, SearchInput, SearchOptions, StepDecoder, search};
+use crate::batch::{Rows, batches, check_ids, in_order};
+use crate::config::{ComputeType, DecoderConfig};
+use crate::error::{Error, Result};
+use crate::files::Folder;
+use crate::formats;
+use crate::model::transformer::Transformer;
+use crate::ops::Run;
+use crate::ops::cross_entropy::LossOptions;
+use crate::packed::PackedWeights;
+use crate::workers::Workers;
+
+/// A model and its parameters, packed.
+#[derive(Debug)]
+pub struct Generator {
+    model: Transformer,
+    parameters: PackedWeights,
+    workers: Workers,
+}
+
+/// A text to go on with.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Prompt {
+    /// Its tokens; at least one.
+    pub ids: Vec<u32>,
+    /// Most tokens of the output, its end included.
+    pub max_new_tokens: usize,
+    /// Which random stream it samples from: a number of its own in the whole input.
+    pub seed_index: u64,
+}
+
+/// Prompt tokens of a batch.
+const BATCH_TOKENS: usize = 4096;
+
+impl Generator {
+    /// A model with its parameters.
+    ///
+    /// # Panics
+    /// The parameters are those of another model.
+    #[doc(hidden)]
+    pub fn new(model: Transformer, parameters: PackedWeights) -> Self {
+        assert!(
+            model.index() == parameters.index(),
+            "parameters of another model"
+        );
+        Generator {
+            model,
+            parameters,
+            workers: Workers::default(),
+        }
+    }
+
+    /// The decoder in `folder`, with its matrices in `compute_type`.
+    ///
+    /// # Errors
+    /// As [`formats::open`]; or the model is no decoder alone.
+    pub fn open(folder: impl Into<Folder>, compute_type: ComputeType) -> Result<Self> {
+        let opened = formats::open(folder)?;
+        opened.decoder()?;
+        let packed = opened.pack(compute_type)?;
+        Ok(Generator::new(opened.model().clone(), packed))
+    }
+
+    /// The same on the threads of `pool` instead of rayon's own. The results are the same.
+    #[must_use]
+    pub fn with_thread_pool(self, pool: Arc<ThreadPool>) -> Self {
+        Generator {
+            workers: self.workers.with_thread_pool(pool),
+            ..self
+        }
+    }
+
+    /// Frees the memory that calls before this one left behind for those to come.
+    pub fn trim(&self) {
+        self.workers.trim();
+    }
+
+    /// The model's shape and mathematics.
+    pub fn config(&self) -> &DecoderConfig {
+        self.model.decoder_config()
+    }
+
+    /// Longest text in tokens, prompt and output together.
+    pub fn max_tokens(&self) -> usize {
+        self.config().max_position_embeddings
+    }
+
+    /// Goes on with all prompts, on rayon's threads. The results stand in their order and do not depend on the batches or the
+    /// threads.
+    ///
+    /// # Errors
+    /// An id or a length out of range, settings that do not fit, or output that is not a number. [`Error::item`] says in which
+    /// prompt.
+    pub fn generate(
+        &self,
+        prompts: &[Prompt],
+        options: &SearchOptions,
+    ) -> Result<Vec<Vec<Hypothesis>>> {
+        for (i, prompt) in prompts.iter().enumerate() {
+            self.check(prompt).map_err(|e| e.in_item(i))?;
+        }
+        self.workers.on_threads(|| {
+            let lengths = || prompts.iter().map(|prompt| prompt.ids.len());
+            let share = lengths()
+                .sum::<usize>()
+                .div_ceil(rayon::current_num_threads());
+            let batches = batches(lengths(), BATCH_TOKENS.min(share));
+            let alone = batches.len() < rayon::current_num_threads();
+            let decoded = batches.par_iter().map(|batch| {
+                let prompts: Vec<&Prompt> = batch.iter().map(|i| &prompts[*i]).collect();
+                let found = self.generate_batch(&prompts, options, alone, |decoder, inputs| {
+                    search(decoder, inputs, options)
+                });
+                found.map_err(|e| match e.item().and_then(|i| batch.get(i)) {
+                    Some(prompt) => e.in_item(*prompt),
+                    None => e,
+                })
+            });
+            let decoded: Vec<Result<Vec<Vec<Hypothesis>>>> = decoded.collect();
+            let decoded: Vec<Vec<Vec<Hypothesis>>> = decoded.into_iter().collect::<Result<_>>()?;
+            Ok(in_order(prompts.len(), &batches, decoded))
+        })
+    }
+
+    /// Goes on with one prompt. Each token of a single chain is told to `each` as soon as the next one is to be computed, the last
+    /// one not; an error of `each` ends it.
+    ///
+    /// # Errors
+    /// As [`Generator::generate`], or that of `each`.
+    pub fn stream(
+        &self,
+        prompt: &Prompt,
+        options: &SearchOptions,
+        each: impl FnMut(u32) -> Result<()> + Send,
+    ) -> Result<Vec<Hypothesis>> {
+        self.check(prompt)?;
+        self.workers.on_threads(|| {
+            let mut each = each;
+            let found = self.generate_batch(&[prompt], options, true, |decoder, inputs| {
+                let mut told = ToldDecoder {
+                    decoder,
+                    steps: 0,
+                    each: &mut each,
+                };
+                search(&mut told, inputs, options)
+            })?;
+            Ok(found.into_iter().next().unwrap_or_default())
+        })
+    }
+
+    fn generate_batch(
+        &self,
+        prompts: &[&Prompt],
+        options: &SearchOptions,
+        alone: bool,
+        search: impl FnOnce(&mut StateDecoder, &[SearchInput]) -> Result<Vec<Vec<Hypothesis>>>,
+    ) -> Result<Vec<Vec<Hypothesis>>> {
+        let inputs: Vec<SearchInput> = prompts
+            .iter()
+            .map(|prompt| SearchInput {
+                prompt: prompt.ids.clone(),
+                prefix: Vec::new(),
+                max_length: prompt.max_new_tokens,
+                seed_index: prompt.seed_index,
+            })
+            .collect();
+        options.validate(self.config().vocab_size)?;
+        // The last token is that of the search's first step.
+        let before = prompts
+            .iter()
+            .map(|prompt| &prompt.ids[..prompt.ids.len() - 1]);
+        let before: Rows = before.collect();
+        self.workers.with_arena(|arena| {
+            let mut run = Run::inference(arena, &self.parameters).alone(alone);
+            let (state, _) = self.model.read(&mut run, &before);
+            let mut decoder = StateDecoder::of_state(&self.model, run, state);
+            search(&mut decoder, &inputs)
+        })
+    }
+
+    /// Logits of the token behind each token: for each text `[tokens][vocab]`.
+    ///
+    /// # Errors
+    /// An id or a length out of range.
+    pub fn logits(&self, texts: &[Vec<u32>]) -> Result<Vec<Vec<Vec<f32>>>> {
+        for (i, ids) in texts.iter().enumerate() {
+            self.check_text(ids).map_err(|e| e.in_item(i))?;
+        }
+        let logits = |ids: &Vec<u32>| {
+            self.workers.with_arena(|arena| {
+                let mut run = Run::inference(arena, &self.parameters).alone(true);
+                let x = self.model.go_on(&mut run, &[ids].into_iter().collect());
+                let logits = self.model.logits(&mut run, &x);
+                (0..ids.len()).map(|r| logits.row(r).to_vec()).collect()
+            })
+        };
+        Ok(self
+            .workers
+            .on_threads(|| texts.iter().map(logits).collect()))
+    }
+
+    /// −ln p of each token of a text but the first `given`, which are at least one.
+    ///
+    /// # Errors
+    /// As [`Generator::logits`].
+    pub fn losses(&self, ids: &[u32], given: usize) -> Result<Vec<f32>> {
+        self.check_text(ids)?;
+        let options = LossOptions {
+            label_smoothing: 0.0,
+            scale: 1.0,
+            r_drop: 0.0,
+        };
+        let text: Rows = [&ids[..ids.len() - 1]].into_iter().collect();
+        Ok(self.workers.on_threads(|| {
+            self.workers.with_arena(|arena| {
+                let mut run = Run::inference(arena, &self.parameters).alone(true);
+                let losses = self
+                    .model
+                    .language_loss(&mut run, &text, &ids[1..], options);
+                let of = |loss: RowLoss| loss.negative_log_likelihood;
+                losses.iter().skip(given.max(1) - 1).map(of).collect()
+            })
+        }))
+    }
+
+    /// Refuses what the model has no row for, and what it has no room for.
+    fn check(&self, prompt: &Prompt) -> Result<()> {
+        self.check_text(&prompt.ids).map_err(|e| e.at("prompt"))?;
+        let room = self.max_tokens() - prompt.ids.len();
+        if !(1..=room).contains(&prompt.max_new_tokens) {
+            return Err(Error::input("there is no room for the output")
+                .at("max_new_tokens")
+                .expected(match room {
+                    0 => format!("a prompt of fewer than {} tokens", self.max_tokens()),
+                    _ => format!(
+                        "1 to {room}: the model takes {} tokens, the prompt has {}",
+                        self.max_tokens(),
+                        prompt.ids.len()
+                    ),
+                })
+                .found(prompt.max_new_tokens.to_string())
+                .hint("shorten the prompt, or ask for fewer tokens"));
+        }
+        Ok(())
+    }
+
+    fn check_text(&self, ids: &[u32]) -> Result<()> {
+        crate::batch::check_length(ids.len(), self.max_tokens())?;
+        check_ids(ids, self.config().vocab_size)
+    }
+}
+
+/// A decoder whose tokens are told as they are fed.
+struct ToldDecoder<'d, 'a, F> {
+    decoder: &'d mut StateDecoder<'a>,
+    steps: usize,
+    each: F,
+}
+
+impl<F: FnMut(u32) -> Result<()>> StepDecoder for ToldDecoder<'_, '_, F> {
+    fn vocab_size(&self) -> usize {
+        self.decoder.vocab_size()
+    }
+
+    fn step(&mut self, tokens: &[u32]) -> Result<()> {
+        // The first one is the prompt's last.
+        if let (1.., [token]) = (self.steps, tokens) {
+            (self.each)(*token)?;
+        }
+        self.steps += 1;
+        self.decoder.step(tokens)
+    }
+
+    fn logits(&mut self, hypotheses: Range<usize>, logits: &mut Buffer) -> Result<()> {
+        self.decoder.logits(hypotheses, logits)
+    }
+
+    fn reorder(&mut self, parents: &[usize]) {
+        self.decoder.reorder(parents);
+    }
+
+    fn attention(&self) -> Option<Vec<Vec<f32>>> {
+        self.decoder.attention()
+    }
+}
