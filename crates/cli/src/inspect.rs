@@ -3,14 +3,14 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use hexapla::config::{Assembly, EncoderConfig, EncoderHead, TransformerConfig};
+use hexapla::config::{Assembly, DecoderConfig, EncoderConfig, EncoderHead, TransformerConfig};
 use hexapla::encode::SentenceEncoder;
 use hexapla::error::{Error, Result};
 use hexapla::files::{Folder, MarianFiles};
 use hexapla::formats::safetensors::TensorStore;
 use hexapla::formats::{self, ModelFolder, Storage};
 use hexapla::text::direction::Direction;
-use hexapla::text::tokenizer::{EncoderTokenizer, Tokenizers};
+use hexapla::text::tokenizer::{DecoderTokenizer, EncoderTokenizer, Tokenizers};
 
 use crate::console::broken;
 use crate::model::folder;
@@ -63,7 +63,7 @@ pub(crate) fn inspect(args: InspectArgs) -> Result<()> {
     }
     let assembly = opened.as_ref().map(|opened| &opened.assembly);
     let analyses = is_table || matches!(assembly, Some(Assembly::Encoder(_)));
-    keep(of_tokenizer(&inner, analyses))?;
+    keep(of_tokenizer(&inner, analyses, assembly))?;
     if analyses {
         keep(SentenceEncoder::describe(&folder))?;
     }
@@ -122,12 +122,17 @@ fn of_model(opened: &ModelFolder) -> Vec<(&'static str, String)> {
     lines.extend(match &opened.assembly {
         Assembly::EncoderDecoder(c) => of_encoder_decoder(c),
         Assembly::Encoder(c) => of_encoder(c),
+        Assembly::Decoder(c) => of_decoder(c),
     });
     lines
 }
 
 /// The tokenizer, and the languages that it has tokens for.
-fn of_tokenizer(folder: &Folder, analyses: bool) -> Result<Vec<(&'static str, String)>> {
+fn of_tokenizer(
+    folder: &Folder,
+    analyses: bool,
+    assembly: Option<&Assembly>,
+) -> Result<Vec<(&'static str, String)>> {
     let there = TOKENIZERS.iter().filter(|name| folder.contains(name));
     let marian = MarianFiles::find(folder)?;
     let marian = marian.iter().map(|files| files.settings.as_str());
@@ -138,6 +143,11 @@ fn of_tokenizer(folder: &Folder, analyses: bool) -> Result<Vec<(&'static str, St
     if analyses {
         EncoderTokenizer::open_folder(folder)?;
         return Ok(vec![("tokenizer", there.join(", "))]);
+    }
+    if let Some(Assembly::Decoder(_)) = assembly {
+        let tokens = DecoderTokenizer::open_folder(folder)?.vocab_size();
+        let line = format!("{} ({tokens} tokens)", there.join(", "));
+        return Ok(vec![("tokenizer", line)]);
     }
     let tokenizers = Tokenizers::open_folder(folder.clone())?;
     let sizes = match tokenizers.is_joint() {
@@ -196,6 +206,34 @@ const TOKENIZERS: [&str; 9] = [
     "vocab.json",
     "vocab.txt",
 ];
+
+fn of_decoder(c: &DecoderConfig) -> Vec<(&'static str, String)> {
+    let heads = match c.kv_heads == c.heads {
+        true => c.heads.to_string(),
+        false => format!("{}, and {} of keys and values", c.heads, c.kv_heads),
+    };
+    let positions = match &c.rotary {
+        Some(rotary) => format!("rotary, base {}", rotary.base),
+        None => "learned".into(),
+    };
+    let mut lines = vec![
+        ("assembly", "decoder: goes on with texts".into()),
+        ("layers", c.layers.to_string()),
+        ("d_model", c.d_model.to_string()),
+        ("heads", format!("{heads}, of {} columns", c.head_width)),
+        ("feed_forward", c.feed_forward.to_string()),
+        ("vocabulary", c.vocab_size.to_string()),
+        (
+            "positions",
+            format!("{positions}, at most {}", c.max_position_embeddings),
+        ),
+    ];
+    lines.extend(c.window.map(|window| {
+        let layers = c.layers_with_window.len();
+        ("window", format!("{window} tokens in {layers} layers"))
+    }));
+    lines
+}
 
 fn of_encoder_decoder(c: &TransformerConfig) -> Vec<(&'static str, String)> {
     let both = |encoder: usize, decoder: usize| format!("{encoder} encoder, {decoder} decoder");

@@ -10,6 +10,7 @@ mod demo;
 mod embed;
 mod evaluate;
 mod explain;
+mod generate;
 mod heads;
 mod inspect;
 mod language;
@@ -60,6 +61,8 @@ enum Command {
     Tag(classify::TagArgs),
     /// The words that masks stand for.
     Fill(classify::FillArgs),
+    /// Go on with texts, by a decoder alone.
+    Generate(generate::GenerateArgs),
     /// Show every number between a text and its translation, as a page.
     Explain(explain::ExplainArgs),
     /// What each head does on sentence pairs, and what it is worth.
@@ -132,6 +135,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Classify(args) => classify::classify(args)?,
         Command::Tag(args) => classify::tag(args)?,
         Command::Fill(args) => classify::fill(args)?,
+        Command::Generate(args) => generate::run(args)?,
         Command::Explain(args) => explain::run(args)?,
         Command::Heads(args) => heads::run(args)?,
         Command::Align(args) => align::run(args)?,

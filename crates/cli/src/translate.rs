@@ -139,6 +139,7 @@ impl SearchFlags {
                 top_k: self.sampling_top_k.unwrap_or(s.top_k),
                 top_p: self.sampling_top_p.unwrap_or(s.top_p),
                 seed: self.seed.unwrap_or(s.seed),
+                ..s
             });
         } else if let Some(beam_size) = self.beam_size {
             search.beam_size = beam_size;

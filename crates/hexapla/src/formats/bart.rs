@@ -254,6 +254,7 @@ pub(super) fn names(
         shape: parameter.shape.clone(),
         transposed: false,
         part: None,
+        interleaved: None,
     };
     Ok(match (parameter.name.as_str(), config.tie_output) {
         ("embedding.weight", true) => table(

@@ -60,6 +60,7 @@ pub fn convert(job: &ConvertModel<'_>, to: &Path) -> Result<Saved> {
         check_replaceable(to)?;
     }
     let mut files = companions(model.manifest.as_ref(), from)?;
+    files.extend(model.files.clone());
     if let Some(around) = job.around {
         for name in COMPANIONS.into_iter().filter(|name| around.contains(name)) {
             if !files.contains_key(name) {

@@ -10,7 +10,7 @@ use super::encoders::{
 };
 use super::names::TensorNames;
 use super::safetensors::TensorStore;
-use super::{bart, m2m_100, marian, marian_nmt, mbart, native};
+use super::{bart, gguf, m2m_100, marian, marian_nmt, mbart, native};
 use crate::config::{Assembly, TransformerConfig};
 use crate::error::{Error, Result};
 use crate::files::LinearLayout;
@@ -59,6 +59,11 @@ pub enum Family {
     Qwen3,
     /// A decoder: SmolLM 3.
     Smollm3,
+    /// A decoder in a file of llama.cpp's; it is read, not written.
+    Gguf {
+        /// Whether pairs of turned numbers lie side by side in it.
+        interleaved: bool,
+    },
 }
 
 impl Family {
@@ -99,6 +104,7 @@ impl Family {
             Family::M2m100 => "m2m_100",
             Family::Bart => "bart",
             Family::Mbart => "mbart",
+            Family::Gguf { .. } => "gguf",
             _ => "hexapla",
         }
     }
@@ -187,6 +193,10 @@ impl Family {
         match (assembly, self.encoder(), self.decoder()) {
             (Assembly::Encoder(config), Some(encoder), _) => encoder.names(config, parameter),
             (Assembly::Decoder(config), _, Some(decoder)) => decoder.names(config, parameter),
+            (Assembly::Decoder(config), _, None) => match self {
+                Family::Gguf { interleaved } => gguf::names(config, parameter, interleaved),
+                _ => Err(other_assembly(self)),
+            },
             (Assembly::EncoderDecoder(config), None, None) => match self {
                 Family::Native => Ok(native::names(parameter)),
                 Family::Mapped(LinearLayout::InOut) => Ok(native::names(parameter)),
@@ -205,7 +215,7 @@ impl Family {
         match (self, self.encoder(), self.decoder()) {
             (_, Some(encoder), _) => encoder.without_use(name),
             (_, _, Some(decoder)) => decoder.without_use(name),
-            (Family::Native | Family::Mapped(_), ..) => false,
+            (Family::Native | Family::Mapped(_) | Family::Gguf { .. }, ..) => false,
             (Family::MarianNmt, ..) => name.starts_with("special:"),
             _ => bart::without_use(name),
         }

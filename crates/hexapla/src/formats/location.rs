@@ -2,6 +2,8 @@
 
 use safetensors::tensor::Dtype;
 
+use super::gguf::BlockFormat;
+
 /// What is wrong with a file: what was expected, and what was found.
 pub(super) type Fault = (String, String);
 
@@ -11,6 +13,8 @@ pub(super) struct Location {
     pub(super) start: u64,
     pub(super) bytes: u64,
     pub(super) dtype: Dtype,
+    /// Where its numbers lie in blocks, which `dtype` does not say.
+    pub(super) blocks: Option<BlockFormat>,
     pub(super) shape: Vec<usize>,
     pub(super) zeros: Option<Zeros>,
 }
@@ -46,6 +50,7 @@ impl Location {
             start: self.start + number as u64 * bytes,
             bytes,
             dtype: self.dtype,
+            blocks: self.blocks,
             shape,
             zeros: self.zeros,
         })
@@ -66,7 +71,7 @@ impl Location {
                 count: 1,
             },
         };
-        if zeros.after == 0 || self.zeros.is_some() {
+        if zeros.after == 0 || self.zeros.is_some() || self.blocks.is_some() {
             return false;
         }
         *(if axis == 0 { rows } else { columns }) += 1;

@@ -343,5 +343,6 @@ pub(super) fn names(
         shape,
         transposed,
         part: None,
+        interleaved: None,
     })
 }

@@ -12,6 +12,7 @@ mod encoders;
 mod family;
 #[doc(hidden)]
 pub mod generation;
+mod gguf;
 mod keys;
 mod labels;
 mod location;

@@ -16,6 +16,20 @@ pub(crate) struct TensorNames {
     pub(crate) transposed: bool,
     /// Where it is a part of a tensor, which `shape` is the shape of.
     pub(crate) part: Option<Part>,
+    /// Where pairs of numbers that are turned together lie side by side in rows of heads of this width, instead of half a head apart.
+    pub(crate) interleaved: Option<usize>,
+}
+
+/// Rows of heads whose pairs lie side by side, as they lie here: first the first of each pair, then the second.
+pub(super) fn half_split(rows: &[f32], width: usize, head_width: usize) -> Vec<f32> {
+    let mut split = Vec::with_capacity(rows.len());
+    for head in rows.chunks(width * head_width) {
+        for half in 0..2 {
+            let pairs = head.chunks_exact(width).skip(half).step_by(2);
+            pairs.for_each(|row| split.extend_from_slice(row));
+        }
+    }
+    split
 }
 
 /// One of several equal parts of a tensor, side by side along its last axis.
@@ -69,6 +83,7 @@ impl TensorNames {
             shape,
             transposed: false,
             part,
+            interleaved: None,
         }
     }
 
@@ -82,6 +97,7 @@ impl TensorNames {
                 shape: parameter.shape.clone(),
                 transposed: false,
                 part: None,
+                interleaved: None,
             },
         }
     }
@@ -98,6 +114,7 @@ impl TensorNames {
             shape,
             transposed,
             part: None,
+            interleaved: None,
         }
     }
 }

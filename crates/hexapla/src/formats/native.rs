@@ -87,5 +87,6 @@ pub(super) fn names(parameter: &Parameter) -> TensorNames {
         shape: parameter.shape.clone(),
         transposed: false,
         part: None,
+        interleaved: None,
     }
 }

@@ -61,5 +61,6 @@ fn locate(header: &NpyHeader, start: u64, length: u64) -> Option<Location> {
         dtype,
         shape: header.shape.clone(),
         zeros: None,
+        blocks: None,
     })
 }

@@ -1,6 +1,6 @@
 //! Opening a model folder: its settings, its tensors, and its numbers as training or inference wants them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use hexapla_kernels::{Int8Scales, Matrix, PackedInt8, SharedBytes};
@@ -10,11 +10,11 @@ use super::family::Family;
 use super::generation::{self, GenerationDefaults};
 use super::keys::Keys;
 use super::manifest::Manifest;
-use super::names::TensorNames;
+use super::names::{TensorNames, half_split};
 use super::safetensors::{TensorReader, TensorStore, WEIGHTS_FILE, transpose};
 use super::save::CONFIG_FILE;
 use super::stored::{self, Storage, StoredMatrix};
-use super::{m2m_100, mapped, marian, marian_nmt, mbart, native};
+use super::{gguf, m2m_100, mapped, marian, marian_nmt, mbart, native};
 use crate::config::{Assembly, ComputeType, DecoderConfig, EncoderConfig, TransformerConfig};
 use crate::error::{Error, Result};
 use crate::fastest;
@@ -41,6 +41,9 @@ pub struct ModelFolder {
     pub manifest: Option<Manifest>,
     /// How its numbers are stored.
     pub storage: Storage,
+    /// Files that would lie beside the model, where it is a file with all in it.
+    #[doc(hidden)]
+    pub files: BTreeMap<String, Vec<u8>>,
     folder: Folder,
     model: Transformer,
     names: Vec<TensorNames>,
@@ -225,7 +228,8 @@ impl ModelFolder {
             let numbers = read_tensor(names, &self.tensors)?;
             return Ok(PackedValue::new(parameter, &numbers, number_type));
         }
-        if parameter.kind == Kind::Weight && PackedValue::is_equalized(number_type) {
+        let is_whole = PackedValue::is_equalized(number_type) || names.interleaved.is_some();
+        if parameter.kind == Kind::Weight && is_whole {
             // All of its columns are looked at before the first is packed.
             let numbers = read_tensor(names, &self.tensors)?;
             let matrix = Matrix::new(&numbers, columns, rows, rows).transposed();
@@ -270,7 +274,38 @@ fn prepare_stored(
 /// Names the file and the setting or tensor that is missing, damaged, of the wrong shape or not known, what was
 /// expected and what was found. No memory is asked for before the shapes of all tensors are known to fit.
 pub fn open(folder: impl Into<Folder>) -> Result<ModelFolder> {
-    open_folder(&folder.into()).map_err(Error::of_model)
+    let folder = folder.into();
+    let path = folder.path();
+    let opened = match &folder {
+        Folder::Disk(_) if gguf::is_file(&path) => open_gguf(&path),
+        _ => open_folder(&folder),
+    };
+    opened.map_err(Error::of_model)
+}
+
+/// Reads a GGUF file.
+fn open_gguf(path: &Path) -> Result<ModelFolder> {
+    let gguf::GgufModel {
+        config,
+        generation,
+        tensors,
+        files,
+        interleaved,
+    } = gguf::read(path)?;
+    let assembly = Assembly::Decoder(config);
+    let family = Family::Gguf { interleaved };
+    let settings = Settings {
+        family,
+        assembly,
+        generation,
+        storage: Storage::Float,
+        tensors,
+    };
+    settings
+        .assembly
+        .validate()
+        .map_err(|e| e.hint(format!("see {}", path.display())))?;
+    of_settings(settings, files, None, &Folder::from(path))
 }
 
 fn open_folder(folder: &Folder) -> Result<ModelFolder> {
@@ -294,13 +329,24 @@ fn open_folder(folder: &Folder) -> Result<ModelFolder> {
         }
         _ => None,
     };
+    let settings = read_settings(folder, mapped)?;
+    of_settings(settings, BTreeMap::new(), manifest, folder)
+}
+
+/// The model, once its tensors are known to fit.
+fn of_settings(
+    settings: Settings,
+    files: BTreeMap<String, Vec<u8>>,
+    manifest: Option<Manifest>,
+    folder: &Folder,
+) -> Result<ModelFolder> {
     let Settings {
         family,
         assembly,
         generation,
         storage,
         tensors,
-    } = read_settings(folder, mapped)?;
+    } = settings;
     let model = Transformer::new(assembly.clone())?;
     let names = find_names((family, storage), &assembly, model.index(), &tensors)?;
     Ok(ModelFolder {
@@ -309,6 +355,7 @@ fn open_folder(folder: &Folder) -> Result<ModelFolder> {
         generation,
         manifest,
         storage,
+        files,
         folder: folder.clone(),
         model,
         names,
@@ -497,9 +544,14 @@ fn check_tensors(names: &TensorNames, tensors: &TensorStore) -> Result<()> {
 fn read_tensor(names: &TensorNames, tensors: &TensorStore) -> Result<Vec<f32>> {
     let mut pieces = Pieces::open(names, tensors)?;
     pieces.next(names.shape.iter().product())?;
-    Ok(match names.part {
+    let numbers = match names.part {
         Some(part) => part.of(&pieces.first, &names.shape),
         None => pieces.first,
+    };
+    Ok(match (names.interleaved, names.shape.as_slice()) {
+        (Some(head_width), [_, width]) => half_split(&numbers, *width, head_width),
+        (Some(head_width), _) => half_split(&numbers, 1, head_width),
+        (None, _) => numbers,
     })
 }
 

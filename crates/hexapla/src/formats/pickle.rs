@@ -115,6 +115,7 @@ impl Tensor {
             dtype: self.storage.dtype,
             shape: self.shape.clone(),
             zeros: None,
+            blocks: None,
         })
     }
 }

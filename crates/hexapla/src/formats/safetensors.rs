@@ -14,6 +14,7 @@ use hexapla_kernels::SharedBytes;
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde_json::Value;
 
+use super::gguf::BlockFormat;
 use super::location::{Fault, Location, TensorPart, Zeros};
 use super::{npz, pickle};
 use crate::error::{Error, Result};
@@ -102,6 +103,19 @@ impl TensorStore {
         let mut store = TensorStore::empty(folder, name);
         store.add_file(name)?;
         Ok(store)
+    }
+
+    /// The tensors of the file `name` of `folder`, which lie there.
+    pub(super) fn of_locations(
+        folder: Folder,
+        name: &str,
+        locations: BTreeMap<String, Location>,
+    ) -> Self {
+        let mut store = TensorStore::empty(folder, name);
+        store.files.push(name.to_string());
+        let entry = |(name, location)| (name, Entry { file: 0, location });
+        store.tensors = locations.into_iter().map(entry).collect();
+        store
     }
 
     fn empty(folder: Folder, name: &str) -> Self {
@@ -273,7 +287,8 @@ impl TensorStore {
                 .expected(format!("{shape:?}"))
                 .found(format!("{:?}", entry.location.shape)));
         }
-        if !types.contains(&entry.location.dtype) {
+        let is_in_blocks = entry.location.blocks.is_some() && types.contains(&Dtype::F32);
+        if !is_in_blocks && !types.contains(&entry.location.dtype) {
             let names: Vec<String> = types.iter().map(|t| format!("{t:?}")).collect();
             return Err(self
                 .error("a tensor has a type that is not supported", name)
@@ -328,6 +343,7 @@ impl TensorStore {
         Ok(TensorReader {
             opened,
             dtype: entry.location.dtype,
+            blocks: entry.location.blocks,
             zeros: entry.location.zeros,
             since_zeros: 0,
             name: name.to_string(),
@@ -398,6 +414,7 @@ impl TensorStore {
 pub struct TensorReader {
     opened: Box<dyn Opened>,
     dtype: Dtype,
+    blocks: Option<BlockFormat>,
     zeros: Option<Zeros>,
     /// Numbers since the last zeros that are not in the file.
     since_zeros: usize,
@@ -407,14 +424,18 @@ pub struct TensorReader {
 }
 
 impl TensorReader {
-    /// Puts the next `count` numbers in `values`, in place of what it holds. The caller asks for no more than there are.
+    /// Puts the next `count` numbers in `values`, in place of what it holds. The caller asks for no more than there are, and for whole
+    /// blocks where they lie in blocks.
     ///
     /// # Errors
     /// A file that ends early or cannot be read.
     pub fn read(&mut self, count: usize, values: &mut Vec<f32>) -> Result<()> {
-        let width = self.dtype.bitsize() / 8;
         values.clear();
         values.reserve(count);
+        if let Some(blocks) = self.blocks {
+            return self.read_blocks(blocks, count, values);
+        }
+        let width = self.dtype.bitsize() / 8;
         while values.len() < count {
             let mut wanted = (READ_BYTES / width).min(count - values.len());
             if let Some(zeros) = self.zeros {
@@ -439,6 +460,26 @@ impl TensorReader {
                 Error::io(what, &self.path, &e)
             })?;
             append_f32(&self.buffer, self.dtype, values);
+        }
+        Ok(())
+    }
+
+    fn read_blocks(
+        &mut self,
+        blocks: BlockFormat,
+        count: usize,
+        values: &mut Vec<f32>,
+    ) -> Result<()> {
+        let mut left = count / blocks.numbers();
+        while left > 0 {
+            let now = left.min(READ_BYTES / blocks.bytes());
+            self.buffer.resize(now * blocks.bytes(), 0);
+            self.opened.read_exact(&mut self.buffer).map_err(|e| {
+                let what = format!("cannot read the tensor `{}`", self.name);
+                Error::io(what, &self.path, &e)
+            })?;
+            blocks.append(&self.buffer, values);
+            left -= now;
         }
         Ok(())
     }
@@ -502,6 +543,7 @@ fn read_header(
             dtype: info.dtype,
             shape: info.shape.clone(),
             zeros: None,
+            blocks: None,
         };
         (name, location)
     });

@@ -4,7 +4,7 @@ use super::hypothesis::Hypothesis;
 use super::log_softmax::{Row, log_sum_exp};
 use super::options::{SearchInput, SearchOptions};
 use super::sampling::Choices;
-use super::sentence::{Sentence, StepInput, not_a_number};
+use super::sentence::{Chain, Sentence, StepInput, not_a_number};
 use super::trace::{Closed, Live, Trace};
 use crate::error::Result;
 
@@ -13,6 +13,8 @@ pub(super) struct Chains<'a> {
     trace: Trace<'a>,
     live: Vec<Live>,
     closed: Vec<Closed>,
+    /// How many of these were told to whoever watches.
+    told: usize,
     /// Whether the one chain of the beginning has been divided into the samples.
     divided: bool,
     next: Vec<Live>,
@@ -34,6 +36,7 @@ impl<'a> Chains<'a> {
         Chains {
             live: vec![trace.start()],
             closed: Vec::with_capacity(options.n_best),
+            told: 0,
             divided: options.n_best == 1,
             next: Vec::with_capacity(options.n_best),
             bounds: Vec::new(),
@@ -157,6 +160,26 @@ impl Sentence for Chains<'_> {
         std::mem::swap(&mut self.live, &mut self.next);
         self.trace.length += 1;
         Ok(())
+    }
+
+    fn watch(&mut self, watch: &mut Chain) -> Result<()> {
+        for closed in self.closed.iter().skip(self.told) {
+            watch(closed.sample, &self.trace.hypothesis(closed))?;
+        }
+        let (trace, closed) = (&self.trace, &mut self.closed);
+        let mut error = None;
+        self.live.retain(|live| {
+            let now = trace.close(live, trace.length, false);
+            let goes_on = watch(live.sample, &trace.hypothesis(&now));
+            if matches!(goes_on, Ok(false)) {
+                closed.push(now);
+            }
+            let stays = !matches!(goes_on, Ok(false));
+            error = error.take().or(goes_on.err());
+            stays
+        });
+        self.told = self.closed.len();
+        error.map_or(Ok(()), Err)
     }
 
     fn hypotheses(&self) -> Vec<Hypothesis> {

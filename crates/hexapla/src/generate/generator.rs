@@ -1,14 +1,13 @@
 //! A decoder alone made ready to run: ids in, ids out, on all threads.
 
-use std::ops::Range;
 use std::sync::Arc;
 
-use hexapla_kernels::{Buffer, RowLoss};
+use hexapla_kernels::RowLoss;
 use rayon::ThreadPool;
 use rayon::prelude::*;
 
 use super::engine::StateDecoder;
-use super::{Hypothesis, SearchInput, SearchOptions, StepDecoder, search};
+use super::{Hypothesis, Progress, SearchInput, SearchOptions, search_watched};
 use crate::batch::{Rows, batches, check_ids, in_order};
 use crate::config::{ComputeType, DecoderConfig};
 use crate::error::{Error, Result};
@@ -38,6 +37,10 @@ pub struct Prompt {
     /// Which random stream it samples from: a number of its own in the whole input.
     pub seed_index: u64,
 }
+
+/// Looks at a chain as it grows, on any thread: the numbers of its prompt and of its sample, and what there is of it. Says whether
+/// it is to go on.
+pub type Watcher<'a> = dyn Fn(usize, usize, &Hypothesis) -> Result<bool> + Sync + 'a;
 
 /// Prompt tokens of a batch.
 const BATCH_TOKENS: usize = 4096;
@@ -106,9 +109,24 @@ impl Generator {
         prompts: &[Prompt],
         options: &SearchOptions,
     ) -> Result<Vec<Vec<Hypothesis>>> {
+        self.generate_watched(prompts, options, None)
+    }
+
+    /// As [`Generator::generate`]. After each step `progress` sees every chain that has grown, by the numbers of its prompt and of
+    /// its sample, and says whether it is to go on; in beam search it sees nothing.
+    ///
+    /// # Errors
+    /// As [`Generator::generate`], or that of `progress`.
+    pub fn generate_watched(
+        &self,
+        prompts: &[Prompt],
+        options: &SearchOptions,
+        progress: Option<&Watcher>,
+    ) -> Result<Vec<Vec<Hypothesis>>> {
         for (i, prompt) in prompts.iter().enumerate() {
             self.check(prompt).map_err(|e| e.in_item(i))?;
         }
+        options.validate(self.config().vocab_size)?;
         self.workers.on_threads(|| {
             let lengths = || prompts.iter().map(|prompt| prompt.ids.len());
             let share = lengths()
@@ -117,10 +135,7 @@ impl Generator {
             let batches = batches(lengths(), BATCH_TOKENS.min(share));
             let alone = batches.len() < rayon::current_num_threads();
             let decoded = batches.par_iter().map(|batch| {
-                let prompts: Vec<&Prompt> = batch.iter().map(|i| &prompts[*i]).collect();
-                let found = self.generate_batch(&prompts, options, alone, |decoder, inputs| {
-                    search(decoder, inputs, options)
-                });
+                let found = self.generate_batch(prompts, batch, (options, progress), alone);
                 found.map_err(|e| match e.item().and_then(|i| batch.get(i)) {
                     Some(prompt) => e.in_item(*prompt),
                     None => e,
@@ -132,41 +147,15 @@ impl Generator {
         })
     }
 
-    /// Goes on with one prompt. Each token of a single chain is told to `each` as soon as the next one is to be computed, the last
-    /// one not; an error of `each` ends it.
-    ///
-    /// # Errors
-    /// As [`Generator::generate`], or that of `each`.
-    pub fn stream(
-        &self,
-        prompt: &Prompt,
-        options: &SearchOptions,
-        each: impl FnMut(u32) -> Result<()> + Send,
-    ) -> Result<Vec<Hypothesis>> {
-        self.check(prompt)?;
-        self.workers.on_threads(|| {
-            let mut each = each;
-            let found = self.generate_batch(&[prompt], options, true, |decoder, inputs| {
-                let mut told = ToldDecoder {
-                    decoder,
-                    steps: 0,
-                    each: &mut each,
-                };
-                search(&mut told, inputs, options)
-            })?;
-            Ok(found.into_iter().next().unwrap_or_default())
-        })
-    }
-
     fn generate_batch(
         &self,
-        prompts: &[&Prompt],
-        options: &SearchOptions,
+        prompts: &[Prompt],
+        batch: &[usize],
+        (options, progress): (&SearchOptions, Option<&Watcher>),
         alone: bool,
-        search: impl FnOnce(&mut StateDecoder, &[SearchInput]) -> Result<Vec<Vec<Hypothesis>>>,
     ) -> Result<Vec<Vec<Hypothesis>>> {
-        let inputs: Vec<SearchInput> = prompts
-            .iter()
+        let of_batch = || batch.iter().map(|i| &prompts[*i]);
+        let inputs: Vec<SearchInput> = of_batch()
             .map(|prompt| SearchInput {
                 prompt: prompt.ids.clone(),
                 prefix: Vec::new(),
@@ -174,17 +163,21 @@ impl Generator {
                 seed_index: prompt.seed_index,
             })
             .collect();
-        options.validate(self.config().vocab_size)?;
         // The last token is that of the search's first step.
-        let before = prompts
-            .iter()
-            .map(|prompt| &prompt.ids[..prompt.ids.len() - 1]);
-        let before: Rows = before.collect();
+        let before: Rows = of_batch()
+            .map(|prompt| &prompt.ids[..prompt.ids.len() - 1])
+            .collect();
         self.workers.with_arena(|arena| {
             let mut run = Run::inference(arena, &self.parameters).alone(alone);
             let (state, _) = self.model.read(&mut run, &before);
             let mut decoder = StateDecoder::of_state(&self.model, run, state);
-            search(&mut decoder, &inputs)
+            let mut watch = progress.map(|progress| {
+                move |index: usize, sample: usize, chain: &Hypothesis| {
+                    progress(batch[index], sample, chain)
+                }
+            });
+            let watch = watch.as_mut().map(|watch| watch as &mut Progress);
+            search_watched(&mut decoder, &inputs, options, watch)
         })
     }
 
@@ -257,39 +250,5 @@ impl Generator {
     fn check_text(&self, ids: &[u32]) -> Result<()> {
         crate::batch::check_length(ids.len(), self.max_tokens())?;
         check_ids(ids, self.config().vocab_size)
-    }
-}
-
-/// A decoder whose tokens are told as they are fed.
-struct ToldDecoder<'d, 'a, F> {
-    decoder: &'d mut StateDecoder<'a>,
-    steps: usize,
-    each: F,
-}
-
-impl<F: FnMut(u32) -> Result<()>> StepDecoder for ToldDecoder<'_, '_, F> {
-    fn vocab_size(&self) -> usize {
-        self.decoder.vocab_size()
-    }
-
-    fn step(&mut self, tokens: &[u32]) -> Result<()> {
-        // The first one is the prompt's last.
-        if let (1.., [token]) = (self.steps, tokens) {
-            (self.each)(*token)?;
-        }
-        self.steps += 1;
-        self.decoder.step(tokens)
-    }
-
-    fn logits(&mut self, hypotheses: Range<usize>, logits: &mut Buffer) -> Result<()> {
-        self.decoder.logits(hypotheses, logits)
-    }
-
-    fn reorder(&mut self, parents: &[usize]) {
-        self.decoder.reorder(parents);
-    }
-
-    fn attention(&self) -> Option<Vec<Vec<f32>>> {
-        self.decoder.attention()
     }
 }

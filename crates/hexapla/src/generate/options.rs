@@ -24,6 +24,10 @@ pub struct SearchOptions {
     /// Tokens already there (the start token too) have a positive score divided, a negative one multiplied by this;
     /// 1 changes nothing. Scores are logits in greedy decoding and sampling, log-probabilities in beam search.
     pub repetition_penalty: f32,
+    /// Taken from the score of each token that the output has already.
+    pub presence_penalty: f32,
+    /// Taken from the score of a token as often as the output has it already.
+    pub frequency_penalty: f32,
     /// No run of this many tokens occurs twice (the start token counts); 0 is no limit.
     pub no_repeat_ngram_size: usize,
     /// Token ids that are never produced. Their probability is not given to the others in beam search, and is in
@@ -61,6 +65,8 @@ impl SearchOptions {
             min_length: 0,
             ignore_eos: false,
             repetition_penalty: 1.0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
             no_repeat_ngram_size: 0,
             suppressed_ids: Vec::new(),
             first_suppressed_ids: Vec::new(),
@@ -140,6 +146,8 @@ impl SearchOptions {
         };
         finite("length_penalty", self.length_penalty)?;
         finite("repetition_penalty", self.repetition_penalty)?;
+        finite("presence_penalty", self.presence_penalty)?;
+        finite("frequency_penalty", self.frequency_penalty)?;
         if self.repetition_penalty <= 0.0 {
             return Err(refuse(
                 "repetition_penalty",
@@ -297,6 +305,16 @@ mod tests {
                 message(|o| o.repetition_penalty = f32::INFINITY),
                 "repetition_penalty",
             ),
+            (
+                message(|o| o.presence_penalty = f32::NAN),
+                "presence_penalty",
+            ),
+            (
+                message(|o| o.frequency_penalty = f32::INFINITY),
+                "frequency_penalty",
+            ),
+            (message(sampling(|s| s.min_p = 1.5)), "min_p"),
+            (message(sampling(|s| s.min_p = f32::NAN)), "min_p"),
             (message(|o| o.start_id = 10), "start_id"),
             (message(|o| o.eos_ids = vec![0, 10]), "eos_ids"),
             (message(|o| o.forced_bos_id = Some(10)), "forced_bos_id"),

@@ -5,7 +5,10 @@ use super::options::SearchOptions;
 
 /// Whether [`process`] looks at the tokens before.
 pub(super) fn needs_history(options: &SearchOptions) -> bool {
-    options.repetition_penalty != 1.0 || options.no_repeat_ngram_size > 0
+    options.repetition_penalty != 1.0
+        || options.no_repeat_ngram_size > 0
+        || options.presence_penalty != 0.0
+        || options.frequency_penalty != 0.0
 }
 
 /// Changes one hypothesis' scores: repetition penalty, n-grams, suppressed ids, minimum length.
@@ -33,6 +36,16 @@ pub(super) fn process(
                 score / options.repetition_penalty
             };
             row.set(token, penalised);
+        }
+    }
+    if options.presence_penalty != 0.0 || options.frequency_penalty != 0.0 {
+        scratch.clear();
+        scratch.extend_from_slice(&history[history.len() - generated..]);
+        scratch.sort_unstable();
+        for same in scratch.chunk_by(|a, b| a == b) {
+            let penalty = options.frequency_penalty * same.len() as f32;
+            let score = row.scores[same[0] as usize];
+            row.set(same[0], score - penalty - options.presence_penalty);
         }
     }
     let size = options.no_repeat_ngram_size;
@@ -106,6 +119,22 @@ mod tests {
             processed(&options, &[4, 2, 1]),
             [1.0, -0.25, 8.0, -2.0, 0.0]
         );
+    }
+
+    #[test]
+    fn what_the_output_has_is_penalised_as_often_as_asked() {
+        let mut options = SearchOptions::new(4, 0);
+        options.presence_penalty = 0.5;
+        // The first one is no output.
+        let found = processed(&options, &[4, 2, 3, 2, 3]);
+        assert_eq!(found, [1.0, -1.0, 1.5, -2.5, 0.0]);
+        options.frequency_penalty = 0.25;
+        let found = processed(&options, &[4, 2, 3, 2]);
+        assert_eq!(found, [1.0, -1.0, 1.0, -2.75, 0.0]);
+        // A penalty below 0 makes tokens likelier.
+        options.frequency_penalty = -1.0;
+        let found = processed(&options, &[4, 2, 2, 2]);
+        assert_eq!(found, [1.0, -1.0, 4.5, -2.0, 0.0]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::refuse::refuse;
 use crate::error::Result;
 use crate::random::SplitMix;
 
-/// How to draw tokens. Applied in this order: temperature, `top_k`, `top_p`.
+/// How to draw tokens. Applied in this order: temperature, `top_k`, `top_p`, `min_p`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sampling {
     /// Logits are divided by this: below 1 the likely tokens become likelier.
@@ -15,6 +15,8 @@ pub struct Sampling {
     pub top_k: usize,
     /// Only the fewest most likely tokens whose probabilities reach this sum are drawn from; 1 is all.
     pub top_p: f32,
+    /// Only tokens with this share of the likeliest one's probability are drawn; 0 is all.
+    pub min_p: f32,
     /// Where chance starts. The draw for a token depends on this, on the sentence's `seed_index`, on which of its
     /// samples it belongs to and on its position, and on nothing else.
     pub seed: u64,
@@ -26,6 +28,7 @@ impl Default for Sampling {
             temperature: 1.0,
             top_k: 0,
             top_p: 1.0,
+            min_p: 0.0,
             seed: 1,
         }
     }
@@ -41,6 +44,9 @@ impl Sampling {
         }
         if !(self.top_p > 0.0 && self.top_p <= 1.0) {
             return Err(refuse("top_p", "above 0 and at most 1", self.top_p));
+        }
+        if !(0.0..=1.0).contains(&self.min_p) {
+            return Err(refuse("min_p", "0 to 1", self.min_p));
         }
         Ok(())
     }
@@ -88,6 +94,11 @@ impl Choices {
         self.mass = mass(&self.tokens);
         if sampling.top_p < 1.0 {
             self.keep_nucleus(f64::from(sampling.top_p));
+        }
+        if sampling.min_p > 0.0 {
+            // The greatest weight is 1.
+            self.tokens.retain(|(_, weight)| *weight >= sampling.min_p);
+            self.mass = mass(&self.tokens);
         }
     }
 

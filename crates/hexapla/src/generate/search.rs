@@ -41,6 +41,24 @@ pub fn search(
     sentences: &[SearchInput],
     options: &SearchOptions,
 ) -> Result<Vec<Vec<Hypothesis>>> {
+    search_watched(decoder, sentences, options, None)
+}
+
+/// Looks at a chain as it grows: the sentence's index, the number of the sample, and what there is of it. Says whether it is to go
+/// on.
+pub type Progress<'a> = dyn FnMut(usize, usize, &Hypothesis) -> Result<bool> + 'a;
+
+/// As [`search`]. After each step `progress` sees every chain that has grown, and may end it; in beam search, where nothing is
+/// known before the end, it sees nothing.
+///
+/// # Errors
+/// As [`search`], or that of `progress`.
+pub fn search_watched(
+    decoder: &mut dyn StepDecoder,
+    sentences: &[SearchInput],
+    options: &SearchOptions,
+    mut progress: Option<&mut Progress>,
+) -> Result<Vec<Vec<Hypothesis>>> {
     let vocab_size = decoder.vocab_size();
     options.validate(vocab_size)?;
     for (index, input) in sentences.iter().enumerate() {
@@ -70,6 +88,13 @@ pub fn search(
             let attention = attention.by_ref().take(rows).collect();
             advance(next, &mut logits, vocab_size, rows, attention)?;
             first += rows;
+        }
+        if let Some(progress) = &mut progress {
+            for active in &mut active {
+                let index = active.index;
+                let mut watch = |sample, chain: &Hypothesis| progress(index, sample, chain);
+                active.sentence.watch(&mut watch)?;
+            }
         }
         next_rows(&mut active, &mut tokens, &mut parents);
         active.retain(|active| {

@@ -21,7 +21,19 @@ pub(super) trait Sentence: Send {
     fn advance(&mut self, step: StepInput) -> Result<()>;
     /// The result, once done.
     fn hypotheses(&self) -> Vec<Hypothesis>;
+    /// Tells `watch` of each chain that has grown in the last step, and ends those of which it says no. Beams, which are not known
+    /// before their end, tell nothing.
+    ///
+    /// # Errors
+    /// That of `watch`.
+    fn watch(&mut self, watch: &mut Chain) -> Result<()> {
+        let _ = watch;
+        Ok(())
+    }
 }
+
+/// Looks at a chain, by the number of its sample; says whether it is to go on.
+pub(super) type Chain<'a> = dyn FnMut(usize, &Hypothesis) -> Result<bool> + 'a;
 
 /// The error for logits that cannot be turned into probabilities.
 pub(super) fn not_a_number() -> Error {

@@ -13,6 +13,7 @@ mod smollm3;
 
 use serde_json::{Map, Value, json};
 
+pub(super) use super::encoders::numbered;
 use super::generation::{GenerationDefaults, SpecialIds};
 use super::keys::{Keys, activation_name, float};
 use super::names::{Part, TensorNames};
@@ -398,7 +399,7 @@ impl DecoderFamily {
         let unknown =
             || Error::model("a parameter has no name in this family of models").at(&parameter.name);
         let (stem, kind) = parameter.name.rsplit_once('.').ok_or_else(unknown)?;
-        let (pattern, number) = super::encoders::numbered(stem);
+        let (pattern, number) = numbered(stem);
         let mut read = Vec::new();
         let mut part = None;
         if pattern == "output" {
@@ -474,6 +475,7 @@ const SLIDING: &str = "sliding_attention";
 
 /// Metadata, training, and the form of what a call returns.
 const WITHOUT_EFFECT: &[&str] = &[
+    "_model_name_or_path",
     "_name_or_path",
     "_commit_hash",
     "_attn_implementation",
@@ -503,5 +505,7 @@ const WITHOUT_EFFECT: &[&str] = &[
     "transformers.js_config",
     "transformers_version",
     "use_bfloat16",
+    "sep_token_id",
+    "unk_token_id",
     "use_cache",
 ];

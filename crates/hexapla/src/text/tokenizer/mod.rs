@@ -18,6 +18,7 @@
 mod alphabet;
 mod characters;
 mod codes;
+mod decoder;
 mod dropout;
 mod encoder;
 mod fairseq;
@@ -44,6 +45,7 @@ use crate::error::{Error, Result};
 use crate::files::write_atomically;
 use crate::text::clean::clean;
 pub use codes::join_pieces;
+pub use decoder::{DecoderTokenizer, TextStream};
 pub use dropout::BpeDropout;
 pub use encoder::{EncodedText, EncoderTokenizer, TextTokens};
 pub use pair::Tokenizers;

@@ -1,0 +1,332 @@
+//! Text to text by a decoder alone.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rayon::ThreadPool;
+
+use super::generator::{Generator, Prompt};
+use super::{Hypothesis, SearchOptions};
+use crate::config::ComputeType;
+use crate::error::{Error, Result};
+use crate::files::Folder;
+use crate::formats;
+use crate::text::tokenizer::{DecoderTokenizer, TextStream};
+
+/// A decoder with its tokenizer: goes on with texts.
+#[derive(Debug)]
+pub struct LanguageModel {
+    generator: Generator,
+    tokenizer: DecoderTokenizer,
+    options: GenerateOptions,
+}
+
+/// How to go on with texts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GenerateOptions {
+    /// How tokens are chosen.
+    pub search: SearchOptions,
+    /// Most tokens of an output, its end included; as many as the model has room for where absent.
+    pub max_new_tokens: Option<usize>,
+    /// An output ends before the first of these.
+    pub stop: Vec<String>,
+    /// The number of the first text, from 0: which random streams the texts sample from.
+    pub first_text: u64,
+}
+
+/// What a model writes behind a text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Continuation {
+    /// Its text, without special tokens, and without the stop string that ended it.
+    pub text: String,
+    /// Its tokens as they were chosen, those of a stop string among them.
+    pub ids: Vec<u32>,
+    /// Why it ends.
+    pub finish: Finish,
+    /// The natural logarithm of its probability.
+    pub log_prob: f32,
+    /// Those of its tokens.
+    pub token_log_probs: Vec<f32>,
+}
+
+/// Why an output ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finish {
+    /// The model wrote an end token.
+    End,
+    /// A stop string came.
+    Stop,
+    /// It is as long as it may be.
+    Length,
+}
+
+impl LanguageModel {
+    /// The decoder in `folder`, with its matrices in `compute_type`.
+    ///
+    /// # Errors
+    /// As [`Generator::open`]; or the folder has no tokenizer, or one with more tokens than the model.
+    pub fn open(folder: impl Into<Folder>, compute_type: ComputeType) -> Result<Self> {
+        let opened = formats::open(folder)?;
+        let config = opened.decoder()?;
+        let tokenizer = match opened.files.get("tokenizer.json") {
+            Some(json) => DecoderTokenizer::from_json(&String::from_utf8_lossy(json)),
+            None => DecoderTokenizer::open_folder(opened.folder()),
+        };
+        let tokenizer = tokenizer.map_err(Error::of_model)?;
+        let options = GenerateOptions {
+            search: SearchOptions::for_decoder(config, &opened.generation),
+            max_new_tokens: opened.generation.max_new_tokens,
+            stop: Vec::new(),
+            first_text: 0,
+        };
+        let packed = opened.pack(compute_type)?;
+        let generator = Generator::new(opened.model().clone(), packed);
+        Ok(LanguageModel {
+            generator,
+            tokenizer,
+            options,
+        })
+    }
+
+    /// The same on the threads of `pool` instead of rayon's own. The results are the same.
+    #[must_use]
+    pub fn with_thread_pool(self, pool: Arc<ThreadPool>) -> Self {
+        LanguageModel {
+            generator: self.generator.with_thread_pool(pool),
+            ..self
+        }
+    }
+
+    /// How the model's folder says that it generates.
+    pub fn options(&self) -> GenerateOptions {
+        self.options.clone()
+    }
+
+    /// Ids to ids.
+    pub fn generator(&self) -> &Generator {
+        &self.generator
+    }
+
+    /// Texts to ids.
+    pub fn tokenizer(&self) -> &DecoderTokenizer {
+        &self.tokenizer
+    }
+
+    /// Goes on with each text: for each as many outputs as `options.search.n_best`.
+    ///
+    /// # Errors
+    /// A text that leaves the model no room, settings that do not fit, or output that is not a number. [`Error::item`] says in which
+    /// text.
+    pub fn generate<S: AsRef<str>>(
+        &self,
+        texts: &[S],
+        options: &GenerateOptions,
+    ) -> Result<Vec<Vec<Continuation>>> {
+        let prompts = self.prompts(texts, options)?;
+        self.go_on(&prompts, options, &|_, _| Ok(()))
+    }
+
+    /// As [`LanguageModel::generate`] for one text; `each` is given text as it becomes certain, with the number of its sample. In beam
+    /// search it comes all at once.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::generate`], or that of `each`, which ends all.
+    pub fn stream(
+        &self,
+        text: &str,
+        options: &GenerateOptions,
+        each: impl FnMut(usize, &str) -> Result<()> + Send,
+    ) -> Result<Vec<Continuation>> {
+        let prompts = self.prompts(&[text], options)?;
+        let each = Mutex::new(each);
+        let told = |sample: usize, text: &str| {
+            let mut each = each.lock().unwrap_or_else(PoisonError::into_inner);
+            (*each)(sample, text)
+        };
+        let found = self.go_on(&prompts, options, &told)?;
+        let found = found.into_iter().next().unwrap_or_default();
+        if options.search.beam_size > 1 {
+            for (number, output) in found.iter().enumerate() {
+                told(number, &output.text)?;
+            }
+        }
+        Ok(found)
+    }
+
+    /// The tokens of texts, with what stands around a text.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::generate`].
+    pub fn prompts<S: AsRef<str>>(
+        &self,
+        texts: &[S],
+        options: &GenerateOptions,
+    ) -> Result<Vec<Prompt>> {
+        let prompt = |(i, text): (usize, &S)| {
+            let ids = self.tokenizer.encode(text.as_ref(), true)?;
+            self.prompt(ids, options.first_text + i as u64, options)
+                .map_err(|e| e.in_item(i))
+        };
+        texts.iter().enumerate().map(prompt).collect()
+    }
+
+    /// A prompt of these tokens, or of the token that begins a text where there are none.
+    ///
+    /// # Errors
+    /// There are none, and no such token; or they leave the model no room.
+    pub fn prompt(&self, ids: Vec<u32>, number: u64, options: &GenerateOptions) -> Result<Prompt> {
+        let config = self.generator.config();
+        let ids = match (ids.is_empty(), config.bos_token_id) {
+            (false, _) => ids,
+            (true, Some(bos)) => vec![bos],
+            (true, None) => {
+                return Err(Error::input("there is nothing to go on with")
+                    .at("prompt")
+                    .expected("a token; this model has none that begins a text")
+                    .found("an empty text")
+                    .hint("write the text's beginning"));
+            }
+        };
+        let room = self.generator.max_tokens().saturating_sub(ids.len());
+        Ok(Prompt {
+            max_new_tokens: options.max_new_tokens.unwrap_or(room),
+            ids,
+            seed_index: number,
+        })
+    }
+
+    /// Goes on with `prompts`. `told` is given the text of each sample of the first one as it becomes certain.
+    fn go_on(
+        &self,
+        prompts: &[Prompt],
+        options: &GenerateOptions,
+        told: &(dyn Fn(usize, &str) -> Result<()> + Sync),
+    ) -> Result<Vec<Vec<Continuation>>> {
+        let texts: Mutex<BTreeMap<(usize, usize), GrowingText>> = Mutex::default();
+        let watch = |prompt: usize, sample: usize, chain: &Hypothesis| {
+            let mut texts = texts.lock().unwrap_or_else(PoisonError::into_inner);
+            let new = || GrowingText::new(self.tokenizer.stream(), &options.stop);
+            let text = texts.entry((prompt, sample)).or_insert_with(new);
+            let certain = text.grow(&chain.ids, chain.finished)?;
+            if prompt == 0 && !certain.is_empty() {
+                told(sample, &certain)?;
+            }
+            Ok(!text.stopped)
+        };
+        let mut found = self
+            .generator
+            .generate_watched(prompts, &options.search, Some(&watch))?;
+        let mut texts = texts.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut all = Vec::with_capacity(prompts.len());
+        for (prompt, hypotheses) in found.drain(..).enumerate() {
+            let mut outputs = Vec::with_capacity(hypotheses.len());
+            for (sample, hypothesis) in hypotheses.into_iter().enumerate() {
+                // Beams were not seen before.
+                let new = || GrowingText::new(self.tokenizer.stream(), &options.stop);
+                let mut text = texts.remove(&(prompt, sample)).unwrap_or_else(new);
+                let mut rest = text.grow(&hypothesis.ids, hypothesis.finished)?;
+                rest.push_str(&text.finish()?);
+                if prompt == 0 && options.search.beam_size == 1 && !rest.is_empty() {
+                    told(sample, &rest)?;
+                }
+                outputs.push(Continuation {
+                    finish: match (text.stopped, hypothesis.finished) {
+                        (true, _) => Finish::Stop,
+                        (false, true) => Finish::End,
+                        (false, false) => Finish::Length,
+                    },
+                    text: text.text,
+                    ids: hypothesis.ids,
+                    log_prob: hypothesis.log_prob,
+                    token_log_probs: hypothesis.token_log_probs,
+                });
+            }
+            all.push(outputs);
+        }
+        Ok(all)
+    }
+}
+
+/// A text as its tokens come, up to a stop string.
+struct GrowingText<'a> {
+    stream: TextStream<'a>,
+    stop: &'a [String],
+    /// Tokens that are in it.
+    tokens: usize,
+    /// What is certain.
+    text: String,
+    /// What may still become part of a stop string.
+    held: String,
+    stopped: bool,
+}
+
+impl<'a> GrowingText<'a> {
+    fn new(stream: TextStream<'a>, stop: &'a [String]) -> Self {
+        GrowingText {
+            stream,
+            stop,
+            tokens: 0,
+            text: String::new(),
+            held: String::new(),
+            stopped: false,
+        }
+    }
+
+    /// The text that the newest of `ids` make certain; an end token, the last one of what is `finished`, has none.
+    fn grow(&mut self, ids: &[u32], finished: bool) -> Result<String> {
+        let ids = &ids[..ids.len() - usize::from(finished && !ids.is_empty())];
+        let mut certain = String::new();
+        for id in ids.iter().skip(self.tokens) {
+            if self.stopped {
+                break;
+            }
+            let new = self.stream.push(*id)?;
+            certain.push_str(&self.take(&new, false));
+            self.tokens += 1;
+        }
+        Ok(certain)
+    }
+
+    /// The rest, when nothing follows.
+    fn finish(&mut self) -> Result<String> {
+        if self.stopped {
+            return Ok(String::new());
+        }
+        let rest = self.stream.finish()?;
+        Ok(self.take(&rest, true))
+    }
+
+    fn take(&mut self, new: &str, last: bool) -> String {
+        self.held.push_str(new);
+        let stops = self.stop.iter().filter(|stop| !stop.is_empty());
+        let found = stops
+            .clone()
+            .filter_map(|stop| self.held.find(stop.as_str()));
+        if let Some(at) = found.min() {
+            self.held.truncate(at);
+            self.stopped = true;
+        }
+        // The longest end that a stop string may begin with.
+        let kept = match last || self.stopped {
+            true => 0,
+            false => stops
+                .map(|stop| overlap(&self.held, stop))
+                .max()
+                .unwrap_or(0),
+        };
+        let rest = self.held.split_off(self.held.len() - kept);
+        let certain = std::mem::replace(&mut self.held, rest);
+        self.text.push_str(&certain);
+        certain
+    }
+}
+
+/// Length of the longest end of `text` that `stop` begins with, but is not.
+fn overlap(text: &str, stop: &str) -> usize {
+    let starts = text.char_indices().map(|(i, _)| i);
+    let ends = starts.map(|i| &text[i..]);
+    ends.filter(|end| end.len() < stop.len() && stop.starts_with(end))
+        .map(str::len)
+        .max()
+        .unwrap_or(0)
+}
