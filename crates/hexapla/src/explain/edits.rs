@@ -58,7 +58,7 @@ impl Edits {
         if let Some(token) = self.hidden_source.iter().find(|token| **token >= source) {
             return refuse(format!("source tokens below {source}"), token.to_string());
         }
-        if (0..source).all(|token| self.hidden_source.contains(&token)) {
+        if source > 0 && (0..source).all(|token| self.hidden_source.contains(&token)) {
             return refuse(
                 "a source token to look at".into(),
                 "all of them are hidden".into(),

@@ -4,6 +4,7 @@ use super::arrays::Arrays;
 use super::edits::Edits;
 use super::recorder::Recorder;
 use crate::batch::{Rows, check_ids, check_length};
+use crate::config::Assembly;
 use crate::error::Result;
 use crate::model::transformer::Transformer;
 use crate::ops::Run;
@@ -13,7 +14,7 @@ use crate::tensor::Arena;
 /// What a model is given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TraceInput {
-    /// What the encoder reads, special tokens included.
+    /// What the encoder reads, special tokens included; nothing for a decoder alone.
     pub source: Vec<u32>,
     /// Each source token's segment, where the model has segments.
     pub segments: Vec<u32>,
@@ -48,6 +49,15 @@ pub fn trace(
     let mut run = Run::inference(&arena, parameters)
         .alone(true)
         .watched(&mut recorder);
+    if let Assembly::Decoder(_) = model.assembly() {
+        let text: Rows = input.target.iter().collect();
+        let x = model.go_on(&mut run, &text);
+        model.logits(&mut run, &x);
+        drop(run);
+        return Ok(Trace {
+            arrays: recorder.finish(),
+        });
+    }
     let mut source = Rows::default();
     source.push_with_segments(&input.source, &input.segments);
     let memory = model.encode(&mut run, &source);

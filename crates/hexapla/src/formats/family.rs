@@ -10,7 +10,7 @@ use super::encoders::{
 };
 use super::names::TensorNames;
 use super::safetensors::TensorStore;
-use super::{bart, gguf, m2m_100, marian, marian_nmt, mbart, native};
+use super::{bart, gguf, llama2c, m2m_100, marian, marian_nmt, mbart, native};
 use crate::config::{Assembly, TransformerConfig};
 use crate::error::{Error, Result};
 use crate::files::LinearLayout;
@@ -64,6 +64,8 @@ pub enum Family {
         /// Whether pairs of turned numbers lie side by side in it.
         interleaved: bool,
     },
+    /// A decoder in a file of llama2.c's; it is read, not written.
+    Llama2c,
 }
 
 impl Family {
@@ -105,6 +107,7 @@ impl Family {
             Family::Bart => "bart",
             Family::Mbart => "mbart",
             Family::Gguf { .. } => "gguf",
+            Family::Llama2c => "llama2.c",
             _ => "hexapla",
         }
     }
@@ -195,6 +198,7 @@ impl Family {
             (Assembly::Decoder(config), _, Some(decoder)) => decoder.names(config, parameter),
             (Assembly::Decoder(config), _, None) => match self {
                 Family::Gguf { interleaved } => gguf::names(config, parameter, interleaved),
+                Family::Llama2c => llama2c::names(config, parameter),
                 _ => Err(other_assembly(self)),
             },
             (Assembly::EncoderDecoder(config), None, None) => match self {
@@ -215,7 +219,9 @@ impl Family {
         match (self, self.encoder(), self.decoder()) {
             (_, Some(encoder), _) => encoder.without_use(name),
             (_, _, Some(decoder)) => decoder.without_use(name),
-            (Family::Native | Family::Mapped(_) | Family::Gguf { .. }, ..) => false,
+            (Family::Native | Family::Mapped(_) | Family::Gguf { .. } | Family::Llama2c, ..) => {
+                false
+            }
             (Family::MarianNmt, ..) => name.starts_with("special:"),
             _ => bart::without_use(name),
         }

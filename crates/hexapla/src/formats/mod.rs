@@ -15,6 +15,7 @@ pub mod generation;
 mod gguf;
 mod keys;
 mod labels;
+mod llama2c;
 mod location;
 #[doc(hidden)]
 pub mod m2m_100;

@@ -14,7 +14,7 @@ use super::names::{TensorNames, half_split};
 use super::safetensors::{TensorReader, TensorStore, WEIGHTS_FILE, transpose};
 use super::save::CONFIG_FILE;
 use super::stored::{self, Storage, StoredMatrix};
-use super::{gguf, m2m_100, mapped, marian, marian_nmt, mbart, native};
+use super::{gguf, llama2c, m2m_100, mapped, marian, marian_nmt, mbart, native};
 use crate::config::{Assembly, ComputeType, DecoderConfig, EncoderConfig, TransformerConfig};
 use crate::error::{Error, Result};
 use crate::fastest;
@@ -278,6 +278,7 @@ pub fn open(folder: impl Into<Folder>) -> Result<ModelFolder> {
     let path = folder.path();
     let opened = match &folder {
         Folder::Disk(_) if gguf::is_file(&path) => open_gguf(&path),
+        Folder::Disk(_) if llama2c::is_file(&path) => open_llama2c(&path),
         _ => open_folder(&folder),
     };
     opened.map_err(Error::of_model)
@@ -292,19 +293,37 @@ fn open_gguf(path: &Path) -> Result<ModelFolder> {
         files,
         interleaved,
     } = gguf::read(path)?;
-    let assembly = Assembly::Decoder(config);
-    let family = Family::Gguf { interleaved };
     let settings = Settings {
-        family,
-        assembly,
+        family: Family::Gguf { interleaved },
+        assembly: Assembly::Decoder(config),
         generation,
         storage: Storage::Float,
         tensors,
     };
-    settings
-        .assembly
-        .validate()
-        .map_err(|e| e.hint(format!("see {}", path.display())))?;
+    of_file(path, settings, files)
+}
+
+/// Reads a checkpoint of llama2.c's.
+fn open_llama2c(path: &Path) -> Result<ModelFolder> {
+    let (config, tensors) = llama2c::read(path)?;
+    let settings = Settings {
+        family: Family::Llama2c,
+        assembly: Assembly::Decoder(config),
+        generation: GenerationDefaults::default(),
+        storage: Storage::Float,
+        tensors,
+    };
+    of_file(path, settings, BTreeMap::new())
+}
+
+/// A model that is one file.
+fn of_file(
+    path: &Path,
+    settings: Settings,
+    files: BTreeMap<String, Vec<u8>>,
+) -> Result<ModelFolder> {
+    let valid = settings.assembly.validate();
+    valid.map_err(|e| e.hint(format!("see {}", path.display())))?;
     of_settings(settings, files, None, &Folder::from(path))
 }
 
@@ -423,8 +442,10 @@ fn read_settings(folder: &Folder, mapped: Option<SharedBytes>) -> Result<Setting
             (Assembly::Encoder(config), GenerationDefaults::default())
         }
         (None, Some(decoder)) => {
+            // A setting that is null is not one that is absent.
+            let endless = keys.is_null("eos_token_id");
             let (generation, ids) = generation::read(folder, &mut keys)?;
-            let config = decoder.read(keys, ids, &generation)?;
+            let config = decoder.read(keys, (ids.eos, endless), &generation)?;
             (Assembly::Decoder(config), generation)
         }
         (None, None) => {

@@ -14,7 +14,7 @@ mod smollm3;
 use serde_json::{Map, Value, json};
 
 pub(super) use super::encoders::numbered;
-use super::generation::{GenerationDefaults, SpecialIds};
+use super::generation::GenerationDefaults;
 use super::keys::{Keys, activation_name, float};
 use super::names::{Part, TensorNames};
 use crate::config::{Activation, DecoderConfig, NormKind};
@@ -108,11 +108,11 @@ pub(super) enum Windows {
 }
 
 impl DecoderFamily {
-    /// Reads `config.json`, whose generation settings are taken already.
+    /// Reads `config.json`, whose generation settings are taken already: its end token, or that it has none.
     pub(super) fn read(
         &self,
         mut settings: Keys,
-        ids: SpecialIds,
+        (end, endless): (Option<u32>, bool),
         generation: &GenerationDefaults,
     ) -> Result<DecoderConfig> {
         let s = &self.settings;
@@ -166,7 +166,7 @@ impl DecoderFamily {
         for key in s.dropout {
             dropouts.push(keys.number(key)?.unwrap_or(0.1));
         }
-        let ends = ids.eos.into_iter();
+        let ends = end.into_iter();
         let ends: Vec<u32> = ends.chain(generation.more_eos_token_ids.clone()).collect();
         let config = DecoderConfig {
             vocab_size: size(keys, ("vocab_size", s.vocab_size))?,
@@ -196,14 +196,17 @@ impl DecoderFamily {
             // Training alone looks at it; where a file has several the first one stands for all.
             dropout: dropouts.first().copied().unwrap_or(0.0),
             attention_dropout: keys.number(s.attention_dropout)?.unwrap_or(0.0),
-            bos_token_id: keys.id("bos_token_id")?.or(s.bos_token_id),
+            bos_token_id: match keys.is_null("bos_token_id") {
+                true => None,
+                false => keys.id("bos_token_id")?.or(s.bos_token_id),
+            },
             eos_token_ids: match (ends.is_empty(), s.eos_token_id) {
-                (true, Some(id)) => vec![id],
+                (true, Some(id)) if !endless => vec![id],
                 _ => ends,
             },
             pad_token_id: keys.id("pad_token_id")?,
         };
-        keys.pass_over(&["architectures", "model_type"]);
+        keys.pass_over(&["architectures", "bos_token_id", "model_type"]);
         keys.pass_over(WITHOUT_EFFECT);
         keys.pass_over(s.without_effect);
         settings.finish()?;
