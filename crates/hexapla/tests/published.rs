@@ -8,8 +8,10 @@ use std::process::Command;
 use hexapla::config::ComputeType;
 use hexapla::encode::{Classifier, EmbedOptions, Encoder, Input, LongTexts, SentenceEncoder};
 use hexapla::files::Folder;
-use hexapla::formats::{self, SaveModel};
+use hexapla::formats::{self, ConvertModel, SaveModel};
 use hexapla::generate::SearchOptions;
+use hexapla::generate::generator::Generator;
+use hexapla::generate::language_model::{Finish, GenerateOptions, LanguageModel};
 use hexapla::text::sentencepiece::SentencePiece;
 use hexapla::text::tokenizer::{EncoderTokenizer, Tokenizers};
 use hexapla::{Engine, Request, Translator, formats::manifest::ManifestFields};
@@ -399,5 +401,135 @@ fn encoders_go_to_transformers_and_back() {
                 assert!((f - e).abs() < 1e-4 * largest, "{name}: {f} instead of {e}");
             }
         }
+    }
+}
+
+#[test]
+#[ignore = "needs Python with transformers: set HEXAPLA_PYTHON"]
+fn decoders_of_ours_are_opened_by_transformers_and_come_back() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/decoders");
+    let names = fs::read_dir(&golden).unwrap();
+    let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+    let out = tempfile::tempdir().unwrap();
+    let [ours, again] = ["ours", "again"].map(|name| out.path().join(name));
+    for name in &names {
+        let (from, to) = (golden.join(name), ours.join(name));
+        let model = formats::open(&from).unwrap();
+        let save = SaveModel {
+            assembly: &model.assembly,
+            family: Some(model.family),
+            weights: &model.weights().unwrap(),
+            generation: &model.generation,
+            files: BTreeMap::new(),
+            manifest: ManifestFields::default(),
+        };
+        formats::save(&to, &save).unwrap();
+        fs::copy(from.join("golden.json"), to.join("golden.json")).unwrap();
+    }
+    let told = python(&[Path::new("decoders"), &ours, &again]);
+    let logits: BTreeMap<String, Vec<Vec<f32>>> = serde_json::from_str(&told).unwrap();
+    for name in &names {
+        let name = name.to_str().unwrap();
+        let model = formats::open(&golden.join(name)).unwrap();
+        for folder in [&ours, &again] {
+            let back = formats::open(&folder.join(name)).unwrap();
+            assert_eq!(back.family, model.family, "{name}");
+            assert_eq!(back.assembly, model.assembly, "{name}");
+            let same = back.weights().unwrap() == model.weights().unwrap();
+            assert!(same, "{name}");
+        }
+        let ids = read(&golden.join(name).join("golden.json"))["input_ids"].clone();
+        let ids: Vec<Vec<u32>> = serde_json::from_value(ids).unwrap();
+        let found = Generator::open(&golden.join(name), ComputeType::Float32).unwrap();
+        let found = found.logits(&ids).unwrap();
+        for (found, expected) in found.iter().zip(&logits[name]) {
+            let largest = expected.iter().fold(1.0f32, |m, v| m.max(v.abs()));
+            for (f, e) in found.concat().iter().zip(expected) {
+                assert!((f - e).abs() < 1e-4 * largest, "{name}: {f} instead of {e}");
+            }
+        }
+    }
+}
+
+/// Beginnings of texts, some of them conversations.
+const PROMPTS: [&str; 10] = [
+    "The capital of France is",
+    "Once upon a time, there was a little girl",
+    "def fibonacci(n):\n    ",
+    "Q: What is 12 + 30?\nA:",
+    "今天天气很好。",
+    "Der schnelle braune Fuchs",
+    "  Indented\ttext\n\nwith 1234567 and 😀 and naïve café",
+    "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n",
+    "<|im_start|>system\nYou are brief.<|im_end|>\n<|im_start|>user\nName three colours.<|im_end|>\n<|im_start|>assistant\n",
+    "<|im_start|>user\n你好！<|im_end|>\n<|im_start|>assistant\n",
+];
+
+#[test]
+#[ignore = "needs Python with transformers: set HEXAPLA_PYTHON"]
+fn a_gguf_file_goes_on_as_in_transformers() {
+    let prompts: Vec<String> = PROMPTS.map(String::from).to_vec();
+    let (out, file) = folder(&prompts);
+    let path = python(&[Path::new("gguf"), &file, out.path()]);
+    let expected = read(&out.path().join("gguf.json"));
+    let model = LanguageModel::open(path.trim(), ComputeType::Float32).unwrap();
+    let options = GenerateOptions {
+        max_new_tokens: Some(24),
+        ..model.options()
+    };
+    let found = model.generate(&prompts, &options).unwrap();
+    for ((prompt, found), expected) in prompts.iter().zip(&found).zip(expected.as_array().unwrap())
+    {
+        let ids = model.tokenizer().encode(prompt, true).unwrap();
+        assert_eq!(json!(ids), expected["ids"], "{prompt}");
+        assert_eq!(json!(found[0].ids), expected["new"], "{prompt}");
+        assert_eq!(
+            found[0].text,
+            expected["text"].as_str().unwrap(),
+            "{prompt}"
+        );
+    }
+    // Text that comes bit by bit is the same text.
+    for (prompt, found) in prompts.iter().zip(&found).skip(4) {
+        let mut told = String::new();
+        let each = |_, text: &str| {
+            told.push_str(text);
+            Ok(())
+        };
+        let streamed = model.stream(prompt, &options, each).unwrap();
+        assert_eq!(
+            (&told, &streamed[0]),
+            (&found[0].text, &found[0]),
+            "{prompt}"
+        );
+    }
+    // A stop string, which lies across tokens, ends it there.
+    let whole = &found[1][0].text;
+    let middle: String = whole.chars().skip(20).take(7).collect();
+    let stopped = GenerateOptions {
+        stop: vec!["never".into(), middle.clone()],
+        ..options.clone()
+    };
+    let found = model.generate(&prompts[1..2], &stopped).unwrap();
+    assert_eq!(found[0][0].text, whole[..whole.find(&middle).unwrap()]);
+    assert_eq!(found[0][0].finish, Finish::Stop);
+    assert!(found[0][0].ids.len() < 24);
+    // As a folder of our own, in int8 and in f32: the file's tokenizer goes with it.
+    let opened = formats::open(path.trim()).unwrap();
+    for (compute_type, name) in [(ComputeType::Float32, "plain"), (ComputeType::Int8, "int8")] {
+        let job = ConvertModel {
+            model: &opened,
+            around: None,
+            compute_type,
+            replace: false,
+        };
+        let to = out.path().join(name);
+        formats::convert(&job, &to).unwrap();
+        let again = LanguageModel::open(&to, ComputeType::Default).unwrap();
+        let again = again.generate(&prompts[7..8], &options).unwrap();
+        assert_eq!(
+            again[0][0].text, "The capital of France is Paris.",
+            "{name}"
+        );
     }
 }

@@ -64,6 +64,7 @@ fn any_options() -> impl Strategy<Value = SearchOptions> {
                 top_k,
                 top_p,
                 seed,
+                ..Sampling::default()
             });
             let (
                 min_length,

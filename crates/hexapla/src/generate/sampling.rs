@@ -201,6 +201,7 @@ mod tests {
                 top_k: case["top_k"].as_u64().unwrap() as usize,
                 top_p: case["top_p"].as_f64().unwrap() as f32,
                 seed: 0,
+                ..Sampling::default()
             };
             let ours = choices(&table[start..start + vocab], &sampling).probabilities(vocab);
             for (ours, theirs) in ours.iter().zip(case["probabilities"].as_array().unwrap()) {

@@ -163,7 +163,8 @@ pub fn attention(
         }
         AttentionMask::Cached(cached) => {
             assert_eq!(options.bias, None, "the cache knows no distances");
-            attend_cached(run, &p, options, cached)
+            let heads_and_scale = (options.heads, options.scale);
+            attend_cached(run, (&p.query, &p.key, &p.value), heads_and_scale, cached)
         }
     }
 }
@@ -250,6 +251,9 @@ struct Heads<'a> {
     bias: Option<&'a BiasByDistance>,
 }
 
+/// Query rows, the number of the first of them in its text, and the keys that they see.
+type Piece = (Span, usize, Span);
+
 /// Multiplications of a pass over one text from which on it is worth waking a thread.
 const SHARED_WORK: usize = 1 << 20;
 /// Query rows that one thread takes at least.
@@ -266,50 +270,65 @@ impl Heads<'_> {
         let work = |(q, k): (&Span, &Span)| q.len * k.len * width;
         let all: usize = queries.iter().zip(keys).map(work).sum();
         let shared = run.product().alone && threads > 1 && all >= SHARED_WORK;
-        let mut pieces = Vec::new();
-        let mut rest = out.data_mut();
-        let mut done = 0;
-        for (q, k) in queries.iter().zip(keys) {
-            // Each thread some of the rows of each text.
-            let part = match shared {
-                true => q.len.div_ceil(threads).next_multiple_of(BLOCK_ROWS),
-                false => q.len,
-            };
-            for first in (0..q.len).step_by(part.clamp(1, MOST_ROWS)) {
-                let rows = Span {
-                    start: q.start + first,
-                    len: part.min(MOST_ROWS).min(q.len - first),
-                };
+        let size = |(rows, _, k): &Piece| rows.len * k.len;
+        let arena = &run.arena;
+        if shared {
+            let mut pieces = Vec::new();
+            let mut rest = out.data_mut();
+            let mut done = 0;
+            for piece in self.pieces(queries, keys, threads) {
+                let rows = piece.0;
                 let (_, from) = rest.split_at_mut((rows.start - done) * width);
                 let (out, others) = from.split_at_mut(rows.len * width);
                 rest = others;
                 done = rows.start + rows.len;
-                // What none of these rows sees need not be there.
-                let seen = self.visible.columns(first + rows.len - 1, k.len).end;
-                let k = Span { len: seen, ..*k };
-                pieces.push((out, (rows, first), k));
+                pieces.push((out, piece));
             }
-        }
-        let arena = &run.arena;
-        let size = |rows: Span, k: Span| rows.len * k.len;
-        if shared {
-            pieces.into_par_iter().for_each(|(out, (rows, first), k)| {
-                let mut scores = arena.tensor(1, size(rows, k));
-                self.piece(out, scores.data_mut(), (rows, first), k);
+            pieces.into_par_iter().for_each(|(out, piece)| {
+                let mut scores = arena.tensor(1, size(&piece));
+                self.piece(out, scores.data_mut(), piece);
             });
             return out;
         }
-        let sizes = pieces.iter().map(|(_, (rows, _), k)| size(*rows, *k));
-        let mut scores = arena.tensor(1, sizes.max().unwrap_or(0));
-        for (out, (rows, first), k) in pieces {
-            let scores = &mut scores.data_mut()[..size(rows, k)];
-            self.piece(out, scores, (rows, first), k);
+        let most = self.pieces(queries, keys, 1).map(|piece| size(&piece));
+        let mut scores = arena.tensor(1, most.max().unwrap_or(0));
+        for piece in self.pieces(queries, keys, 1) {
+            let rows = piece.0;
+            let out = &mut out.data_mut()[rows.start * width..][..rows.len * width];
+            self.piece(out, &mut scores.data_mut()[..size(&piece)], piece);
         }
         out
     }
 
-    /// All heads of the query rows `q`, of which the first is number `first` of its text: to `out`, which is theirs alone.
-    fn piece(&self, out: &mut [f32], scores: &mut [f32], (q, first): (Span, usize), k: Span) {
+    /// The work, some rows of a text at a time, so that each of `threads` has some.
+    fn pieces(
+        &self,
+        queries: &[Span],
+        keys: &[Span],
+        threads: usize,
+    ) -> impl Iterator<Item = Piece> {
+        let of_text = move |(q, k): (&Span, &Span)| {
+            let (q, k) = (*q, *k);
+            let part = match threads {
+                1 => q.len,
+                _ => q.len.div_ceil(threads).next_multiple_of(BLOCK_ROWS),
+            };
+            let part = part.clamp(1, MOST_ROWS);
+            (0..q.len).step_by(part).map(move |first| {
+                let rows = Span {
+                    start: q.start + first,
+                    len: part.min(q.len - first),
+                };
+                // What none of these rows sees need not be there.
+                let seen = self.visible.columns(first + rows.len - 1, k.len).end;
+                (rows, first, Span { len: seen, ..k })
+            })
+        };
+        queries.iter().zip(keys).flat_map(of_text)
+    }
+
+    /// All heads of some query rows: to `out`, which is theirs alone.
+    fn piece(&self, out: &mut [f32], scores: &mut [f32], (q, first, k): Piece) {
         let width = self.p.query.columns();
         for h in 0..self.options.heads {
             self.probabilities(scores, h, (q, first), k);

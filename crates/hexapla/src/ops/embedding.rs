@@ -56,16 +56,17 @@ pub fn embed(
     let dropout = run.dropout(options.dropout);
     let parameters = run.parameters;
     let width = parameters.shape(options.table)[1];
-    let mut nothing = run.arena.tensor(1, width);
+    let has_positions = !matches!(options.positions, PositionTable::None);
+    let nothing = (!has_positions).then(|| {
+        let mut row = run.arena.tensor(1, width);
+        row.data_mut().fill(0.0);
+        row
+    });
     let positions = match options.positions {
         PositionTable::Fixed(table) => table,
         PositionTable::Learned(id) => parameters.plain(id),
-        PositionTable::None => {
-            nothing.data_mut().fill(0.0);
-            nothing.data()
-        }
+        PositionTable::None => nothing.as_ref().map_or(&[][..], Tensor::data),
     };
-    let has_positions = !matches!(options.positions, PositionTable::None);
     let row_of = |row: u32| if has_positions { row as usize } else { 0 };
     let position = |row: u32| &positions[row_of(row) * width..][..width];
     let shown = (run.is_watched() && has_positions).then(|| {

@@ -5,7 +5,6 @@ use hexapla_kernels::{
 };
 
 use crate::ops::Run;
-use crate::ops::attention::{Attention, Projections};
 use crate::ops::watch::Watch;
 use crate::tensor::{Arena, Tensor};
 
@@ -81,8 +80,8 @@ impl Pages {
 /// among them; the result has the queries' shape.
 pub(crate) fn attend_cached(
     run: &mut Run,
-    Projections { query, key, value }: &Projections,
-    options: &Attention,
+    (query, key, value): (&Tensor, &Tensor, &Tensor),
+    (heads, scale): (usize, f32),
     cached: Cached,
 ) -> Tensor {
     let Cached {
@@ -95,11 +94,10 @@ pub(crate) fn attend_cached(
     let words = cache.stored.words(key.columns());
     let (key_pages, value_pages) = (cache.keys.all(), cache.values.all());
     let paged = |pages| PagedRows { pages, words };
-    let heads = options.heads;
     let rows = CachedRows {
         heads,
         kv_heads: cache.heads,
-        scale: options.scale,
+        scale,
         stored: cache.stored,
         keys: paged(&key_pages),
         values: paged(&value_pages),
@@ -136,7 +134,7 @@ pub(crate) fn attend_cached(
 mod tests {
     use super::*;
     use crate::batch::Span;
-    use crate::ops::attention::{AttentionMask, attention};
+    use crate::ops::attention::{Attention, AttentionMask, Projections, attention};
     use crate::ops::check::Check;
 
     #[test]
