@@ -69,6 +69,15 @@ fn compute(python: &Path, part: Part) -> Result<()> {
             succeed(script("folders.py").arg(golden()))?;
             succeed(script("encoders.py").arg(golden().join("encoders")))?;
             succeed(script("decoders.py").arg(golden().join("decoders")))?;
+            succeed(script("gguf_blocks.py").arg(golden().join("gguf_blocks.json")))?;
+            let stories = root().join("../shared/models/stories260k/stories260K.bin");
+            match stories.exists() {
+                true => {
+                    let out = golden().join("stories260k.json");
+                    succeed(script("stories.py").arg(stories).arg(out))?;
+                }
+                false => println!("no {}: its numbers stay", stories.display()),
+            }
             succeed(script("traces.py").arg(golden()))
         }
         Part::Marian => succeed(script("marian.py").arg(golden())),

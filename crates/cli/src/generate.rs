@@ -171,15 +171,20 @@ pub(crate) fn run(args: GenerateArgs) -> Result<()> {
         false => args.text.clone(),
         true => vec![read_text(args.input.as_deref().unwrap_or(Path::new("-")))?],
     };
+    let of_text = |e: Error| e.item_as(|item| format!("text {}", item + 1));
     if args.json || args.log_probs {
-        return all(&args, &model, &options, &texts, &mut out);
+        return all(&args, &model, &options, &texts, &mut out).map_err(of_text);
     }
     for (number, text) in texts.iter().enumerate() {
         let options = GenerateOptions {
             first_text: number as u64,
             ..options.clone()
         };
-        stream(&model, text, &options, &mut out)?;
+        let streamed = stream(&model, text, &options, &mut out);
+        streamed.map_err(|e| match e.item() {
+            Some(_) => of_text(e.in_item(number)),
+            None => e,
+        })?;
     }
     Ok(())
 }

@@ -18,9 +18,11 @@ fn dir(golden: &str) -> TestDir {
     for file in ["config.json", "generation_config.json", "model.safetensors"] {
         fs::copy(from.join(golden).join(file), dir.path("model").join(file)).unwrap();
     }
-    let vocab: serde_json::Map<String, Value> =
+    let mut vocab: serde_json::Map<String, Value> =
         (0..37).map(|i| (format!("w{i}"), json!(i))).collect();
-    let end = json!({"id": 2, "content": "w2", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
+    vocab.remove("w2");
+    vocab.insert("</s>".into(), json!(2));
+    let end = json!({"id": 2, "content": "</s>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
         "special": true});
     let tokenizer = json!({
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": [end], "normalizer": null,
@@ -192,7 +194,7 @@ fn what_cannot_be_generated_is_refused() {
             "w3 --model model --temperature 1 --beam-size 3",
             "beam_size",
         ),
-        ("--model model --input long.txt", "at most 60 tokens"),
+        ("--model model --input long.txt", "text 1, prompt"),
         ("--model model --input nowhere.txt", "nowhere.txt"),
         ("--model model --input bytes.txt", "UTF-8"),
         ("--model model --json-lines broken.jsonl", "line 2"),

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use hexapla::config::ComputeType;
-use hexapla::formats;
+use hexapla::formats::{self, ConvertModel};
 use hexapla::generate::SearchOptions;
 use hexapla::generate::generator::{Generator, Prompt};
 use serde_json::Value;
@@ -85,4 +85,37 @@ fn logits_and_outputs_are_those_of_transformers() {
         }
     }
     assert!(prompts_compared >= 200, "{prompts_compared}");
+}
+
+#[test]
+fn what_is_converted_computes_the_same() {
+    for folder in folders() {
+        let name = folder.file_name().unwrap().to_string_lossy().into_owned();
+        let opened = formats::open(&folder).unwrap();
+        let text = fs::read_to_string(folder.join("golden.json")).unwrap();
+        let golden: Value = serde_json::from_str(&text).unwrap();
+        let texts = ids(&golden["input_ids"]);
+        let logits = |folder: &Path, compute_type| {
+            let generator = Generator::open(folder, compute_type).unwrap();
+            generator.logits(&texts).unwrap().concat().concat()
+        };
+        let out = tempfile::tempdir().unwrap();
+        for compute_type in [ComputeType::Float32, ComputeType::Int8] {
+            let to = out.path().join(format!("{compute_type:?}"));
+            let job = ConvertModel {
+                model: &opened,
+                around: None,
+                compute_type,
+                replace: false,
+            };
+            let saved = formats::convert(&job, &to).unwrap();
+            assert_eq!(saved.family, opened.family, "{name}");
+            // The numbers of the folder, whether they are packed before or now.
+            let now = logits(&folder, compute_type);
+            assert_eq!(logits(&to, ComputeType::Default), now, "{name}");
+            let again = formats::open(&to).unwrap();
+            assert_eq!(again.assembly, opened.assembly, "{name}");
+            assert_eq!(again.generation, opened.generation, "{name}");
+        }
+    }
 }

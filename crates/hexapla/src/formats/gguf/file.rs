@@ -33,6 +33,9 @@ const TEXT: u32 = 8;
 const ARRAY: u32 = 9;
 /// Most dimensions of a tensor.
 const MOST_AXES: u32 = 4;
+/// Most bytes of a text, and most values of a list: the largest vocabularies have some 300,000 tokens.
+const MOST_TEXT: u64 = 64 << 20;
+const MOST_VALUES: u64 = 1 << 24;
 
 /// Reads the header of `file`, which has so many bytes.
 ///
@@ -194,6 +197,10 @@ impl<F: Read> Bytes<F> {
     fn text(&mut self) -> Result<String, Fault> {
         let length = self.u64()?;
         self.room_for(length, 1, "bytes of text")?;
+        if length > MOST_TEXT {
+            let expected = format!("a text of at most {MOST_TEXT} bytes");
+            return Err((expected, length.to_string()));
+        }
         let mut bytes = vec![0; length as usize];
         self.fill(&mut bytes)?;
         String::from_utf8(bytes).map_err(|e| ("text in UTF-8".into(), e.to_string()))
@@ -215,6 +222,10 @@ impl<F: Read> Bytes<F> {
 
     fn array(&mut self) -> Result<Value, Fault> {
         let (kind, count) = (self.u32()?, self.u64()?);
+        if count > MOST_VALUES {
+            let expected = format!("a list of at most {MOST_VALUES} values");
+            return Err((expected, count.to_string()));
+        }
         if kind == TEXT {
             self.room_for(count, 8, "texts")?;
             let texts = (0..count).map(|_| self.text());
