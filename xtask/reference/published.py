@@ -347,7 +347,9 @@ def gguf(prompts, out):
     for prompt in prompts:
         ids = tokenizer(prompt, return_tensors="pt").input_ids
         new = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=24, do_sample=False)[0, ids.shape[1]:]
-        found.append({"ids": ids[0].tolist(), "new": new.tolist(), "text": tokenizer.decode(new, skip_special_tokens=True)})
+        with torch.no_grad():
+            loss = model(ids, labels=ids).loss.item()
+        found.append({"loss": loss, "ids": ids[0].tolist(), "new": new.tolist(), "text": tokenizer.decode(new, skip_special_tokens=True)})
     (out / "gguf.json").write_text(json.dumps(found))
     print(path)
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use hexapla::config::ComputeType;
 use hexapla::error::{Error, Result};
 use hexapla::files::write_atomically;
+use hexapla::generate::language_model::LanguageModel;
 use hexapla::generate::translator::{Translation, Translator};
 use hexapla::metrics::{Scores, Tokenizer as Words};
 use hexapla::text::corpus::{SentencePairs, columns, no_text, one_column, read_lines};
@@ -13,8 +14,10 @@ use hexapla::text::direction::Direction;
 use hexapla::train::progress::short;
 
 use crate::calibration::Confidence;
-use crate::console::{Batches, broken, say};
+use crate::console::{Batches, broken, print, say};
+use crate::generate::read_text;
 use crate::language::LanguageFlags;
+use crate::model::decided;
 use crate::translate::SearchFlags;
 
 #[derive(Debug, clap::Args)]
@@ -201,11 +204,38 @@ pub(crate) struct ScoreArgs {
     /// Target sentences.
     #[arg(long, requires = "source")]
     target: Option<PathBuf>,
+    /// File with one text, for a decoder alone: its perplexity.
+    #[arg(long, conflicts_with_all = ["tsv", "source", "target", "from", "to"], requires = "model")]
+    text: Option<PathBuf>,
+    /// With --text: tokens between the beginnings of two windows; half of what the model takes where absent.
+    #[arg(long, requires = "text")]
+    stride: Option<usize>,
     #[command(flatten)]
     language: LanguageFlags,
     /// Arithmetic: default (what the folder is stored in), float32, bf16, int8 or auto.
     #[arg(long, default_value = "default")]
     compute_type: ComputeType,
+}
+
+/// Perplexity of a text: e to the power of the mean of −ln p of its tokens.
+fn score_text(args: &ScoreArgs, model: &Path, path: &Path) -> Result<()> {
+    let text = read_text(path)?;
+    let model = LanguageModel::open(model, decided(args.compute_type))?;
+    let most = model.generator().max_tokens();
+    let stride = args.stride.unwrap_or(most.div_ceil(2));
+    let losses = model
+        .losses(&text, stride)
+        .map_err(|e| e.within(path.display()))?;
+    if losses.is_empty() {
+        return Err(no_text(path));
+    }
+    let sum: f64 = losses.iter().map(|loss| f64::from(*loss)).sum();
+    let mean = sum / losses.len() as f64;
+    print(&[format!(
+        "perplexity {:.4} of {} tokens ({mean:.6} nats a token)",
+        mean.exp(),
+        losses.len()
+    )])
 }
 
 /// Most pairs scored at a time.
@@ -296,6 +326,9 @@ impl ScoreLines {
 }
 
 pub(crate) fn score(args: ScoreArgs) -> Result<()> {
+    if let (Some(text), Some(model)) = (&args.text, &args.model) {
+        return score_text(&args, model, text);
+    }
     let mut scores = ScoreLines::new(&args)?;
     match (&args.tsv, &args.source, &args.target) {
         (Some(tsv), ..) => {
@@ -334,7 +367,7 @@ pub(crate) fn score(args: ScoreArgs) -> Result<()> {
         _ => {
             return Err(Error::settings("nothing to score")
                 .at("--tsv, --source, --target")
-                .expected("--tsv FILE, or --source FILE and --target FILE")
+                .expected("--tsv FILE, or --source FILE and --target FILE; or --text FILE for a decoder alone")
                 .found("neither")
                 .hint("name the sentence pairs to score"));
         }

@@ -275,7 +275,7 @@ fn located(e: Error, path: &Path) -> Error {
 }
 
 /// One text, as it is.
-fn read_text(path: &Path) -> Result<String> {
+pub(crate) fn read_text(path: &Path) -> Result<String> {
     let failed = |e: std::io::Error| Error::io("cannot read the text", path, &e);
     let mut bytes = Vec::new();
     let read = match path == Path::new("-") {

@@ -195,9 +195,10 @@ fn of_manifest(opened: &ModelFolder, is_whole: bool) -> Vec<(String, String)> {
 }
 
 /// Files that tokenizers are read from.
-const TOKENIZERS: [&str; 9] = [
+const TOKENIZERS: [&str; 10] = [
     "mapping.toml",
     "tokenizer.json",
+    "tokenizer.model",
     "source_tokenizer.json",
     "target_tokenizer.json",
     "source.spm",

@@ -80,7 +80,9 @@ fn texts_and_ids_go_on_alike() {
         let ended = ids.last() == Some(&2);
         let text = &ids[..ids.len() - usize::from(ended)];
         assert_eq!(answer["index"], i);
-        assert_eq!(answer["text"], words(text));
+        // What separates it from the text before it is a part of it.
+        let between = if text.is_empty() { "" } else { " " };
+        assert_eq!(answer["text"], between.to_string() + &words(text));
         assert_eq!(answer["finish"], if ended { "end" } else { "length" });
         assert_eq!(answer["new_tokens"], ids.len());
         let tokens = answer["tokens"].as_array().unwrap();
@@ -119,7 +121,7 @@ fn texts_and_ids_go_on_alike() {
     // A stop string ends it in the middle of a word.
     let whole = answers[0]["text"].as_str().unwrap();
     let words: Vec<&str> = whole.split(' ').collect();
-    let stop = format!("{} {}", words[1], &words[2][..1]);
+    let stop = format!("{} {}", words[2], &words[3][..1]);
     let said = dir
         .command(&format!("generate {asked} --json --stop"))
         .args([&stop, &prompt])
@@ -278,4 +280,36 @@ fn what_is_damaged_is_refused() {
         let told = dir.refuse("generate w3 --model model");
         assert!(told.contains(said), "{key}: {told}");
     }
+}
+
+#[test]
+fn a_text_has_a_perplexity() {
+    let dir = dir("llama_linear");
+    let text = vec!["w5 w9 w30"; 50].join(" ");
+    dir.write("text.txt", &text);
+    let score = |flags: &str| {
+        let (told, _) = dir.accept(&format!("score --model model --text text.txt {flags}"));
+        let mut words = told.split(' ');
+        let perplexity: f64 = words.nth(1).unwrap().parse().unwrap();
+        (perplexity, words.nth(1).unwrap().to_string())
+    };
+    // Every token but the first counts, whatever the stride; those with more before them are foreseen otherwise.
+    let (half, tokens) = score("");
+    assert_eq!(tokens, "149");
+    let (whole, tokens) = score("--stride 60");
+    assert_eq!(tokens, "149");
+    assert_eq!(score("--stride 30").0, half);
+    assert!(half > 1.0 && whole > 1.0 && half != whole, "{half} {whole}");
+    dir.write("empty.txt", "");
+    for (args, said) in [
+        ("--model model --text nowhere.txt", "nowhere.txt"),
+        ("--model model --text empty.txt", "empty.txt"),
+        ("--model model --text text.txt --stride 0", "1 to 60"),
+        ("--model model --text text.txt --stride 61", "1 to 60"),
+        ("--model model --tsv pairs.tsv", "generate"),
+    ] {
+        let told = dir.refuse(&format!("score {args}"));
+        assert!(told.contains(said), "{args}: {told}");
+    }
+    assert_eq!(dir.run("score --text text.txt").status.code(), Some(2));
 }

@@ -13,6 +13,7 @@ use hexapla::formats;
 use hexapla::formats::safetensors::{NamedTensor, transpose, write_tensors};
 use hexapla::generate::SearchOptions;
 use hexapla::generate::generator::{Generator, Prompt};
+use hexapla::generate::language_model::{GenerateOptions, LanguageModel};
 use serde_json::{Value, json};
 
 /// The folder of models, where there is one.
@@ -238,6 +239,24 @@ fn stories_go_on_as_an_independent_reader_has_them() {
     for (found, expected) in found.iter().zip(ids("outputs")) {
         assert_eq!(found[0].ids, expected);
     }
+    // With its tokenizer, which lies beside it, it tells them.
+    let teller = LanguageModel::open(&path, ComputeType::Float32).unwrap();
+    let beginning = teller.tokenizer().encode("Once upon a time", true).unwrap();
+    assert_eq!(beginning[..1], [1]);
+    assert_eq!(beginning[1..], found[0][0].ids[..4]);
+    let asked = GenerateOptions {
+        max_new_tokens: Some(40),
+        ..teller.options()
+    };
+    let mut told = String::new();
+    let each = |_, text: &str| {
+        told.push_str(text);
+        Ok(())
+    };
+    let story = teller.stream("Once upon a time", &asked, each).unwrap();
+    assert_eq!(story[0].ids, found[0][0].ids[4..44]);
+    assert_eq!(story[0].text, told);
+    assert!(told.starts_with(", there was a little"), "{told}");
     // A file that is cut off is no such file.
     let folder = tempfile::tempdir().unwrap();
     let cut = folder.path().join("cut.bin");

@@ -40,7 +40,7 @@ const ROWS: [(&str, &[&str]); 22] = [
     (
         "formats",
         &[
-            "error", "files", "config", "weights", "fastest", "packed", "ops", "model",
+            "error", "files", "config", "text", "weights", "fastest", "packed", "ops", "model",
         ],
     ),
     (

@@ -488,6 +488,13 @@ fn a_gguf_file_goes_on_as_in_transformers() {
             expected["text"].as_str().unwrap(),
             "{prompt}"
         );
+        let losses = model.losses(prompt, 100).unwrap();
+        let mean = losses.iter().sum::<f32>() / losses.len() as f32;
+        let theirs = expected["loss"].as_f64().unwrap() as f32;
+        assert!(
+            (mean - theirs).abs() < 1e-4 * theirs,
+            "{prompt}: {mean} {theirs}"
+        );
     }
     // Text that comes bit by bit is the same text.
     for (prompt, found) in prompts.iter().zip(&found).skip(4) {

@@ -1,5 +1,6 @@
-//! The checkpoints of llama2.c (`stories15M.bin`): seven numbers, then all weights in f32. They are read, not written. They hold no
-//! tokenizer, and no name: what tells them is that their length fits their numbers.
+//! The checkpoints of llama2.c (`stories15M.bin`): seven numbers, then all weights in f32. They are read, not written. They have no
+//! name in them: what tells them is that their length fits their numbers. Their tokenizer lies beside them, as `tok512.bin` (by the size
+//! of the vocabulary) or `tokenizer.bin`: pieces of SentencePiece's BPE with their scores.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -14,9 +15,20 @@ use super::safetensors::TensorStore;
 use crate::config::{Activation, DecoderConfig, NormKind, RotaryConfig, RotaryScaling};
 use crate::error::{Error, Result};
 use crate::files::Folder;
+use crate::text::sentencepiece::{SPACE, SentencePiece};
 use crate::weights::Parameter;
 
 const HEADER_BYTES: u64 = 28;
+const MOST_TOKENIZER: u64 = 64 << 20;
+
+/// A model of such a file.
+#[derive(Debug)]
+pub(super) struct Llama2cModel {
+    pub(super) config: DecoderConfig,
+    pub(super) tensors: TensorStore,
+    /// Its tokenizer.
+    pub(super) files: BTreeMap<String, Vec<u8>>,
+}
 
 /// The numbers of a header.
 #[derive(Debug, Clone, Copy)]
@@ -131,8 +143,8 @@ pub(super) fn is_file(path: &Path) -> bool {
 /// Reads the file at `path`.
 ///
 /// # Errors
-/// It is no such file.
-pub(super) fn read(path: &Path) -> Result<(DecoderConfig, TensorStore)> {
+/// It is no such file, or its tokenizer is broken.
+pub(super) fn read(path: &Path) -> Result<Llama2cModel> {
     let wrong = || {
         Error::model("the checkpoint cannot be used")
             .at(path.display().to_string())
@@ -201,7 +213,50 @@ pub(super) fn read(path: &Path) -> Result<(DecoderConfig, TensorStore)> {
         eos_token_ids: (sizes.vocab_size > 2).then_some(2).into_iter().collect(),
         pad_token_id: None,
     };
-    Ok((config, TensorStore::of_locations(folder, name, locations)))
+    let files = tokenizer(&folder, config.vocab_size)?;
+    Ok(Llama2cModel {
+        config,
+        tensors: TensorStore::of_locations(folder, name, locations),
+        files,
+    })
+}
+
+/// The tokenizer beside a checkpoint, as SentencePiece's file; nothing where there is none.
+fn tokenizer(folder: &Folder, vocab_size: usize) -> Result<BTreeMap<String, Vec<u8>>> {
+    let names = [format!("tok{vocab_size}.bin"), "tokenizer.bin".to_string()];
+    let Some(name) = names.iter().find(|name| folder.contains(name)) else {
+        return Ok(BTreeMap::new());
+    };
+    let bytes = folder.read(name, MOST_TOKENIZER)?;
+    let broken = |found: &str| {
+        Error::model("the tokenizer cannot be used")
+            .at(folder.path_of(name).display().to_string())
+            .expected(format!("{vocab_size} pieces, as llama2.c writes them"))
+            .found(found.to_string())
+            .hint("copy it again, or move it away and work with ids: `--input-ids`")
+    };
+    // How long the longest piece is stands before them.
+    let mut rest = bytes.get(4..).ok_or_else(|| broken("a shorter file"))?;
+    let mut pieces = Vec::with_capacity(vocab_size);
+    for id in 0..vocab_size {
+        let head = rest.split_at_checked(8);
+        let (head, behind) = head.ok_or_else(|| broken("a shorter file"))?;
+        let (words, _) = head.as_chunks::<4>();
+        let (score, length) = (f32::from_le_bytes(words[0]), u32::from_le_bytes(words[1]));
+        let text = behind.split_at_checked(length as usize);
+        let (text, behind) = text.ok_or_else(|| broken("a shorter file"))?;
+        let text = std::str::from_utf8(text).map_err(|_| broken("a piece that is not UTF-8"))?;
+        rest = behind;
+        pieces.push(match id {
+            0 => ("<unk>".to_string(), score, 2),
+            1 => ("<s>".to_string(), score, 3),
+            2 => ("</s>".to_string(), score, 3),
+            3..259 => (format!("<0x{:02X}>", id - 3), score, 6),
+            _ => (text.replace(' ', SPACE), score, 1),
+        });
+    }
+    let file = SentencePiece::file_of_bpe(pieces.into_iter(), true);
+    Ok([("tokenizer.model".to_string(), file)].into())
 }
 
 /// The name of `parameter` in such a file.

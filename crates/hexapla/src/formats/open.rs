@@ -305,7 +305,11 @@ fn open_gguf(path: &Path) -> Result<ModelFolder> {
 
 /// Reads a checkpoint of llama2.c's.
 fn open_llama2c(path: &Path) -> Result<ModelFolder> {
-    let (config, tensors) = llama2c::read(path)?;
+    let llama2c::Llama2cModel {
+        config,
+        tensors,
+        files,
+    } = llama2c::read(path)?;
     let settings = Settings {
         family: Family::Llama2c,
         assembly: Assembly::Decoder(config),
@@ -313,7 +317,7 @@ fn open_llama2c(path: &Path) -> Result<ModelFolder> {
         storage: Storage::Float,
         tensors,
     };
-    of_file(path, settings, BTreeMap::new())
+    of_file(path, settings, files)
 }
 
 /// A model that is one file.

@@ -27,7 +27,7 @@ pub(super) const RESERVED: [&str; 5] = [
     MANIFEST_FILE,
 ];
 /// Files beside the model that belong to it, whoever wrote it.
-pub(super) const COMPANIONS: [&str; 18] = [
+pub(super) const COMPANIONS: [&str; 19] = [
     "chat_template.jinja",
     "config_sentence_transformers.json",
     "decoder.yml",
@@ -43,6 +43,7 @@ pub(super) const COMPANIONS: [&str; 18] = [
     "target_tokenizer.json",
     "target_vocab.json",
     "tokenizer.json",
+    "tokenizer.model",
     "tokenizer_config.json",
     "vocab.json",
     "vocab.txt",

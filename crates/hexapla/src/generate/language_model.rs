@@ -1,6 +1,7 @@
 //! Text to text by a decoder alone.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::ThreadPool;
@@ -68,9 +69,10 @@ impl LanguageModel {
     pub fn open(folder: impl Into<Folder>, compute_type: ComputeType) -> Result<Self> {
         let opened = formats::open(folder)?;
         let config = opened.decoder()?;
-        let tokenizer = match opened.files.get("tokenizer.json") {
-            Some(json) => DecoderTokenizer::from_json(&String::from_utf8_lossy(json)),
-            None => DecoderTokenizer::open_folder(opened.folder()),
+        let tokenizer = match DecoderTokenizer::from_files(&opened.files) {
+            Ok(None) => DecoderTokenizer::open_folder(opened.folder()),
+            Ok(Some(tokenizer)) => Ok(tokenizer),
+            Err(e) => Err(e.within(opened.folder().path().display())),
         };
         let tokenizer = tokenizer.map_err(Error::of_model)?;
         let options = GenerateOptions {
@@ -153,6 +155,33 @@ impl LanguageModel {
         Ok(found)
     }
 
+    /// −ln p of each token of `text` but the first, by what stands before it. A text that is longer than the model takes is read in
+    /// windows that each begin `stride` tokens behind the last one, so that a token sees as many before it as a window has beside its
+    /// stride, at least.
+    ///
+    /// # Errors
+    /// A stride out of range, or a text that the tokenizer cannot take.
+    pub fn losses(&self, text: &str, stride: usize) -> Result<Vec<f32>> {
+        let window = self.generator.max_tokens();
+        if !(1..=window).contains(&stride) {
+            return Err(Error::settings("the stride does not fit the model")
+                .at("stride")
+                .expected(format!("1 to {window}, the tokens that the model takes"))
+                .found(stride.to_string())
+                .hint("half of them is usual"));
+        }
+        let ids = self.tokenizer.encode(text, true)?;
+        let (mut losses, mut start, mut done) = (Vec::new(), 0, 1);
+        while done < ids.len() {
+            let end = ids.len().min(start + window);
+            losses.extend(self.generator.losses(&ids[start..end], done - start)?);
+            done = end;
+            // A token is foreseen from another before it.
+            start = (start + stride).min(done - 1);
+        }
+        Ok(losses)
+    }
+
     /// The tokens of texts, with what stands around a text.
     ///
     /// # Errors
@@ -195,6 +224,16 @@ impl LanguageModel {
         })
     }
 
+    /// What comes behind `prompt`.
+    fn growing<'a>(
+        &'a self,
+        prompt: &Prompt,
+        options: &'a GenerateOptions,
+    ) -> Result<GrowingText<'a>> {
+        let stream = self.tokenizer.stream(&prompt.ids)?;
+        Ok(GrowingText::new(stream, &options.stop))
+    }
+
     /// Goes on with `prompts`. `told` is given the text of each sample of the first one as it becomes certain.
     fn go_on(
         &self,
@@ -205,8 +244,10 @@ impl LanguageModel {
         let texts: Mutex<BTreeMap<(usize, usize), GrowingText>> = Mutex::default();
         let watch = |prompt: usize, sample: usize, chain: &Hypothesis| {
             let mut texts = texts.lock().unwrap_or_else(PoisonError::into_inner);
-            let new = || GrowingText::new(self.tokenizer.stream(), &options.stop);
-            let text = texts.entry((prompt, sample)).or_insert_with(new);
+            let text = match texts.entry((prompt, sample)) {
+                Entry::Occupied(text) => text.into_mut(),
+                Entry::Vacant(new) => new.insert(self.growing(&prompts[prompt], options)?),
+            };
             let certain = text.grow(&chain.ids, chain.finished)?;
             if prompt == 0 && !certain.is_empty() {
                 told(sample, &certain)?;
@@ -222,8 +263,10 @@ impl LanguageModel {
             let mut outputs = Vec::with_capacity(hypotheses.len());
             for (sample, hypothesis) in hypotheses.into_iter().enumerate() {
                 // Beams were not seen before.
-                let new = || GrowingText::new(self.tokenizer.stream(), &options.stop);
-                let mut text = texts.remove(&(prompt, sample)).unwrap_or_else(new);
+                let mut text = match texts.remove(&(prompt, sample)) {
+                    Some(text) => text,
+                    None => self.growing(&prompts[prompt], options)?,
+                };
                 let mut rest = text.grow(&hypothesis.ids, hypothesis.finished)?;
                 rest.push_str(&text.finish()?);
                 if prompt == 0 && options.search.beam_size == 1 && !rest.is_empty() {

@@ -85,8 +85,7 @@ pub(super) fn read(path: &Path) -> Result<GgufModel> {
         let key = format!("{architecture}.rope.dimension_count");
         return Err(settings.wrong(&key, &config.head_width.to_string()));
     }
-    let mut files = BTreeMap::new();
-    files.insert("tokenizer.json".to_string(), tokenizer::json(&settings)?);
+    let mut files = tokenizer::files(&settings)?;
     if let Some(Value::Text(template)) = header.metadata.get("tokenizer.chat_template") {
         files.insert("chat_template.jinja".into(), template.clone().into_bytes());
     }

@@ -1,27 +1,63 @@
-//! The tokenizer of a GGUF file, as a `tokenizer.json` would say it.
+//! The tokenizer of a GGUF file, as the files of a folder would say it: a `tokenizer.json` for byte-level BPE, SentencePiece's
+//! `tokenizer.model` for what came from there.
+
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value as Json, json};
 
 use super::Settings;
 use super::file::Value;
 use crate::error::{Error, Result};
+use crate::text::sentencepiece::SentencePiece;
 
 /// Kinds of tokens, by their numbers.
 const CONTROL: i64 = 3;
 const USER_DEFINED: i64 = 4;
 
-/// The tokenizer.
+/// The tokenizer's files.
 ///
 /// # Errors
 /// A kind that is not known, or lists that do not fit together.
-pub(super) fn json(settings: &Settings) -> Result<Vec<u8>> {
+pub(super) fn files(settings: &Settings) -> Result<BTreeMap<String, Vec<u8>>> {
     let key = "tokenizer.ggml.model";
-    let model = settings.text(key)?;
-    if model != "gpt2" {
-        return Err(settings
-            .wrong(key, "`gpt2`: byte-level BPE")
-            .hint("take the model's safetensors with its tokenizer.json"));
+    match settings.text(key)? {
+        "gpt2" => Ok([("tokenizer.json".to_string(), json(settings)?)].into()),
+        "llama" => sentencepiece(settings),
+        _ => Err(settings
+            .wrong(key, "`gpt2` (byte-level BPE) or `llama` (SentencePiece)")
+            .hint("take the model's safetensors with its tokenizer.json")),
     }
+}
+
+/// SentencePiece's BPE: pieces with scores.
+fn sentencepiece(settings: &Settings) -> Result<BTreeMap<String, Vec<u8>>> {
+    let list = |key: &str| settings.metadata.get(&format!("tokenizer.ggml.{key}"));
+    let (tokens, scores, kinds) = match (list("tokens"), list("scores"), list("token_type")) {
+        (Some(Value::Texts(tokens)), Some(Value::Reals(scores)), Some(Value::Wholes(kinds)))
+            if scores.len() == tokens.len() && kinds.len() == tokens.len() =>
+        {
+            (tokens, scores, kinds)
+        }
+        _ => {
+            let expected = "`tokens`, `scores` and `token_type` of one length";
+            return Err(settings.wrong("tokenizer.ggml.tokens", expected));
+        }
+    };
+    let pieces = tokens.iter().zip(scores).zip(kinds);
+    let pieces = pieces
+        .map(|((token, score), kind)| (token.clone(), *score, i32::try_from(*kind).unwrap_or(0)));
+    let space_before = settings.flag("tokenizer.ggml.add_space_prefix")?;
+    let file = SentencePiece::file_of_bpe(pieces, space_before.unwrap_or(true));
+    let mut files: BTreeMap<String, Vec<u8>> = [("tokenizer.model".to_string(), file)].into();
+    if settings.flag("tokenizer.ggml.add_bos_token")? == Some(false) {
+        let config = json!({"add_bos_token": false}).to_string();
+        files.insert("tokenizer_config.json".into(), config.into_bytes());
+    }
+    Ok(files)
+}
+
+/// Byte-level BPE.
+fn json(settings: &Settings) -> Result<Vec<u8>> {
     let texts = |key: &str| match settings.metadata.get(key) {
         Some(Value::Texts(texts)) => Ok(texts.as_slice()),
         _ => Err(settings.wrong(key, "a list of texts")),

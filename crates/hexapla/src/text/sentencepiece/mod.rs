@@ -12,6 +12,8 @@ mod unigram;
 
 use std::collections::HashMap;
 
+use prost::Message;
+
 use crate::error::{Error, Result};
 use normalizer::Normalizer;
 use proto::{Kind, ModelKind, ModelProto};
@@ -100,6 +102,15 @@ impl SentencePiece {
         })
     }
 
+    /// The file of a BPE model of these pieces (their texts, scores and kinds, by that program's numbers) that spells what it does not
+    /// know by bytes, and puts a space before a text where `space_before` says so.
+    pub(crate) fn file_of_bpe(
+        pieces: impl Iterator<Item = (String, f32, i32)>,
+        space_before: bool,
+    ) -> Vec<u8> {
+        ModelProto::of_bpe(pieces, space_before).encode_to_vec()
+    }
+
     /// Number of pieces.
     pub fn len(&self) -> usize {
         self.vocabulary.pieces.len()
@@ -116,6 +127,12 @@ impl SentencePiece {
             .pieces
             .iter()
             .map(|piece| piece.text.as_str())
+    }
+
+    /// The piece of a number.
+    pub fn piece(&self, id: u32) -> Option<&str> {
+        let entry = self.vocabulary.pieces.get(id as usize);
+        entry.map(|entry| entry.text.as_str())
     }
 
     /// The number of a piece.

@@ -53,6 +53,30 @@ impl ModelProto {
     pub(super) fn read(bytes: &[u8]) -> Result<Self> {
         ModelProto::decode(bytes).map_err(|e| broken("a file of SentencePiece", e.to_string()))
     }
+
+    pub(super) fn of_bpe(
+        pieces: impl Iterator<Item = (String, f32, i32)>,
+        space_before: bool,
+    ) -> Self {
+        let piece = |(piece, score, kind)| PieceProto {
+            piece: Some(piece),
+            score: Some(score),
+            r#type: Some(kind),
+        };
+        ModelProto {
+            pieces: pieces.map(piece).collect(),
+            trainer_spec: Some(TrainerSpec {
+                model_type: Some(2),
+                byte_fallback: Some(true),
+                ..TrainerSpec::default()
+            }),
+            normalizer_spec: Some(NormalizerSpec {
+                add_dummy_prefix: Some(space_before),
+                remove_extra_whitespaces: Some(false),
+                ..NormalizerSpec::default()
+            }),
+        }
+    }
 }
 
 /// How texts are cut.

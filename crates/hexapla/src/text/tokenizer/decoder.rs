@@ -1,25 +1,40 @@
 //! The tokenizers of decoders alone, used as these models' own programs use them: a special token that stands in a text is one
 //! (`<|im_start|>`), and no character is taken away.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
-use super::file::{check, prepare_settings};
+use super::file::{MAX_BYTES, check, prepare_settings};
 use super::library::TokenizerFile;
 use super::{guarded, pieces, vocabulary};
 use crate::error::{Error, Result};
 use crate::files::Folder;
+use crate::text::sentencepiece::SentencePiece;
 
 const FILE: &str = "tokenizer.json";
+/// SentencePiece's, of Llama 1 and 2 and of Mistral.
+const MODEL: &str = "tokenizer.model";
 
 /// Cuts texts for a decoder, and puts its output together.
 #[derive(Debug)]
-pub struct DecoderTokenizer {
-    inner: tokenizers::Tokenizer,
+pub struct DecoderTokenizer(Inner);
+
+#[derive(Debug)]
+enum Inner {
+    Library(Box<tokenizers::Tokenizer>),
+    SentencePiece {
+        model: Box<SentencePiece>,
+        /// What begins a text.
+        begin: Option<u32>,
+        /// Special tokens, by their texts, the longest first.
+        special: Vec<(String, u32)>,
+    },
 }
 
 /// Text as its tokens come.
 pub struct TextStream<'a> {
-    inner: &'a tokenizers::Tokenizer,
+    tokenizer: &'a DecoderTokenizer,
     /// Tokens whose text is not told, and some before them, on which it may depend.
     ids: Vec<u32>,
     /// The text of `ids` that is told.
@@ -27,24 +42,29 @@ pub struct TextStream<'a> {
 }
 
 impl DecoderTokenizer {
-    /// Reads `tokenizer.json` from a model's folder, or the byte-level BPE that GPT-2 was published with: `vocab.json` and
-    /// `merges.txt`.
+    /// Reads `tokenizer.json` from a model's folder; or the byte-level BPE that GPT-2 was published with, `vocab.json` and
+    /// `merges.txt`; or SentencePiece's `tokenizer.model`.
     ///
     /// # Errors
-    /// The folder holds neither, or a file is broken.
+    /// The folder holds none of them, or a file is broken.
     pub fn open_folder(folder: &Folder) -> Result<Self> {
+        let settings = pieces::read_settings(folder)?;
+        if !folder.contains(FILE) && !vocabulary::has_bytes(folder) && folder.contains(MODEL) {
+            let bytes = folder.read(MODEL, MAX_BYTES)?;
+            let tokenizer = Self::from_sentencepiece(&bytes, &settings);
+            return tokenizer.map_err(|e| e.within(folder.path_of(MODEL).display()));
+        }
         let (name, json) = match folder.contains(FILE) {
             true => (FILE, pieces::read_text(folder, FILE)?),
             false if vocabulary::has_bytes(folder) => {
-                let settings = pieces::read_settings(folder)?;
                 let (name, json) = vocabulary::read(folder, &settings)?;
                 (name, of_gpt2(json).to_string())
             }
             false => {
                 return Err(Error::model("the folder has no tokenizer")
                     .at(folder.path().display().to_string())
-                    .expected("tokenizer.json; or vocab.json and merges.txt")
-                    .found("neither")
+                    .expected(format!("{FILE}; or vocab.json and merges.txt; or {MODEL}"))
+                    .found("none")
                     .hint("put the model's tokenizer there, or work with ids: `--input-ids`"));
             }
         };
@@ -59,9 +79,39 @@ impl DecoderTokenizer {
         let mut file = TokenizerFile::read(json)?;
         check(&file)?;
         prepare_settings(&mut file.parts);
-        Ok(DecoderTokenizer {
-            inner: file.build()?,
-        })
+        Ok(DecoderTokenizer(Inner::Library(Box::new(file.build()?))))
+    }
+
+    /// The tokenizer among the files that would lie beside a model; nothing where there is none.
+    ///
+    /// # Errors
+    /// It is broken.
+    pub(crate) fn from_files(files: &BTreeMap<String, Vec<u8>>) -> Result<Option<Self>> {
+        if let Some(json) = files.get(FILE) {
+            return Self::from_json(&String::from_utf8_lossy(json)).map(Some);
+        }
+        let Some(model) = files.get(MODEL) else {
+            return Ok(None);
+        };
+        let settings = files.get("tokenizer_config.json");
+        let settings = settings.and_then(|bytes| serde_json::from_slice(bytes).ok());
+        Self::from_sentencepiece(model, &settings.unwrap_or_default()).map(Some)
+    }
+
+    /// A file of SentencePiece. `settings` are those of `tokenizer_config.json`.
+    fn from_sentencepiece(bytes: &[u8], settings: &Value) -> Result<Self> {
+        let begins = settings["add_bos_token"].as_bool().unwrap_or(true);
+        let model = SentencePiece::from_bytes(bytes)?;
+        let numbered = (0..).zip(model.pieces());
+        let special = numbered.filter(|(id, _)| model.is_control(*id));
+        let mut special: Vec<(String, u32)> =
+            special.map(|(id, piece)| (piece.to_string(), id)).collect();
+        special.sort_by_key(|(piece, _)| std::cmp::Reverse(piece.len()));
+        Ok(DecoderTokenizer(Inner::SentencePiece {
+            begin: model.id("<s>").filter(|_| begins),
+            model: Box::new(model),
+            special,
+        }))
     }
 
     /// The tokens of `text`, with what the tokenizer puts around a text (such as a token that begins it) or without.
@@ -69,11 +119,46 @@ impl DecoderTokenizer {
     /// # Errors
     /// The tokenizer cannot take the text.
     pub fn encode(&self, text: &str, around: bool) -> Result<Vec<u32>> {
-        let encoding = guarded("cannot tokenise the text", || {
-            self.inner.encode_fast(text, around)
-        });
         let shown = || format!("`{}`", text.chars().take(40).collect::<String>());
-        Ok(encoding.map_err(|e| e.at(shown()))?.get_ids().to_vec())
+        match &self.0 {
+            Inner::Library(inner) => {
+                let encoding = guarded("cannot tokenise the text", || {
+                    inner.encode_fast(text, around)
+                });
+                Ok(encoding.map_err(|e| e.at(shown()))?.get_ids().to_vec())
+            }
+            Inner::SentencePiece {
+                model,
+                begin,
+                special,
+            } => {
+                let mut ids: Vec<u32> = begin.filter(|_| around).into_iter().collect();
+                let mut rest = text;
+                while !rest.is_empty() {
+                    let found = special.iter().filter_map(|(piece, id)| {
+                        let at = rest.find(piece.as_str())?;
+                        Some((at, piece.len(), *id))
+                    });
+                    // The longest of those that come first: the list has it before the others.
+                    let first = found.min_by_key(|(at, ..)| *at);
+                    let (plain, next) = match first {
+                        Some((at, len, id)) => (&rest[..at], Some((at + len, id))),
+                        None => (rest, None),
+                    };
+                    if !plain.is_empty() {
+                        ids.extend(model.encode(plain).iter().map(|piece| piece.id));
+                    }
+                    match next {
+                        Some((end, id)) => {
+                            ids.push(id);
+                            rest = &rest[end..];
+                        }
+                        None => rest = "",
+                    }
+                }
+                Ok(ids)
+            }
+        }
     }
 
     /// The text of `ids`, without special tokens.
@@ -81,32 +166,57 @@ impl DecoderTokenizer {
     /// # Errors
     /// The tokenizer's decoder cannot take them.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        guarded("cannot decode tokens", || self.inner.decode(ids, true))
+        match &self.0 {
+            Inner::Library(inner) => guarded("cannot decode tokens", || inner.decode(ids, true)),
+            Inner::SentencePiece { model, .. } => {
+                let all: Vec<&str> = ids
+                    .iter()
+                    .filter(|id| !model.is_control(**id))
+                    .filter_map(|id| model.piece(*id))
+                    .collect();
+                Ok(model.decode(&all))
+            }
+        }
     }
 
-    /// Text of tokens that come one by one, without special tokens.
-    pub fn stream(&self) -> TextStream<'_> {
-        TextStream {
-            inner: &self.inner,
-            ids: Vec::new(),
-            before: String::new(),
-        }
+    /// Text of tokens that come one by one behind those of `before`, without special tokens.
+    ///
+    /// # Errors
+    /// The tokenizer's decoder cannot take those before.
+    pub fn stream(&self, before: &[u32]) -> Result<TextStream<'_>> {
+        let ids = before[before.len().saturating_sub(KEPT)..].to_vec();
+        Ok(TextStream {
+            before: self.decode(&ids)?,
+            tokenizer: self,
+            ids,
+        })
     }
 
     /// The vocabulary's own form of an id.
     pub fn id_to_token(&self, id: u32) -> Option<String> {
-        self.inner.id_to_token(id)
+        match &self.0 {
+            Inner::Library(inner) => inner.id_to_token(id),
+            Inner::SentencePiece { model, .. } => model.piece(id).map(str::to_string),
+        }
     }
 
     /// The id of a token.
     pub fn token_to_id(&self, token: &str) -> Option<u32> {
-        self.inner.token_to_id(token)
+        match &self.0 {
+            Inner::Library(inner) => inner.token_to_id(token),
+            Inner::SentencePiece { model, .. } => model.id(token),
+        }
     }
 
     /// One more than the largest id.
     pub fn vocab_size(&self) -> usize {
-        let ids = self.inner.get_vocab(true).into_values();
-        ids.max().map_or(0, |id| id as usize + 1)
+        match &self.0 {
+            Inner::Library(inner) => {
+                let ids = inner.get_vocab(true).into_values();
+                ids.max().map_or(0, |id| id as usize + 1)
+            }
+            Inner::SentencePiece { model, .. } => model.len(),
+        }
     }
 }
 
@@ -120,7 +230,7 @@ impl TextStream<'_> {
     /// The tokenizer's decoder cannot take it.
     pub fn push(&mut self, id: u32) -> Result<String> {
         self.ids.push(id);
-        let whole = self.decode(&self.ids)?;
+        let whole = self.tokenizer.decode(&self.ids)?;
         if whole.ends_with('\u{FFFD}') {
             return Ok(String::new());
         }
@@ -132,7 +242,7 @@ impl TextStream<'_> {
     /// # Errors
     /// As [`TextStream::push`].
     pub fn finish(&mut self) -> Result<String> {
-        let whole = self.decode(&self.ids)?;
+        let whole = self.tokenizer.decode(&self.ids)?;
         self.tell(whole)
     }
 
@@ -143,13 +253,9 @@ impl TextStream<'_> {
         let surplus = self.ids.len().saturating_sub(KEPT);
         if surplus >= KEPT {
             self.ids.drain(..surplus);
-            self.before = self.decode(&self.ids)?;
+            self.before = self.tokenizer.decode(&self.ids)?;
         }
         Ok(new)
-    }
-
-    fn decode(&self, ids: &[u32]) -> Result<String> {
-        guarded("cannot decode tokens", || self.inner.decode(ids, true))
     }
 }
 
@@ -165,4 +271,70 @@ fn of_gpt2(mut json: Value) -> Value {
         false => json!([]),
     };
     json
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Letters, some pieces of several, bytes, and three special tokens.
+    fn sentencepiece(settings: &Value) -> DecoderTokenizer {
+        let bytes = (0..256).map(|b| (format!("<0x{b:02X}>"), 0.0, 6));
+        let special = [("<unk>", 2), ("<s>", 3), ("</s>", 3)];
+        let special = special.map(|(piece, kind)| (piece.to_string(), 0.0, kind));
+        let words = ["▁", "a", "b", "c", "ab", "▁ab", "▁abc", "▁c"];
+        let words = words.iter().zip(0..);
+        let words = words.map(|(piece, i)| (piece.to_string(), i as f32 - 9.0, 1));
+        let pieces = special.into_iter().chain(bytes).chain(words);
+        let file = SentencePiece::file_of_bpe(pieces, true);
+        DecoderTokenizer::from_sentencepiece(&file, settings).unwrap()
+    }
+
+    #[test]
+    fn sentencepiece_cuts_and_puts_together() {
+        let tokenizer = sentencepiece(&Value::Null);
+        let tokens = |text: &str| -> Vec<String> {
+            let ids = tokenizer.encode(text, true).unwrap();
+            let token = |id: &u32| tokenizer.id_to_token(*id).unwrap();
+            ids.iter().map(token).collect()
+        };
+        assert_eq!(tokens("abc  c"), ["<s>", "▁abc", "▁", "▁c"]);
+        assert_eq!(tokens(""), ["<s>"]);
+        assert_eq!(tokens("aé"), ["<s>", "▁", "a", "<0xC3>", "<0xA9>"]);
+        assert_eq!(tokens("ab</s>c<s>"), ["<s>", "▁ab", "</s>", "▁c", "<s>"]);
+        for text in ["abc  c", "é ab ü", "  a", ""] {
+            let ids = tokenizer.encode(text, true).unwrap();
+            assert_eq!(tokenizer.decode(&ids).unwrap(), text);
+        }
+        assert_eq!(tokenizer.vocab_size(), 3 + 256 + 8);
+        let bare = sentencepiece(&json!({"add_bos_token": false}));
+        assert_eq!(
+            bare.encode("c", true).unwrap(),
+            bare.encode("c", false).unwrap()
+        );
+    }
+
+    #[test]
+    fn text_that_comes_token_by_token_is_the_whole_text() {
+        let tokenizer = sentencepiece(&Value::Null);
+        let text = "abc é c  ab üab".repeat(5);
+        let ids = tokenizer.encode(&text, true).unwrap();
+        for given in [1, 2, 5, 9, 20, ids.len() - 1] {
+            let (before, behind) = ids.split_at(given);
+            let mut stream = tokenizer.stream(before).unwrap();
+            let mut told = String::new();
+            for id in behind {
+                let new = stream.push(*id).unwrap();
+                assert!(!new.contains('\u{FFFD}'));
+                told.push_str(&new);
+            }
+            told.push_str(&stream.finish().unwrap());
+            // What is between two bytes of a character is lost on both sides.
+            if let Ok(before) = tokenizer.decode(before)
+                && !before.ends_with('\u{FFFD}')
+            {
+                assert_eq!(before + &told, text, "{given}");
+            }
+        }
+    }
 }
