@@ -57,6 +57,10 @@ fn every_flag_is_documented() {
         let missing: Vec<_> = helped(&encoders).difference(&models).cloned().collect();
         assert!(missing.is_empty(), "not in docs/{name}: {missing:?}");
     }
+    let generating = documented("generating.md");
+    let missing = helped(&["generate"]);
+    let missing: Vec<_> = missing.difference(&generating).collect();
+    assert_eq!(missing, ["threads"], "not in docs/generating.md");
     let explain = documented("explain.md");
     let search = documented("translating.md");
     let missing: Vec<_> = helped(&["explain", "heads"])
