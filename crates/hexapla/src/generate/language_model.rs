@@ -163,7 +163,8 @@ impl LanguageModel {
     /// A stride out of range, or a text that the tokenizer cannot take.
     pub fn losses(&self, text: &str, stride: usize) -> Result<Vec<f32>> {
         let window = self.generator.max_tokens();
-        if !(1..=window).contains(&stride) {
+        // A window of one token foresees nothing.
+        if window < 2 || !(1..=window).contains(&stride) {
             return Err(Error::settings("the stride does not fit the model")
                 .at("stride")
                 .expected(format!("1 to {window}, the tokens that the model takes"))
