@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::console::broken;
 use crate::model::decided;
+use crate::text::read_ids;
 
 /// Texts that are gone on with together.
 const TOGETHER: usize = 256;
@@ -339,14 +340,7 @@ fn of_ids(args: &GenerateArgs, path: &Path) -> Result<()> {
     let packed = opened.pack(decided(args.compute_type))?;
     let generator = Generator::new(opened.model().clone(), packed);
     let mut prompts = Vec::new();
-    for (number, line) in read_lines(path)?.iter().enumerate() {
-        let ids: Vec<u32> = serde_json::from_str(line).map_err(|e| {
-            Error::input("cannot read token ids")
-                .at(format!("{}, line {}", path.display(), number + 1))
-                .expected("a JSON array of ids, such as [5, 17, 0]")
-                .found(e.to_string().replace("line 1 column", "column"))
-                .hint("every line is one array, and none is left empty")
-        })?;
+    for (number, ids) in read_ids(path)?.into_iter().enumerate() {
         let room = generator.max_tokens().saturating_sub(ids.len());
         prompts.push(Prompt {
             max_new_tokens: most.unwrap_or(room),

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use hexapla::error::{Error, Result};
-use hexapla::text::corpus::Lines;
+use hexapla::text::corpus::{Lines, read_lines};
 
 use crate::console::{Batches, broken};
 
@@ -18,6 +18,20 @@ pub(crate) struct TextArgs {
     /// File of texts, one a line; `-` is standard input.
     #[arg(long, short, conflicts_with = "text")]
     pub(crate) input: Option<PathBuf>,
+}
+
+/// Token ids of JSON lines, an array each.
+pub(crate) fn read_ids(path: &Path) -> Result<Vec<Vec<u32>>> {
+    let read = |(number, line): (usize, &String)| {
+        serde_json::from_str(line).map_err(|e| {
+            Error::input("cannot read token ids")
+                .at(format!("{}, line {}", path.display(), number + 1))
+                .expected("a JSON array of ids, such as [5, 17, 0]")
+                .found(e.to_string().replace("line 1 column", "column"))
+                .hint("every line is one array, and none is left empty")
+        })
+    };
+    read_lines(path)?.iter().enumerate().map(read).collect()
 }
 
 impl TextArgs {

@@ -15,7 +15,7 @@ use hexapla::text::corpus::read_lines;
 use crate::console::{broken, say, shown};
 use crate::language::LanguageFlags;
 use crate::model::decided;
-use crate::text::{LINES, TextArgs};
+use crate::text::{LINES, TextArgs, read_ids};
 
 #[derive(Debug, clap::Args)]
 #[command(allow_negative_numbers = true)]
@@ -301,14 +301,7 @@ fn translate_ids(args: &TranslateArgs, path: &Path, out: &mut dyn Write) -> Resu
     let packed = opened.pack(decided(args.search.compute_type))?;
     let engine = Engine::new(opened.model().clone(), packed);
     let mut requests = Vec::new();
-    for (number, line) in read_lines(path)?.iter().enumerate() {
-        let source: Vec<u32> = serde_json::from_str(line).map_err(|e| {
-            Error::input("cannot read token ids")
-                .at(format!("{}, line {}", path.display(), number + 1))
-                .expected("a JSON array of ids, such as [5, 17, 0]")
-                .found(e.to_string().replace("line 1 column", "column"))
-                .hint("every line is one array, and none is left empty")
-        })?;
+    for (number, source) in read_ids(path)?.into_iter().enumerate() {
         let mut request = Request::new(source).at_line(number as u64, 0);
         request.max_length = options.max_decoding_length.unwrap_or(request.max_length);
         requests.push(request);

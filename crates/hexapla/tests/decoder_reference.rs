@@ -119,3 +119,25 @@ fn what_is_converted_computes_the_same() {
         }
     }
 }
+
+#[test]
+fn all_end_tokens_are_written_where_the_defaults_name_none() {
+    let folder = folders()
+        .into_iter()
+        .find(|f| f.ends_with("llama_wide"))
+        .unwrap();
+    let mut opened = formats::open(&folder).unwrap();
+    assert_eq!(opened.decoder().unwrap().eos_token_ids, [2, 5]);
+    // As a GGUF file has them: in its settings alone.
+    opened.generation.more_eos_token_ids.clear();
+    let out = tempfile::tempdir().unwrap();
+    let job = ConvertModel {
+        model: &opened,
+        around: None,
+        compute_type: ComputeType::Float32,
+        replace: false,
+    };
+    formats::convert(&job, &out.path().join("again")).unwrap();
+    let again = formats::open(&out.path().join("again")).unwrap();
+    assert_eq!(again.decoder().unwrap().eos_token_ids, [2, 5]);
+}

@@ -1,6 +1,7 @@
 //! Models as they are published, beside the programs that they are for (`xtask/reference/published.py`).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -337,15 +338,14 @@ fn a_mapping_opens_a_model_of_somebodys_own() {
     }
 }
 
-/// Ours, then transformers', then ours again: the same weights, and nearly the same logits.
-#[test]
-#[ignore = "needs Python with transformers: set HEXAPLA_PYTHON"]
-fn encoders_go_to_transformers_and_back() {
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/encoders");
+/// The golden folders of a kind, their names, and where they are written by us and are to be written by Python.
+fn written_again(kind: &str, out: &Path) -> (PathBuf, Vec<OsString>, [PathBuf; 2]) {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(kind);
     let names = fs::read_dir(&golden).unwrap();
     let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
-    let out = tempfile::tempdir().unwrap();
-    let [ours, again] = ["ours", "again"].map(|name| out.path().join(name));
+    let [ours, again] = ["ours", "again"].map(|name| out.join(name));
     for name in &names {
         let (from, to) = (golden.join(name), ours.join(name));
         let model = formats::open(&from).unwrap();
@@ -360,6 +360,15 @@ fn encoders_go_to_transformers_and_back() {
         formats::save(&to, &save).unwrap();
         fs::copy(from.join("golden.json"), to.join("golden.json")).unwrap();
     }
+    (golden, names, [ours, again])
+}
+
+/// Ours, then transformers', then ours again: the same weights, and nearly the same logits.
+#[test]
+#[ignore = "needs Python with transformers: set HEXAPLA_PYTHON"]
+fn encoders_go_to_transformers_and_back() {
+    let out = tempfile::tempdir().unwrap();
+    let (golden, names, [ours, again]) = written_again("encoders", out.path());
     let told = python(&[Path::new("encoders"), &ours, &again]);
     let logits: BTreeMap<String, Vec<Vec<f32>>> = serde_json::from_str(&told).unwrap();
     for name in &names {
@@ -407,25 +416,8 @@ fn encoders_go_to_transformers_and_back() {
 #[test]
 #[ignore = "needs Python with transformers: set HEXAPLA_PYTHON"]
 fn decoders_of_ours_are_opened_by_transformers_and_come_back() {
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/decoders");
-    let names = fs::read_dir(&golden).unwrap();
-    let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
     let out = tempfile::tempdir().unwrap();
-    let [ours, again] = ["ours", "again"].map(|name| out.path().join(name));
-    for name in &names {
-        let (from, to) = (golden.join(name), ours.join(name));
-        let model = formats::open(&from).unwrap();
-        let save = SaveModel {
-            assembly: &model.assembly,
-            family: Some(model.family),
-            weights: &model.weights().unwrap(),
-            generation: &model.generation,
-            files: BTreeMap::new(),
-            manifest: ManifestFields::default(),
-        };
-        formats::save(&to, &save).unwrap();
-        fs::copy(from.join("golden.json"), to.join("golden.json")).unwrap();
-    }
+    let (golden, names, [ours, again]) = written_again("decoders", out.path());
     let told = python(&[Path::new("decoders"), &ours, &again]);
     let logits: BTreeMap<String, Vec<Vec<f32>>> = serde_json::from_str(&told).unwrap();
     for name in &names {

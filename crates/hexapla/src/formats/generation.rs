@@ -197,8 +197,7 @@ impl From<&DecoderConfig> for SpecialTokens {
     fn from(config: &DecoderConfig) -> Self {
         SpecialTokens {
             bos: config.bos_token_id,
-            // The others are among the defaults.
-            eos: config.eos_token_ids.first().copied().into_iter().collect(),
+            eos: config.eos_token_ids.clone(),
             pad: config.pad_token_id,
             ..SpecialTokens::default()
         }
@@ -214,8 +213,10 @@ pub(crate) fn write(defaults: &GenerationDefaults, special: &SpecialTokens) -> V
             map.insert(key.to_string(), value);
         }
     };
-    let more = &defaults.more_eos_token_ids;
-    let ends: Vec<u32> = special.eos.iter().chain(more).copied().collect();
+    let mut ends = special.eos.clone();
+    let more = defaults.more_eos_token_ids.iter();
+    // A decoder's settings have them all.
+    ends.extend(more.filter(|id| !special.eos.contains(id)));
     let eos = match ends.as_slice() {
         [] => json!(null),
         [one] => json!(one),

@@ -125,7 +125,7 @@ impl LanguageModel {
         options: &GenerateOptions,
     ) -> Result<Vec<Vec<Continuation>>> {
         let prompts = self.prompts(texts, options)?;
-        self.go_on(&prompts, options, &|_, _| Ok(()))
+        self.go_on(&prompts, options, None)
     }
 
     /// As [`LanguageModel::generate`] for one text; `each` is given text as it becomes certain, with the number of its sample. In beam
@@ -145,7 +145,7 @@ impl LanguageModel {
             let mut each = each.lock().unwrap_or_else(PoisonError::into_inner);
             (*each)(sample, text)
         };
-        let found = self.go_on(&prompts, options, &told)?;
+        let found = self.go_on(&prompts, options, Some(&told))?;
         let found = found.into_iter().next().unwrap_or_default();
         if options.search.beam_size > 1 {
             for (number, output) in found.iter().enumerate() {
@@ -240,8 +240,11 @@ impl LanguageModel {
         &self,
         prompts: &[Prompt],
         options: &GenerateOptions,
-        told: &(dyn Fn(usize, &str) -> Result<()> + Sync),
+        told: Option<&Listener>,
     ) -> Result<Vec<Vec<Continuation>>> {
+        // Nobody else need look at every step.
+        let is_watched = told.is_some() || !options.stop.is_empty();
+        let told = |sample: usize, text: &str| told.map_or(Ok(()), |told| told(sample, text));
         let texts: Mutex<BTreeMap<(usize, usize), GrowingText>> = Mutex::default();
         let watch = |prompt: usize, sample: usize, chain: &Hypothesis| {
             let mut texts = texts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -255,9 +258,11 @@ impl LanguageModel {
             }
             Ok(!text.stopped)
         };
-        let mut found = self
-            .generator
-            .generate_watched(prompts, &options.search, Some(&watch))?;
+        let mut found = self.generator.generate_watched(
+            prompts,
+            &options.search,
+            is_watched.then_some(&watch),
+        )?;
         let mut texts = texts.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut all = Vec::with_capacity(prompts.len());
         for (prompt, hypotheses) in found.drain(..).enumerate() {
@@ -290,6 +295,9 @@ impl LanguageModel {
         Ok(all)
     }
 }
+
+/// Is told the text of a sample as it becomes certain.
+type Listener<'a> = dyn Fn(usize, &str) -> Result<()> + Sync + 'a;
 
 /// A text as its tokens come, up to a stop string.
 struct GrowingText<'a> {
