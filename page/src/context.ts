@@ -1,6 +1,7 @@
 import { getContext, setContext } from "svelte";
 import { piece } from "./format";
 import type { Trace } from "./trace/trace";
+import { t } from "./words/catalogue";
 
 const KEY = Symbol("page");
 
@@ -10,6 +11,16 @@ export class Page {
 
   get document() {
     return this.trace.document;
+  }
+
+  /** Whether the model is a decoder without an encoder: it goes on with its own text. */
+  get alone(): boolean {
+    return this.trace.graph.encoder === null && this.trace.graph.decoder !== null;
+  }
+
+  /** The first row whose output is the model's own, and not the text that it was given. */
+  get firstOwn(): number {
+    return Math.max(0, this.document.prompt - 1);
   }
 
   source(id: number): string {
@@ -25,6 +36,11 @@ export class Page {
     return half === "encoder"
       ? this.document.source.map((id) => this.source(id))
       : this.document.target.map((id) => this.target(id));
+  }
+
+  /** What a row of tokens asks its reader. */
+  get chooseToken(): string {
+    return t(this.alone ? "bar.anyToken" : "bar.token");
   }
 
   /** What followed each row of the decoder. */

@@ -4,6 +4,7 @@ import { join, resolve } from "node:path";
 import { AxeBuilder } from "@axe-core/playwright";
 import { type Browser, type BrowserContext, type Page, chromium } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { decoder } from "./decoder";
 import { SENTENCE, explain } from "./explain";
 
 const PROGRAM = process.env["HEXAPLA_CHROMIUM"] ?? "/usr/bin/chromium";
@@ -271,6 +272,50 @@ describe("other models", () => {
     expect(await page.locator("svg[aria-label='The model']").textContent()).not.toContain("decoder");
     expect(errors).toEqual([]);
     await context.close();
+  });
+
+  it("a decoder alone has its part of the figure, and the same steps", async () => {
+    const { page: path, document: given } = explain("the dog bites the man", "--model", decoder("qwen3_odd"), "--max-decoding-length", "6", "--contrast", "dog");
+    for (const language of ["zh", "en"] as const)
+      for (const dark of [false, true])
+        for (const width of [1280, 390]) {
+          const { page, context, errors } = await open(path, { dark, width, hash: `lang=${language}` });
+          const sections = await page.locator("section.part").evaluateAll((all) => all.map((section) => section.id));
+          for (const section of ["positions", "head", "decoder", "output", "beams", "whatif"]) expect(sections).toContain(section);
+          expect(sections).not.toContain("cross");
+          expect(await page.locator("svg[aria-label='The model'], svg[aria-label='模型全图']").textContent()).not.toMatch(/encoder ×|编码器/);
+          expect(await page.locator("main").innerText()).not.toMatch(/\*\*|`|undefined|NaN/);
+          const one = width === 1280 && !dark;
+          for (const address of one ? [
+            "decoder.embedding.sum:1.2",
+            "decoder.layers.0.self_attention_norm:4.3",
+            "decoder.layers.1.self_attention.query:4.3",
+            "decoder.layers.1.self_attention.query_norm:4.3",
+            "decoder.layers.1.self_attention.q:1.4.3",
+            "decoder.layers.1.self_attention.k:0.4.1",
+            "decoder.layers.1.self_attention.scores:1.4.2",
+            "decoder.layers.1.self_attention.weights:1.7.2",
+            "decoder.layers.0.feed_forward.gate:5.3",
+            "decoder.layers.0.feed_forward.gated:5.3",
+            "decoder.layers.0.feed_forward.outer:5.3",
+            `output.logits:6.${given.output[6]?.id}`,
+          ] : ["decoder.layers.1.self_attention.q:1.4.3"]) {
+            await page.evaluate((hash) => {
+              location.hash = hash;
+            }, `lang=${language}&c=${address}`);
+            const [name = "", index = ""] = address.split(":");
+            const shown = name + index.split(".").map((i) => `[${i}]`).join("");
+            await expect.poll(() => page.locator(".inspector .address").textContent()).toBe(shown);
+            expect((await page.locator(".inspector").textContent()) ?? "", shown).toContain("✓");
+          }
+          const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+          expect(wide).toBeLessThanOrEqual(1);
+          const found = await new AxeBuilder({ page }).withTags(["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa"]).analyze();
+          const serious = found.violations.filter(({ impact }) => impact === "serious" || impact === "critical");
+          expect(serious.map(({ id, nodes }) => `${id}: ${nodes.slice(0, 3).map((node) => node.html).join(" | ")}`)).toEqual([]);
+          expect(errors).toEqual([]);
+          await context.close();
+        }
   });
 
   it("greedy decoding and word pieces have their page", async () => {

@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { at } from "../src/trace/arrays";
 import { type Address, type DerivationKind, KINDS, derive, showAddress } from "../src/trace/derivation";
 import { Trace } from "../src/trace/trace";
+import { decoder } from "./decoder";
 import { SENTENCE, explain } from "./explain";
 
 /** Draws that are the same each time (mulberry32). */
@@ -30,8 +31,8 @@ function addresses(trace: Trace, each: number): Address[] {
       s.normed,
       s.output,
       ...(s.attention
-        ? ["q", "k", "v", "scores", "weights", "heads", "flow"].map((part) => `${s.name}.${part}`)
-        : [`${s.name}.inner`]),
+        ? ["q", "k", "v", "query", "key", "query_norm", "key_norm", "scores", "weights", "heads", "flow"].map((part) => `${s.name}.${part}`)
+        : [`${s.name}.inner`, `${s.name}.gate`, `${s.name}.gated`]),
     ]),
   ]);
   for (const name of names) {
@@ -48,6 +49,9 @@ function addresses(trace: Trace, each: number): Address[] {
   });
   return found;
 }
+
+/** What the paper's model does not do: these are of decoders alone. */
+const OF_DECODERS: DerivationKind[] = ["rms", "turn", "gate"];
 
 /** Recomputes each, and counts by kind those that could be compared. */
 function check(trace: Trace, each: number): Map<DerivationKind, number> {
@@ -72,7 +76,7 @@ describe("every number is what its derivation says", () => {
     expect(document.detail).toBe("everything");
     const compared = check(await Trace.open(document), 6);
     // What is not recorded by itself has no value of the model to compare with.
-    const without = new Set<DerivationKind>(["lookup"]);
+    const without = new Set<DerivationKind>(["lookup", ...OF_DECODERS]);
     for (const kind of Object.keys(KINDS) as DerivationKind[])
       if (!without.has(kind)) expect(compared.get(kind) ?? 0, kind).toBeGreaterThan(0);
   });
@@ -82,6 +86,22 @@ describe("every number is what its derivation says", () => {
     const compared = check(await Trace.open(document), 4);
     expect([...compared.values()].reduce((a, b) => a + b, 0)).toBeGreaterThan(300);
   });
+
+  for (const [name, kinds] of [
+    ["gpt2_odd", ["norm", "inner"]],
+    ["llama_yarn", OF_DECODERS],
+    ["llama_shared", OF_DECODERS],
+    ["qwen3_odd", OF_DECODERS],
+    ["smollm3_gaps", [...OF_DECODERS, "project"]],
+    ["mistral_window", [...OF_DECODERS, "mask"]],
+  ] as [string, DerivationKind[]][])
+    it(`of a decoder alone: ${name}`, async () => {
+      const { document } = explain("the dog bites the man", "--model", decoder(name), "--max-decoding-length", "6");
+      expect(document.detail).toBe("everything");
+      const compared = check(await Trace.open(document), 12);
+      for (const kind of [...kinds, "score", "softmax", "outer", "residual", "logit"] as DerivationKind[])
+        expect(compared.get(kind) ?? 0, kind).toBeGreaterThan(0);
+    });
 
   it("where the sentence is long, with what is kept of it", async () => {
     const text = `${SENTENCE.replace("。", "，")}`.repeat(8);

@@ -8,10 +8,11 @@ use hexapla::encode::SentenceEncoder;
 use hexapla::error::{Error, Result};
 use hexapla::explain::{
     ArrayNames, Contrast, DOCUMENT_BYTES, ExplainOptions, Explained, Language, document,
-    explain_encoding, explain_translation, page, write_arrays,
+    explain_continuation, explain_encoding, explain_translation, page, write_arrays,
 };
 use hexapla::files::{Folder, write_atomically};
 use hexapla::formats;
+use hexapla::generate::language_model::LanguageModel;
 use hexapla::packed::PackedWeights;
 use hexapla_server::{Inspector, serve};
 
@@ -73,17 +74,19 @@ pub(crate) struct ExplainArgs {
 pub(crate) fn run(args: ExplainArgs) -> Result<()> {
     let text = args.text.as_deref().unwrap_or(EXAMPLE);
     let text = text.trim_end_matches(['\r', '\n']);
-    if text.contains(['\r', '\n']) {
-        return Err(Error::input("a text to explain is one line")
-            .at("the text")
-            .expected("no line break")
-            .found(format!("{} lines", text.lines().count()))
-            .hint("explain one line at a time"));
-    }
     let name = name_of(args.model.as_deref());
-    if let Some(folder) = encoder_folder(args.model.as_deref())? {
-        return encoding(&args, &folder, &name, text);
+    if let Some(path) = args.model.as_deref() {
+        let (folder, _) = SentenceEncoder::source_folder(&Folder::from(path))?;
+        let opened = formats::open(folder.clone())?;
+        if opened.encoder().is_ok() {
+            check_line(text)?;
+            return encoding(&args, &folder, &name, text);
+        }
+        if opened.decoder().is_ok() {
+            return continuation(&args, path, &name, args.text.as_deref().unwrap_or(EXAMPLE));
+        }
     }
+    check_line(text)?;
     let model = crate::model::open(args.model.as_deref(), args.search.compute_type)?;
     let mut translate = args.search.options(&model)?;
     translate.split_sentences = !args.no_split;
@@ -105,9 +108,7 @@ pub(crate) fn run(args: ExplainArgs) -> Result<()> {
     }
     let options = ExplainOptions {
         sentence: args.sentence.checked_sub(1).ok_or_else(no_sentence_0)?,
-        contrast: args.contrast.clone(),
-        influence: args.json.is_some() || args.asks_for_a_page(),
-        ..ExplainOptions::default()
+        ..args.options()
     };
     let explained = explain_translation(&model, &name, text, &translate, &options)?;
     let described = &explained.explanation.text;
@@ -119,52 +120,89 @@ pub(crate) fn run(args: ExplainArgs) -> Result<()> {
         ));
     }
     print(std::slice::from_ref(&described.output))?;
-    write(&args, model.engine().parameters(), &explained)?;
-    match &explained.explanation.contrast {
-        Some(contrast) => print_contrast(&explained, contrast),
-        None => Ok(()),
-    }
+    write(&args, model.engine().parameters(), &explained)
 }
 
-/// The folder of an encoder alone, if the one at `path` is such a model's.
-fn encoder_folder(path: Option<&Path>) -> Result<Option<Folder>> {
-    let Some(path) = path else {
-        return Ok(None);
-    };
-    let (folder, _) = SentenceEncoder::source_folder(&Folder::from(path))?;
-    let opened = formats::open(folder.clone())?;
-    Ok(opened.encoder().is_ok().then_some(folder))
+/// Refuses line breaks.
+fn check_line(text: &str) -> Result<()> {
+    if !text.contains(['\r', '\n']) {
+        return Ok(());
+    }
+    Err(Error::input("a text to explain is one line")
+        .at("the text")
+        .expected("no line break")
+        .found(format!("{} lines", text.lines().count()))
+        .hint("explain one line at a time"))
 }
 
 /// Explains a text by an encoder alone, which neither searches nor knows sentences or languages.
 fn encoding(args: &ExplainArgs, folder: &Folder, name: &str, text: &str) -> Result<()> {
-    let flags = [
-        ("--serve", args.serve),
-        ("--contrast", args.contrast.is_some()),
-        ("--sentence", args.sentence != 1),
-        ("--from or --to", args.language.is_given()),
-    ];
-    if let Some((flag, _)) = flags.iter().find(|(_, given)| *given) {
-        return Err(Error::settings("this model does not write texts")
-            .at(*flag)
-            .expected("no such flag for an encoder alone")
-            .found(format!("the model `{name}`"))
-            .hint("leave the flag out"));
-    }
+    let contrast = ("--contrast", args.contrast.is_some());
+    args.refuse_flags("an encoder alone", name, &[contrast])?;
     let (explained, parameters) =
         explain_encoding(folder, decided(args.search.compute_type), name, text)?;
     write(args, &parameters, &explained)
 }
 
+/// Explains how a decoder alone goes on with a text.
+fn continuation(args: &ExplainArgs, path: &Path, name: &str, text: &str) -> Result<()> {
+    let whole = ("--no-split", args.no_split);
+    args.refuse_flags("a decoder alone", name, &[whole])?;
+    let model = LanguageModel::open(path, decided(args.search.compute_type))?;
+    let vocab_size = model.generator().config().vocab_size;
+    let generate = args.search.continuation(model.options(), vocab_size)?;
+    let explained = explain_continuation(&model, name, text, &generate, &args.options())?;
+    print(std::slice::from_ref(&explained.explanation.text.output))?;
+    write(args, model.generator().parameters(), &explained)
+}
+
 impl ExplainArgs {
+    fn options(&self) -> ExplainOptions {
+        ExplainOptions {
+            contrast: self.contrast.clone(),
+            influence: self.json.is_some() || self.asks_for_a_page(),
+            ..ExplainOptions::default()
+        }
+    }
+
+    /// Refuses what is for translators, and `others`.
+    fn refuse_flags(&self, kind: &str, name: &str, others: &[(&str, bool)]) -> Result<()> {
+        let translators = [
+            ("--serve", self.serve),
+            ("--sentence", self.sentence != 1),
+            ("--from or --to", self.language.is_given()),
+        ];
+        let mut flags = translators.iter().chain(others);
+        match flags.find(|(_, given)| *given) {
+            None => Ok(()),
+            Some((flag, _)) => Err(Error::settings("this model does not translate")
+                .at(*flag)
+                .expected(format!("no such flag for {kind}"))
+                .found(format!("the model `{name}`"))
+                .hint("leave the flag out")),
+        }
+    }
+
     fn asks_for_a_page(&self) -> bool {
         self.output.is_some()
             || (self.arrays.is_none() && self.json.is_none() && self.contrast.is_none())
     }
 }
 
-/// What was asked for, as files.
+/// What was asked for: files, and a contrast as lines.
 fn write(args: &ExplainArgs, parameters: &PackedWeights, explained: &Explained) -> Result<()> {
+    write_files(args, parameters, explained)?;
+    match &explained.explanation.contrast {
+        Some(contrast) => print_contrast(explained, contrast),
+        None => Ok(()),
+    }
+}
+
+fn write_files(
+    args: &ExplainArgs,
+    parameters: &PackedWeights,
+    explained: &Explained,
+) -> Result<()> {
     if let Some(path) = &args.arrays {
         let text = &explained.explanation.text;
         let metadata = BTreeMap::from([
@@ -211,15 +249,18 @@ fn print_contrast(explained: &Explained, contrast: &Contrast) -> Result<()> {
             "ln p({}) - ln p({}) at output token {}: {:.3}",
             piece(&e.pieces.target, contrast.instead),
             piece(&e.pieces.target, chosen),
-            contrast.row + 1,
+            contrast.row + 1 - e.prompt.saturating_sub(1),
             contrast.difference
         ),
         "hidden\tchange".to_string(),
     ];
-    let mut rows: Vec<(&u32, &f32)> = e.source.iter().zip(&contrast.change).collect();
+    let (hidden, pieces) = match e.source.is_empty() {
+        true => (&e.target[..=contrast.row], &e.pieces.target),
+        false => (&e.source[..], &e.pieces.source),
+    };
+    let mut rows: Vec<(&u32, &f32)> = hidden.iter().zip(&contrast.change).collect();
     rows.sort_by(|a, b| b.1.abs().total_cmp(&a.1.abs()));
-    let line =
-        |(id, change): (&u32, &f32)| format!("{}\t{change:+.3}", piece(&e.pieces.source, *id));
+    let line = |(id, change): (&u32, &f32)| format!("{}\t{change:+.3}", piece(pieces, *id));
     lines.extend(rows.into_iter().map(line));
     print(&lines)
 }

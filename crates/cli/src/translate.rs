@@ -8,8 +8,9 @@ use hexapla::config::ComputeType;
 use hexapla::error::{Error, Result};
 use hexapla::formats;
 use hexapla::generate::engine::{Engine, Request};
+use hexapla::generate::language_model::GenerateOptions;
 use hexapla::generate::translator::{Translation, Translator};
-use hexapla::generate::{EarlyStopping, Sampling, TranslateOptions};
+use hexapla::generate::{EarlyStopping, Sampling, SearchOptions, TranslateOptions};
 use hexapla::text::corpus::read_lines;
 
 use crate::console::{broken, say, shown};
@@ -73,7 +74,7 @@ pub(crate) struct SearchFlags {
     /// Fewest tokens of a sentence.
     #[arg(long)]
     min_decoding_length: Option<usize>,
-    /// Most tokens of a sentence; three times the source plus ten where absent.
+    /// Most tokens of a sentence; three times the source plus ten where absent (`explain` with a decoder alone: 24).
     #[arg(long)]
     max_decoding_length: Option<usize>,
     /// No n-gram of this size twice in a sentence; 0 allows all.
@@ -111,6 +112,28 @@ impl SearchFlags {
 
     /// `defaults` with what the flags say.
     fn change(&self, defaults: TranslateOptions, vocab_size: usize) -> Result<TranslateOptions> {
+        let mut options = defaults;
+        options.search = self.search(options.search, vocab_size)?;
+        options.batch_tokens = self.batch_tokens;
+        options.max_decoding_length = self.max_decoding_length;
+        Ok(options)
+    }
+
+    /// How a decoder alone with these `defaults` goes on with a text.
+    pub(crate) fn continuation(
+        &self,
+        defaults: GenerateOptions,
+        vocab_size: usize,
+    ) -> Result<GenerateOptions> {
+        Ok(GenerateOptions {
+            search: self.search(defaults.search, vocab_size)?,
+            max_new_tokens: self.max_decoding_length,
+            ..defaults
+        })
+    }
+
+    /// `defaults` with what the flags say of the search.
+    fn search(&self, defaults: SearchOptions, vocab_size: usize) -> Result<SearchOptions> {
         for (flag, value) in [
             ("--batch-tokens", Some(self.batch_tokens)),
             ("--max-decoding-length", self.max_decoding_length),
@@ -123,10 +146,7 @@ impl SearchFlags {
                     .hint("leave it out for the default"));
             }
         }
-        let mut options = defaults.clone();
-        options.batch_tokens = self.batch_tokens;
-        options.max_decoding_length = self.max_decoding_length;
-        let search = &mut options.search;
+        let mut search = defaults.clone();
         let sampled = self.sampling_temperature.is_some()
             || self.sampling_top_k.is_some()
             || self.sampling_top_p.is_some()
@@ -159,12 +179,12 @@ impl SearchFlags {
         search.repetition_penalty = self.repetition_penalty.unwrap_or(search.repetition_penalty);
         search.validate(vocab_size).map_err(|error| {
             // Which may be what the folder says, and no flag.
-            match defaults.search.validate(vocab_size) {
+            match defaults.validate(vocab_size) {
                 Err(same) if same == error => error.within("generation_config.json"),
                 _ => error,
             }
         })?;
-        Ok(options)
+        Ok(search)
     }
 }
 

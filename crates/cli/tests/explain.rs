@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use common::{TestDir, names};
+use common::{TestDir, decoder, names};
 use serde_json::{Value, json};
 
 const WORDS: [&str; 9] = [
@@ -91,6 +91,106 @@ fn an_encoder_alone_is_explained_too() {
         assert_eq!(trace["special"]["source"], json!([2, 3]));
         assert_eq!(trace["pieces"]["source"]["7"], "eats");
         assert!(trace["arrays"]["encoder.layers.1.self_attention.weights"].is_object());
+    }
+}
+
+#[test]
+fn a_decoder_alone_is_explained_too() {
+    for golden in ["gpt2_odd", "qwen3_odd", "smollm3_gaps", "mistral_window"] {
+        let dir = decoder(golden);
+        let text = ["w5 w9", "w12"].join("\n");
+        let explain = "explain --model model --json trace.json --output page.html";
+        let flags = "--max-decoding-length 6 --arrays all.safetensors";
+        let ran = dir
+            .command(&format!("{explain} {flags}"))
+            .arg(&text)
+            .output();
+        let ran = ran.unwrap();
+        assert!(
+            ran.status.success(),
+            "{golden}: {}",
+            common::text(&ran.stderr)
+        );
+        let trace = json_of(&dir, "trace.json");
+        assert_eq!(trace["source"], json!([]), "{golden}");
+        assert_eq!(trace["prompt"], 3);
+        assert_eq!(trace["text"]["source"], text);
+        let output = trace["output"].as_array().unwrap();
+        // It is what `generate` writes.
+        let generated = dir
+            .command("generate --model model --json --log-probs --max-new-tokens 6 --n 1")
+            .arg(&text)
+            .output()
+            .unwrap();
+        let generated: Value = serde_json::from_slice(&generated.stdout).unwrap();
+        assert_eq!(trace["text"]["output"], generated["text"], "{golden}");
+        let tokens = generated["tokens"].as_array().unwrap();
+        assert_eq!(output.len(), 2 + tokens.len(), "{golden}");
+        for (row, token) in output[2..].iter().zip(tokens) {
+            assert_eq!(row["id"], token["id"]);
+            let apart = row["log_prob"].as_f64().unwrap() - token["log_prob"].as_f64().unwrap();
+            assert!(apart.abs() < 1e-3);
+        }
+        // What was given follows too, as likely as the model found it.
+        assert_eq!(output[0]["id"], 9);
+        for (row, candidates) in output.iter().zip(trace["candidates"].as_array().unwrap()) {
+            let own = candidates["tokens"].as_array().unwrap();
+            if let Some(own) = own.iter().find(|own| own[0] == row["id"]) {
+                assert_eq!(own[1], row["log_prob"]);
+            }
+        }
+        let influence = &trace["influence"];
+        assert_eq!(influence["source"].as_array().unwrap().len(), output.len());
+        assert!(!influence["heads"].as_array().unwrap().is_empty());
+        assert_eq!(trace["search"]["sampled"], false);
+        let turned = trace["arrays"]["decoder.rotary.frequencies"].is_object();
+        assert_eq!(turned, golden != "gpt2_odd");
+        let gated = trace["arrays"]["decoder.layers.0.feed_forward.gated"].is_object();
+        assert_eq!(gated, golden != "gpt2_odd");
+        let chosen = generated["tokens"][0]["id"].as_u64().unwrap();
+        let other = trace["candidates"][2]["tokens"][1][0].as_u64().unwrap();
+        assert_ne!(chosen, other);
+        let asked = format!("explain --model model --max-decoding-length 1 --contrast w{other}");
+        let told = dir.command(&asked).arg(&text).output().unwrap();
+        let told = common::text(&told.stdout);
+        assert!(
+            told.contains("at output token 1") && told.lines().count() == 6,
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn what_a_decoder_alone_cannot_explain_is_refused() {
+    let dir = decoder("llama_shared");
+    let before = names(&dir.path(""));
+    for (args, said) in [
+        ("explain w5 --model model --serve", "--serve"),
+        ("explain w5 --model model --to de", "--to"),
+        ("explain w5 --model model --sentence 2", "--sentence"),
+        ("explain w5 --model model --no-split", "--no-split"),
+        ("explain w5 --model model --contrast zzzz", "--contrast"),
+        ("explain w5 --model model --beam-size 0", "beam"),
+        (
+            "explain w5 --model model --max-decoding-length 0",
+            "--max-decoding-length",
+        ),
+        (
+            "explain w5 --model model --max-decoding-length 60",
+            "max_new_tokens",
+        ),
+        ("explain w5 --model model --output none/page.html", "none"),
+    ] {
+        let told = dir.refuse(args);
+        assert!(told.contains(said), "{args}: {told}");
+        assert_eq!(names(&dir.path("")), before, "{args}");
+    }
+    for text in ["", " \n ", &"w5 ".repeat(100)] {
+        let ran = dir.command("explain --model model").arg(text).output();
+        let ran = ran.unwrap();
+        assert_eq!(ran.status.code(), Some(1), "`{text}`");
+        assert!(common::text(&ran.stderr).contains("hint"), "`{text}`");
+        assert_eq!(names(&dir.path("")), before);
     }
 }
 

@@ -7,31 +7,8 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
 
-use common::{TestDir, names, text};
+use common::{decoder as dir, names, text};
 use serde_json::{Value, json};
-
-/// A folder with the model of a golden folder as `model`, and a tokenizer of words `w0` to `w36`.
-fn dir(golden: &str) -> TestDir {
-    let dir = TestDir::new();
-    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../hexapla/tests/golden/decoders");
-    fs::create_dir(dir.path("model")).unwrap();
-    for file in ["config.json", "generation_config.json", "model.safetensors"] {
-        fs::copy(from.join(golden).join(file), dir.path("model").join(file)).unwrap();
-    }
-    let mut vocab: serde_json::Map<String, Value> =
-        (0..37).map(|i| (format!("w{i}"), json!(i))).collect();
-    vocab.remove("w2");
-    vocab.insert("</s>".into(), json!(2));
-    let end = json!({"id": 2, "content": "</s>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
-        "special": true});
-    let tokenizer = json!({
-        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [end], "normalizer": null,
-        "pre_tokenizer": {"type": "Whitespace"}, "post_processor": null, "decoder": null,
-        "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "w1"},
-    });
-    dir.write("model/tokenizer.json", tokenizer.to_string());
-    dir
-}
 
 /// Prompts of a golden folder's first search, and what becomes of them.
 fn golden(name: &str) -> (Vec<Vec<u32>>, Vec<Vec<u32>>) {
@@ -222,11 +199,7 @@ fn what_cannot_be_generated_is_refused() {
         .output();
     assert_eq!(json_lines(&text(&said.unwrap().stdout))[0]["new_tokens"], 2);
     // Other commands tell what this model does.
-    for command in [
-        "translate w3 --model model",
-        "embed w3 --model model",
-        "explain w3 --model model",
-    ] {
+    for command in ["translate w3 --model model", "embed w3 --model model"] {
         let told = dir.refuse(command);
         assert!(told.contains("generate"), "{command}: {told}");
     }

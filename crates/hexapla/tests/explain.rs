@@ -8,6 +8,7 @@ use hexapla::config::{Assembly, ComputeType};
 use hexapla::encode::{Encoder, Input};
 use hexapla::explain::{Array, Edits, Patch, Trace, TraceInput, search_edited, trace};
 use hexapla::formats::{self, ModelFolder};
+use hexapla::generate::generator::{Generator, Prompt};
 use hexapla::generate::{SearchInput, SearchOptions};
 use hexapla::packed::PackedWeights;
 use hexapla::{Engine, Request, Translator};
@@ -97,6 +98,11 @@ fn near(a: f32, b: f32, bound: f32, what: &str) {
 
 /// Weights are the softmax of the scores, these the products of queries and keys, the heads the weighted values.
 fn check_attention(trace: &Trace) {
+    check_windows(trace, &BTreeMap::new());
+}
+
+/// The same; these attentions see no more than so many tokens.
+fn check_windows(trace: &Trace, windows: &BTreeMap<String, usize>) {
     let names = attentions(trace);
     assert!(!names.is_empty());
     for name in names {
@@ -108,12 +114,16 @@ fn check_attention(trace: &Trace) {
         };
         let width = q.shape[2];
         assert_eq!(q.shape, [heads, queries, width], "{name}");
-        assert_eq!(k.shape, [heads, keys, width], "{name}");
+        // Neighbouring heads of queries may share one of keys and values.
+        let group = heads / k.shape[0];
+        assert_eq!(k.shape, [heads / group, keys, width], "{name}");
+        assert_eq!(v.shape, k.shape, "{name}");
         assert_eq!(scores.shape, weights.shape, "{name}");
         let causal = name.starts_with("decoder.") && name.ends_with(".self_attention");
         for head in 0..heads {
             for query in 0..queries {
                 let (score, weight) = (scores.row(&[head, query]), weights.row(&[head, query]));
+                let window = windows.get(name).copied().unwrap_or(usize::MAX);
                 let largest = score.iter().fold(f32::NEG_INFINITY, |a, b| a.max(*b));
                 let exp = |s: f32| f64::from(s - largest).exp();
                 // A weight is as exact as its score.
@@ -121,8 +131,11 @@ fn check_attention(trace: &Trace) {
                 let sum: f64 = score.iter().map(|s| exp(*s)).sum();
                 let mut sums = vec![0.0; width];
                 for key in 0..keys {
-                    let seen = !causal || key <= query;
-                    let products = q.row(&[head, query]).iter().zip(k.row(&[head, key]));
+                    let seen = !causal || key <= query && query - key < window;
+                    let products = q
+                        .row(&[head, query])
+                        .iter()
+                        .zip(k.row(&[head / group, key]));
                     let scaled = products.map(|(a, b)| a * b / (width as f32).sqrt());
                     let (sum_of, sizes) =
                         scaled.fold((0.0, 0.0), |(sum, sizes), x| (sum + x, sizes + x.abs()));
@@ -133,7 +146,7 @@ fn check_attention(trace: &Trace) {
                     } else {
                         assert_eq!((score[key], weight[key]), (f32::NEG_INFINITY, 0.0));
                     }
-                    for (sum, value) in sums.iter_mut().zip(v.row(&[head, key])) {
+                    for (sum, value) in sums.iter_mut().zip(v.row(&[head / group, key])) {
                         *sum += weight[key] * value;
                     }
                 }
@@ -242,7 +255,7 @@ fn encoders_alone_are_traced() {
             let input = TraceInput {
                 source: source.clone(),
                 segments: segments.clone(),
-                target: None,
+                ..TraceInput::default()
             };
             let trace = model.trace(&input, &Edits::default());
             let input = Input {
@@ -264,6 +277,116 @@ fn encoders_alone_are_traced() {
         *families.entry(model.folder.family.to_string()).or_insert(0) += 1;
     }
     assert_eq!(families.len(), 7, "{families:?}");
+}
+
+/// The attentions of a decoder alone that see no more than a window.
+fn windows(model: &Model) -> BTreeMap<String, usize> {
+    let decoder = model.folder.assembly.model().decoder.unwrap();
+    let layers = decoder.layers.into_iter().enumerate();
+    layers
+        .filter_map(|(i, layer)| {
+            let name = format!("decoder.layers.{i}.self_attention");
+            Some((name, layer.self_attention.window?))
+        })
+        .collect()
+}
+
+#[test]
+fn a_trace_of_a_decoder_alone_is_that_of_its_generating() {
+    let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/decoders");
+    let (mut folders, mut windowed) = (0, 0);
+    for entry in fs::read_dir(all).unwrap() {
+        let name = format!("decoders/{}", entry.unwrap().file_name().to_str().unwrap());
+        let (folder, golden) = golden(&name);
+        folders += 1;
+        for compute_type in [ComputeType::Float32, ComputeType::Bf16, ComputeType::Int8] {
+            let model = Model::open(&folder, compute_type);
+            let windows = windows(&model);
+            windowed += usize::from(!windows.is_empty());
+            let config = model.folder.decoder().unwrap().clone();
+            let generator = Generator::open(&folder, compute_type).unwrap();
+            for ids in ids(&golden["input_ids"]) {
+                let prompt = Prompt {
+                    max_new_tokens: 12,
+                    ids: ids[..ids.len().min(20)].to_vec(),
+                    seed_index: 0,
+                };
+                let options = SearchOptions::for_decoder(&config, &Default::default());
+                let found = generator
+                    .generate(std::slice::from_ref(&prompt), &options)
+                    .unwrap();
+                let output = &found[0][0];
+                let new = &output.ids[..output.ids.len() - 1];
+                let input = TraceInput {
+                    target: Some([&prompt.ids, new].concat()),
+                    prompt: prompt.ids.len(),
+                    ..TraceInput::default()
+                };
+                let trace = model.trace(&input, &Edits::default());
+                check_windows(&trace, &windows);
+                if compute_type == ComputeType::Float32 {
+                    check_projections(&model, &trace);
+                }
+                // The numbers that the tokens were chosen by, to the bit.
+                let logits = array(&trace, "output.logits");
+                let first = prompt.ids.len() - 1;
+                for (step, (id, log_prob)) in
+                    output.ids.iter().zip(&output.token_log_probs).enumerate()
+                {
+                    let row = logits.row(&[first + step]);
+                    let largest = row.iter().fold(f32::NEG_INFINITY, |a, b| a.max(*b));
+                    assert_eq!(row[*id as usize], largest, "{name}, {compute_type}");
+                    let sum: f64 = row.iter().map(|x| f64::from(x - largest).exp()).sum();
+                    near(*log_prob, -sum.ln() as f32, 1e-5, &name);
+                }
+                let whole = model.trace(
+                    &TraceInput {
+                        prompt: 0,
+                        ..input.clone()
+                    },
+                    &Edits::default(),
+                );
+                check_windows(&whole, &windows);
+            }
+        }
+    }
+    assert_eq!((folders, windowed), (13, 9));
+}
+
+#[test]
+fn a_token_that_is_hidden_in_a_decoder_alone_changes_what_follows_it() {
+    let (folder, golden) = golden("decoders/llama_shared");
+    let model = Model::open(&folder, ComputeType::Float32);
+    let text = ids(&golden["input_ids"])[3][..8].to_vec();
+    let input = TraceInput {
+        target: Some(text.clone()),
+        ..TraceInput::default()
+    };
+    let plain = model.trace(&input, &Edits::default());
+    for hidden in [0, 2] {
+        let edits = Edits {
+            hidden_source: vec![hidden],
+            ..Edits::default()
+        };
+        let changed = model.trace(&input, &edits);
+        let [before, after] = [&plain, &changed].map(|trace| array(trace, "output.logits"));
+        for row in 0..text.len() {
+            let same = before.row(&[row]) == after.row(&[row]);
+            assert_eq!(same, row <= hidden, "token {hidden}, row {row}");
+        }
+        for name in attentions(&changed) {
+            let weights = array(&changed, &format!("{name}.weights"));
+            assert!(weights.data.iter().all(|weight| weight.is_finite()));
+            assert!(weights.row(&[0, hidden])[hidden] > 0.0);
+            assert_eq!(weights.row(&[0, text.len() - 1])[hidden], 0.0);
+        }
+    }
+    let edits = Edits {
+        hidden_source: vec![text.len()],
+        ..Edits::default()
+    };
+    let model = (model.folder.model(), &model.parameters);
+    assert!(trace(model.0, model.1, &input, &edits).is_err());
 }
 
 #[test]

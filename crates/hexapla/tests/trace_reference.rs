@@ -89,6 +89,7 @@ fn attentions_and_hidden_states_are_those_of_transformers() {
             source: ids("input_ids").unwrap(),
             segments: ids("token_type_ids").unwrap_or_default(),
             target: ids("decoder_input_ids"),
+            ..TraceInput::default()
         };
         let has_decoder = matches!(opened.assembly, Assembly::EncoderDecoder(_));
         assert_eq!(input.target.is_some(), has_decoder, "{name}");

@@ -1,7 +1,8 @@
 import { type Tensor, at, row } from "./arrays";
-import type { Activation } from "./document";
-import type { Sublayer } from "./graph";
-import { type Trace, moments, sinusoid } from "./trace";
+import { activate } from "./activation";
+import type { Norm } from "./document";
+import { type Sublayer, sees } from "./graph";
+import { type Trace, magnitude, moments, sinusoid } from "./trace";
 
 /** Where a number stands. */
 export interface Address {
@@ -23,7 +24,9 @@ export const KINDS = {
   lookup: { paper: "3.4", file: "ops/embedding.rs" },
   position: { paper: "3.5", file: "model/positions.rs" },
   norm: { paper: "3.1", file: "ops/layer_norm.rs" },
+  rms: { paper: "Zhang & Sennrich 2019", file: "ops/rms_norm.rs" },
   project: { paper: "3.2.2", file: "ops/linear.rs" },
+  turn: { paper: "Su 2021", file: "ops/rotary.rs" },
   score: { paper: "3.2.1", file: "ops/attention.rs" },
   mask: { paper: "3.2.3", file: "ops/attention.rs" },
   softmax: { paper: "3.2.1", file: "ops/attention.rs" },
@@ -31,6 +34,7 @@ export const KINDS = {
   concat: { paper: "3.2.2", file: "ops/linear.rs" },
   residual: { paper: "3.1", file: "ops/pointwise.rs" },
   inner: { paper: "3.3", file: "ops/linear.rs" },
+  gate: { paper: "Shazeer 2020", file: "ops/gate.rs" },
   outer: { paper: "3.3", file: "ops/linear.rs" },
   flow: { paper: "Kobayashi 2020", file: "explain/flow.rs" },
   logit: { paper: "3.4", file: "ops/cross_entropy.rs" },
@@ -92,6 +96,12 @@ export function derive(trace: Trace, address: Address): Derivation | null {
     case "k":
     case "v":
       return project(trace, address, sublayer, part);
+    case "query":
+    case "key":
+      return projectRow(trace, address, sublayer, part);
+    case "query_norm":
+    case "key_norm":
+      return headNorm(trace, address, sublayer, part);
     case "scores":
       return score(trace, address, sublayer);
     case "weights":
@@ -102,6 +112,9 @@ export function derive(trace: Trace, address: Address): Derivation | null {
       return concat(trace, address, sublayer);
     case "flow":
       return flow(trace, address, sublayer);
+    case "gated":
+      return gate(trace, address, sublayer);
+    case "gate":
     case "inner":
     case "outer":
       return feedForward(trace, address, sublayer, part);
@@ -150,12 +163,14 @@ function embed(trace: Trace, address: Address): Derivation {
   const half = trace.column(address.name)?.half ?? "encoder";
   const tokens = { name: `${half}.embedding.tokens`, index: [r, c] };
   const positions = { name: `${half}.embedding.positions`, index: [r, c] };
-  const of = lookup(trace, tokens)?.recomputed ?? null;
-  const position = trace.tensor(positions.name);
+  const row = lookup(trace, tokens);
+  const of = row.recomputed;
+  const added = trace.column(address.name)?.stack.embedding.positions !== null;
+  const position = added ? trace.tensor(positions.name) : null;
   if (of !== null) result.terms.push(term("token", of, tokens));
   if (position) result.terms.push(term("position", value(position, [r, c]), positions));
-  if (of !== null && position) result.recomputed = sum(result.terms);
-  result.tolerance += 0.01 * size(result.terms);
+  if (of !== null && (position || !added)) result.recomputed = sum(result.terms);
+  result.tolerance += row.tolerance + 0.01 * size(result.terms);
   return result;
 }
 
@@ -179,7 +194,9 @@ function lookup(trace: Trace, address: Address): Derivation {
       value: own * scale,
     },
   ];
-  return { ...result, recomputed: own * scale, notes: [{ label: "scale", value: scale }] };
+  // The table's rows have 8 bits.
+  const tolerance = (trace.tensor(table)?.error ?? 0) * scale;
+  return { ...result, tolerance, recomputed: own * scale, notes: [{ label: "scale", value: scale }] };
 }
 
 function position(trace: Trace, address: Address): Derivation {
@@ -188,7 +205,7 @@ function position(trace: Trace, address: Address): Derivation {
   const column = trace.column(address.name);
   if (!column) return result;
   const { embedding } = column.stack;
-  if (embedding.positions === "learned") return { ...result, missing: "learned" };
+  if (embedding.positions === "learned" || embedding.positions === null) return { ...result, missing: "learned" };
   const { value: found, angle, exponent, sine } = sinusoid(embedding, r, c);
   return {
     ...result,
@@ -211,24 +228,51 @@ function norm(trace: Trace, address: Address): Derivation {
   const scale = trace.tensor(`${address.name}.weight`);
   if (!of || !x || !scale) return result;
   const shift = trace.tensor(`${address.name}.bias`);
-  const values = row(x, r);
-  const { mean, deviation } = moments(values, of.norm);
+  const learned = { gamma: scale.data[c] ?? 1, beta: shift?.data[c] ?? 0 };
+  return normed(result, row(x, r), c, of.norm, learned, { error: x.error, row: { name: of.input, index: [r] } });
+}
+
+/** Number `c` of the norm of `values`. */
+function normed(
+  result: Derivation,
+  values: Float32Array,
+  c: number,
+  kind: Norm,
+  { gamma, beta }: { gamma: number; beta: number },
+  from: { error: number; row: Address },
+): Derivation {
+  const { mean, deviation } = moments(values, kind);
   const own = values[c] ?? 0;
-  const gamma = scale.data[c] ?? 1;
-  const beta = shift?.data[c] ?? 0;
+  const rms = kind.kind === "rms";
   return {
     ...result,
+    kind: rms ? "rms" : "norm",
     recomputed: ((own - mean) / deviation) * gamma + beta,
-    tolerance: result.tolerance + (0.002 * Math.abs(own - mean) + 2 * x.error) * Math.abs(gamma / deviation) + 0.002 * Math.abs(beta),
+    tolerance: result.tolerance + (0.002 * Math.abs(own - mean) + 2 * from.error) * Math.abs(gamma / deviation) + 0.002 * Math.abs(beta),
     notes: [
       { label: "x", value: own },
-      { label: "mean", value: mean },
-      { label: "deviation", value: deviation },
+      ...(rms ? [] : [{ label: "mean", value: mean }]),
+      { label: rms ? "RMS" : "deviation", value: deviation },
       { label: "γ", value: gamma },
-      { label: "β", value: beta },
+      ...(rms ? [] : [{ label: "β", value: beta }]),
     ],
-    rows: [{ name: of.input, index: [r] }],
+    rows: [from.row],
   };
+}
+
+/** The norm of one head of a row of queries or keys. */
+function headNorm(trace: Trace, address: Address, s: Sublayer, part: "query_norm" | "key_norm"): Derivation {
+  const [r = 0, c = 0] = address.index;
+  const result = empty("rms", trace, address);
+  const name = `${s.name}.${part === "query_norm" ? "query" : "key"}`;
+  const x = trace.tensor(name);
+  const scale = trace.tensor(`${address.name}.weight`);
+  const width = s.attention?.head_width ?? 1;
+  if (!x || !s.attention?.query_key_norm) return { ...result, missing: name };
+  const first = c - (c % width);
+  const values = row(x, r).subarray(first, first + width);
+  const learned = { gamma: scale?.data[c % width] ?? 1, beta: 0 };
+  return normed(result, values, c % width, s.attention.query_key_norm, learned, { error: x.error, row: { name, index: [r] } });
 }
 
 /** A row as a product in int8 has it: rounded to 127 steps of its largest number. */
@@ -275,6 +319,9 @@ function product(
   // Halves are off by 2⁻¹¹ of their size; in int8 a row that is stored as halves may be rounded to a neighbouring step.
   const steps = trace.document.model.compute_type === "float32" ? 2 ** -10 : 2 ** -6;
   result.tolerance += steps * Math.sqrt(result.terms.reduce((t, x) => t + x.value ** 2, 0)) * 4 + 1e-3 * Math.abs(offset);
+  // A sum of many errors grows with the root of their number.
+  const length = (values: Float32Array) => Math.sqrt(values.reduce((t, x) => t + x * x, 0));
+  result.tolerance += 2.5 * (weight.error * length(rounded) + (trace.tensor(input.name)?.error ?? 0) * length(column));
 }
 
 function project(trace: Trace, address: Address, s: Sublayer, part: "q" | "k" | "v"): Derivation {
@@ -284,11 +331,70 @@ function project(trace: Trace, address: Address, s: Sublayer, part: "q" | "k" | 
   const x = trace.tensor(source);
   const width = s.attention?.head_width ?? 1;
   const matrix = `${s.name}.${{ q: "query", k: "key", v: "value" }[part]}`;
+  if (part !== "v" && (s.attention?.rotary || s.attention?.query_key_norm)) return turn(trace, address, s, matrix);
   if (!x) return result;
   product(trace, result, { name: source, index: [r], values: row(x, r) }, matrix, head * width + c);
   // The decoder's cache keeps 8 bits of a fraction.
   if (part !== "q" && s.half === "decoder") result.tolerance += 2 ** -8 * Math.abs(result.recorded ?? 0);
   return result;
+}
+
+/** All heads of a row, as the linear layer gave them. */
+function projectRow(trace: Trace, address: Address, s: Sublayer, part: "query" | "key"): Derivation {
+  const [r = 0, c = 0] = address.index;
+  const result = empty("project", trace, address);
+  const x = trace.tensor(s.input);
+  if (x) product(trace, result, { name: s.input, index: [r], values: row(x, r) }, `${s.name}.${part}`, c);
+  return result;
+}
+
+/** A number of a query or a key, which is turned together with its partner: `projection` made both. */
+function turn(trace: Trace, address: Address, s: Sublayer, projection: string): Derivation {
+  const [head = 0, r = 0, c = 0] = address.index;
+  const result = empty("turn", trace, address);
+  const attention = s.attention;
+  if (!attention) return result;
+  const { rotary } = attention;
+  const name = attention.query_key_norm ? `${projection}_norm` : projection;
+  const before = trace.isRecorded(name) ? trace.tensor(name) : null;
+  const number = (column: number): { value: number; tolerance: number } | null => {
+    if (before) return { value: at(before, [r, column]), tolerance: before.error };
+    if (attention.query_key_norm) return null;
+    const made = derive(trace, { name: projection, index: [r, column] });
+    return made && made.recomputed !== null ? { value: made.recomputed, tolerance: made.tolerance } : null;
+  };
+  const first = head * attention.head_width;
+  const own = number(first + c);
+  if (!own) return { ...result, missing: before ? null : `${projection}.weight` };
+  const addressOf = (column: number): Address => ({ name, index: [r, column] });
+  // Keys are kept with 8 bits of a fraction.
+  const kept = address.name.endsWith(".k") ? 2 ** -8 * Math.abs(result.recorded ?? 0) : 0;
+  const tolerance = result.tolerance + kept + own.tolerance + 2 ** -10 * Math.abs(own.value);
+  if (!rotary || c >= rotary.width)
+    return { ...result, terms: [term("x", own.value, addressOf(first + c))], recomputed: own.value, tolerance };
+  const frequencies = trace.tensor("decoder.rotary.frequencies");
+  const half = rotary.width / 2;
+  const partner = c < half ? c + half : c - half;
+  const other = number(first + partner);
+  if (!frequencies || !other) return { ...result, missing: frequencies ? `${projection}.weight` : "frequencies" };
+  const angle = r * (frequencies.data[c % half] ?? 0);
+  const cosine = Math.cos(angle) * magnitude(rotary);
+  const sine = Math.sin(angle) * magnitude(rotary) * (c < half ? -1 : 1);
+  result.terms = [
+    { label: "x", factors: [{ value: own.value, address: addressOf(first + c) }, { value: cosine, address: null }], value: own.value * cosine },
+    { label: "y", factors: [{ value: other.value, address: addressOf(first + partner) }, { value: sine, address: null }], value: other.value * sine },
+  ];
+  return {
+    ...result,
+    recomputed: sum(result.terms),
+    tolerance: tolerance + other.tolerance + 2 ** -10 * Math.abs(other.value),
+    notes: [
+      { label: "position", value: r },
+      { label: "angle", value: angle },
+      { label: "cos", value: cosine },
+      { label: "±sin", value: sine },
+    ],
+  };
 }
 
 function term(label: string, number: number, address: Address | null): Term {
@@ -300,7 +406,7 @@ function score(trace: Trace, address: Address, s: Sublayer): Derivation {
   const result = empty("score", trace, address);
   const attention = s.attention;
   if (!attention) return result;
-  if (attention.causal && key > query)
+  if (!sees(attention, query, key))
     return { ...result, kind: "mask", recomputed: Number.NEGATIVE_INFINITY };
   const q = trace.tensor(`${s.name}.q`);
   const k = trace.tensor(`${s.name}.k`);
@@ -454,45 +560,48 @@ function flow(trace: Trace, address: Address, s: Sublayer): Derivation {
   };
 }
 
-export function activate(kind: Activation, x: number): number {
-  switch (kind) {
-    case "relu":
-      return Math.max(0, x);
-    case "gelu":
-      return (x * (1 + erf(x / Math.SQRT2))) / 2;
-    case "swish":
-      return x / (1 + Math.exp(-x));
-    case "gelu_tanh":
-      return (x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)))) / 2;
-    case "gelu_sigmoid":
-      return x / (1 + Math.exp(-1.702 * x));
-    case "tanh":
-      return Math.tanh(x);
-  }
-}
-
-/** Abramowitz and Stegun, 7.1.26: within 1.5e-7. */
-function erf(x: number): number {
-  const t = 1 / (1 + 0.3275911 * Math.abs(x));
-  const series =
-    t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))));
-  return Math.sign(x) * (1 - series * Math.exp(-x * x));
-}
-
-function feedForward(trace: Trace, address: Address, s: Sublayer, part: "inner" | "outer"): Derivation {
+function feedForward(trace: Trace, address: Address, s: Sublayer, part: "gate" | "inner" | "outer"): Derivation {
   const [r = 0, c = 0] = address.index;
-  const result = empty(part, trace, address);
-  const source = part === "inner" ? s.input : `${s.name}.inner`;
+  const { activation, gated } = trace.feedForward(s);
+  const result = empty(part === "outer" ? "outer" : gated ? "project" : "inner", trace, address);
+  const source = part === "outer" ? `${s.name}.${gated ? "gated" : "inner"}` : s.input;
   const x = trace.tensor(source);
   if (!x) return { ...result, missing: source };
   product(trace, result, { name: source, index: [r], values: row(x, r) }, `${s.name}.${part}`, c);
-  if (part === "inner" && result.recomputed !== null) {
-    const column = s.half === "encoder" ? trace.graph.encoder : trace.graph.decoder;
-    const kind = column?.stack.layers[s.layer]?.feed_forward.activation ?? "relu";
+  if (part === "inner" && !gated && result.recomputed !== null) {
     result.notes.push({ label: "sum", value: result.recomputed });
-    result.recomputed = activate(kind, result.recomputed);
+    result.recomputed = activate(activation, result.recomputed);
   }
   return result;
+}
+
+/** One linear layer's number, activated, times another's. */
+function gate(trace: Trace, address: Address, s: Sublayer): Derivation {
+  const result = empty("gate", trace, address);
+  const [gate, inner] = [`${s.name}.gate`, `${s.name}.inner`];
+  const [a, b] = [trace.tensor(gate), trace.tensor(inner)];
+  if (!a || !b) return { ...result, missing: a ? inner : gate };
+  const [x, y] = [at(a, address.index), at(b, address.index)];
+  const opened = activate(trace.feedForward(s).activation, x);
+  result.terms = [
+    {
+      label: "gate",
+      factors: [
+        { value: opened, address: { name: gate, index: address.index } },
+        { value: y, address: { name: inner, index: address.index } },
+      ],
+      value: opened * y,
+    },
+  ];
+  return {
+    ...result,
+    recomputed: opened * y,
+    tolerance: result.tolerance + 2 ** -9 * Math.abs(opened * y) + 1.2 * a.error * Math.abs(y) + b.error * Math.abs(opened),
+    notes: [
+      { label: "x·W", value: x },
+      { label: "f(x·W)", value: opened },
+    ],
+  };
 }
 
 function residual(trace: Trace, address: Address, s: Sublayer): Derivation {
@@ -544,7 +653,10 @@ function logit(trace: Trace, address: Address): Derivation {
   return {
     ...result,
     recomputed: sum(result.terms) + bias,
-    tolerance: 2 ** -6 * 4 * Math.sqrt(result.terms.reduce((t, y) => t + y.value ** 2, 0)) + 0.01 * Math.abs(result.recorded ?? 0),
+    tolerance:
+      2 ** -6 * 4 * Math.sqrt(result.terms.reduce((t, y) => t + y.value ** 2, 0)) +
+      0.01 * Math.abs(result.recorded ?? 0) +
+      2.5 * (trace.tensor(table)?.error ?? 0) * Math.sqrt(values.reduce((t, y) => t + y * y, 0)),
     rows: [{ name: column.output, index: [r] }],
   };
 }

@@ -16,6 +16,8 @@ export interface Document {
   source: number[];
   /** Ids that the decoder reads, the start token first. */
   target: number[];
+  /** How many of them a decoder alone was given. */
+  prompt: number;
   /** What followed each row. */
   output: { id: number; log_prob: number | null }[];
   pieces: Sides<Record<string, string>>;
@@ -68,6 +70,8 @@ export interface ArrayEntry {
 
 export interface SearchTree {
   beam_size: number;
+  /** Whether tokens were drawn by chance. */
+  sampled: boolean;
   length_penalty: number;
   nodes: { parent: number | null; id: number; log_prob: number | null; kept: boolean }[];
   finished: { node: number; log_prob: number; score: number }[];
@@ -101,7 +105,8 @@ export interface Stack {
     vocab_size: number;
     width: number;
     scale: number;
-    positions: Positions;
+    /** None where attention knows them. */
+    positions: Positions | null;
     position_offset: number;
     max_positions: number;
     unplaced_token: number | null;
@@ -122,7 +127,7 @@ export type Positions =
 export interface Layer {
   self_attention: Attention;
   cross_attention: Attention | null;
-  feed_forward: { width: number; activation: Activation; bias: boolean };
+  feed_forward: { width: number; activation: Activation; gated: boolean; bias: boolean };
   norm: Norm;
   order: "pre" | "post";
 }
@@ -136,6 +141,17 @@ export interface Attention {
   scale: number;
   bias: boolean;
   causal: boolean;
+  /** How many tokens a token sees at most, itself and those before it. */
+  window: number | null;
+  query_key_norm: Norm | null;
+  rotary: Rotary | null;
+}
+
+/** Angles by which pairs of queries and keys are turned; their frequencies are an array of the file. */
+export interface Rotary {
+  base: number;
+  width: number;
+  scaling: string | Record<string, Record<string, unknown>>;
 }
 
 export interface Norm {

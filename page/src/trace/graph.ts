@@ -46,6 +46,12 @@ export interface Graph {
   decoder: Column | null;
 }
 
+/** Whether the mask lets a query look at a key. */
+export function sees(attention: Attention, query: number, key: number): boolean {
+  if (attention.causal && key > query) return false;
+  return attention.window === null || key > query - attention.window;
+}
+
 export function graphOf(config: ModelConfig): Graph {
   const encoder = config.encoder ? column("encoder", config.encoder, config, null) : null;
   const decoder = config.decoder

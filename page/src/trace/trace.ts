@@ -1,6 +1,7 @@
 import { type Tensor, at, read, row, unpack } from "./arrays";
-import type { Document, Norm, Stack } from "./document";
-import { type Column, type Graph, type Half, type Sublayer, graphOf } from "./graph";
+import { activate } from "./activation";
+import type { Activation, Document, Norm, Rotary, Stack } from "./document";
+import { type Column, type Graph, type Half, type Sublayer, graphOf, sees } from "./graph";
 
 /** A document with its arrays, and those that follow from them. */
 export class Trace {
@@ -65,10 +66,15 @@ export class Trace {
     if (name.endsWith("_norm") || part === "norm") return this.normed(name);
     if (!sublayer) return null;
     switch (part) {
+      case "query":
+      case "query_norm":
+        return this.turnedBack(sublayer, part);
       case "scores":
         return this.scores(sublayer);
       case "heads":
         return this.heads(sublayer);
+      case "gated":
+        return this.gated(sublayer);
       case "output":
       case "outer":
         return this.difference(sublayer);
@@ -77,17 +83,43 @@ export class Trace {
     }
   }
 
+  /** Queries before they were turned: all heads of a row, side by side. */
+  private turnedBack(sublayer: Sublayer, part: string): Tensor | null {
+    const attention = sublayer.attention;
+    const q = this.tensor(`${sublayer.name}.q`);
+    const frequencies = this.tensor("decoder.rotary.frequencies");
+    const isLast = part === (attention?.query_key_norm ? "query_norm" : "query");
+    if (!attention?.rotary || !isLast || !q || !frequencies) return null;
+    const [heads = 0, rows = 0, width = 0] = q.shape;
+    const half = attention.rotary.width / 2;
+    const scale = magnitude(attention.rotary);
+    const data = new Float32Array(heads * rows * width);
+    for (let head = 0; head < heads; head++)
+      for (let r = 0; r < rows; r++) {
+        const from = row(q, head, r);
+        const to = data.subarray((r * heads + head) * width, (r * heads + head + 1) * width);
+        to.set(from);
+        for (let i = 0; i < half; i++) {
+          const angle = r * (frequencies.data[i] ?? 0);
+          const [cosine, sine] = [Math.cos(angle) / scale, Math.sin(angle) / scale];
+          const [a, b] = [from[i] ?? 0, from[i + half] ?? 0];
+          to[i] = a * cosine + b * sine;
+          to[i + half] = b * cosine - a * sine;
+        }
+      }
+    return { shape: [rows, heads * width], data, recorded: false, error: (2 * q.error) / scale };
+  }
+
   /** ln w + ln Σ exp(score): a weight's score. */
   private scores(sublayer: Sublayer): Tensor | null {
     const weights = this.tensor(`${sublayer.name}.weights`);
     const sums = this.tensor(`${sublayer.name}.log_sum_exp`);
     if (!weights || !sums) return null;
     const [, queries = 0, keys = 1] = weights.shape;
-    const causal = sublayer.attention?.causal ?? false;
     const data = weights.data.map((weight, i) => {
       const key = i % keys;
       const query = Math.floor(i / keys) % queries;
-      if (causal && key > query) return Number.NEGATIVE_INFINITY;
+      if (sublayer.attention && !sees(sublayer.attention, query, key)) return Number.NEGATIVE_INFINITY;
       return Math.log(weight) + (sums.data[Math.floor(i / keys)] ?? 0);
     });
     return { shape: weights.shape, data, recorded: false, error: 1e-3 };
@@ -114,6 +146,23 @@ export class Trace {
       }
     }
     return { shape: [heads, queries, width], data, recorded: false, error: 1e-3 };
+  }
+
+  /** How the network of a feed-forward sublayer is made. */
+  feedForward(sublayer: Sublayer): { activation: Activation; gated: boolean } {
+    const stack = this.graph[sublayer.half]?.stack;
+    return stack?.layers[sublayer.layer]?.feed_forward ?? { activation: "relu", gated: false };
+  }
+
+  /** What goes on from a gated network's inner rows. */
+  private gated(sublayer: Sublayer): Tensor | null {
+    const gate = this.tensor(`${sublayer.name}.gate`);
+    const inner = this.tensor(`${sublayer.name}.inner`);
+    if (!gate || !inner) return null;
+    const { activation } = this.feedForward(sublayer);
+    const data = gate.data.map((x, i) => activate(activation, x) * (inner.data[i] ?? 0));
+    const largest = inner.data.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
+    return { shape: gate.shape, data, recorded: false, error: 1.2 * gate.error * largest + inner.error };
   }
 
   /** What a sublayer added: what it left less what was there before. */
@@ -168,13 +217,19 @@ export class Trace {
     if (!column) return null;
     const { embedding } = column.stack;
     const rows = this.ids(column.half).length;
-    if (embedding.positions === "learned" || embedding.unplaced_token !== null) return null;
+    if (embedding.positions === null || embedding.positions === "learned" || embedding.unplaced_token !== null) return null;
     const width = embedding.width;
     const data = new Float32Array(rows * width);
     for (let r = 0; r < rows; r++)
       for (let i = 0; i < width; i++) data[r * width + i] = sinusoid(embedding, r, i).value;
     return { shape: [rows, width], data, recorded: false, error: 0 };
   }
+}
+
+/** What sines and cosines are multiplied by. */
+export function magnitude(rotary: Rotary): number {
+  const yarn = typeof rotary.scaling === "object" ? rotary.scaling["yarn"] : undefined;
+  return typeof yarn?.["attention_factor"] === "number" ? yarn["attention_factor"] : 1;
 }
 
 /** Mean and divisor of a norm of `values`. */

@@ -11,6 +11,10 @@ export const story = {
     zh: (source: number, target: number) => `模型分两半：编码器读原文，解码器写译文。它读入 ${source} 个词元（词的碎片，见第 1 节；连特殊词元在内），再一个接一个地写出 ${target} 个。颜色越深，模型越拿不准。`,
     en: (source: number, target: number) => `The model has two halves: the encoder reads the text, the decoder writes the translation. It read ${source} tokens (pieces of words, see section 1; special ones included). Then it wrote ${target}, one after the other. The stronger the colour, the less sure it was.`,
   },
+  "result.continues": {
+    zh: (given: number, written: number) => `这个模型只有解码器：接着给它的文字往下写。给了它 ${given} 个词元（词的碎片，见第 1 节），它一个接一个地又写了 ${written} 个。下面是每个词元后面跟着的那个词元：灰色的是给定的，其余是它自己写的。颜色越深，模型越没想到。`,
+    en: (given: number, written: number) => `This model is a decoder alone: it goes on with a text. It was given ${given} tokens (pieces of words, see section 1) and wrote ${written} more, one after the other. Here is what follows each token: grey ones were given, the others are its own. The stronger the colour, the less it expected the token.`,
+  },
   "result.encodes": {
     zh: (source: number, d: number) => `模型读入 ${source} 个词元，给每个词元算出一行 ${d} 个数。它只有编码器：分析文字，不写文字。`,
     en: (source: number, d: number) => `The model read ${source} tokens and made a row of ${d} numbers for each. It is an encoder alone: it analyses text and writes none.`,
@@ -73,8 +77,8 @@ export const story = {
     en: (count: number, examples: string) => `${count ? `in ${count} other entries of the vocabulary, such as ${examples}` : 'in no other entry of the vocabulary'}`,
   },
   "pieces.signs": {
-    zh: "`▁`（有的模型用 `Ġ`）表示前面是空格或句首，`##` 表示接在前一块后面。灰色的是特殊词元：`</s>` 或 `[SEP]` 是句子结束；形如 `>>de<<` 的告诉模型译成哪种语言。",
-    en: "`▁` (in some models `Ġ`) stands for a space before it, or the start of the sentence; `##` goes on from the piece before. Grey ones are special: `</s>` or `[SEP]` ends the sentence, and one like `>>de<<` tells the model which language to write.",
+    zh: "`▁`（有的模型用 `Ġ`）表示前面是空格或句首，`##` 表示接在前一块后面。灰色的是特殊词元：`</s>` 或 `[SEP]` 是句子结束；形如 `>>de<<` 的告诉模型译成哪种语言。形如 `<0xE4>` 的是一个字节：少见的字由几个词元拼成。",
+    en: "`▁` (in some models `Ġ`) stands for a space before it, or the start of the sentence; `##` goes on from the piece before. Grey ones are special: `</s>` or `[SEP]` ends the sentence, and one like `>>de<<` tells the model which language to write. One like `<0xE4>` is a byte: rare characters are spelled by several tokens.",
   },
 
   "embedding.title": { zh: "从独热到词嵌入", en: "From one-hot to embedding" },
@@ -89,6 +93,10 @@ export const story = {
   "embedding.row": {
     zh: (token: string) => `${token} 的词嵌入（乘过 √d_model）`,
     en: (token: string) => `The embedding of ${token} (times √d_model)`,
+  },
+  "embedding.rowPlain": {
+    zh: (token: string) => `${token} 的词嵌入`,
+    en: (token: string) => `The embedding of ${token}`,
   },
   "embedding.near": {
     zh: "表中方向最接近的行",
@@ -123,6 +131,38 @@ export const story = {
   "positions.relative": {
     zh: "这个模型还把两个词元的距离直接加进注意力的得分里。",
     en: "This model also adds the distance of two tokens to the scores of attention.",
+  },
+  "positions.rotary": {
+    zh: "注意力同时看所有词元，本身分不出先后。这个模型不给行加任何东西，而是在每一层里把每个查询和每个键**转一个角**：它们的数两两成对，每一对是一根指针，在位置 p 上转过 p 乘以这一对自己的角 θ（旋转位置编码，RoPE）。查询和键的点积于是只看相隔多远：两边多转同样的角，点积不变。值不转。",
+    en: "Attention sees all tokens at once and cannot tell which came first. This model adds nothing to the rows. Instead each query and each key is **turned** in every layer: its numbers form pairs, a pair is the hand of a clock, and at position p the hand is turned by p times an angle θ of its own (rotary positions, RoPE). The product of a query and a key then depends only on how far apart they are: turning both further by the same angle changes nothing. Values are not turned.",
+  },
+  "positions.still": {
+    zh: (n: number, all: number) => `${all} 层中有 ${n} 层不转：那里的注意力不知道位置。`,
+    en: (n: number, all: number) => `Of ${all} layers, ${n} do not turn: attention knows no positions there.`,
+  },
+  "positions.angles": {
+    zh: "每个位置上，各对转过的角的余弦：左边转得快，右边转得慢",
+    en: "The cosine of each pair's angle at each position: fast pairs at the left, slow ones at the right",
+  },
+  "positions.turnedDistance": {
+    zh: "转之前相同的查询和键，相隔 k 位之后的点积（各对的余弦之和）",
+    en: "Product of a query and a key that were equal before they were turned, k positions apart (the sum of the cosines)",
+  },
+  "positions.before": {
+    zh: (token: string, layer: number, head: number) => `${token} 的查询（第 ${layer} 层第 ${head} 头），转之前`,
+    en: (token: string, layer: number, head: number) => `The query of ${token} (layer ${layer}, head ${head}) before it is turned`,
+  },
+  "positions.after": {
+    zh: (place: number) => `在位置 ${place} 转过之后`,
+    en: (place: number) => `Turned for position ${place}`,
+  },
+  "positions.pair": {
+    zh: (half: number) => `第 i 个数与第 i + ${half} 个数是一对。`,
+    en: (half: number) => `Number i and number i + ${half} are a pair.`,
+  },
+  "positions.yarn": {
+    zh: "为了读更长的文字，这个模型把转过的数再乘一个常数（YaRN）。",
+    en: "For longer texts this model also multiplies what is turned by a constant (YaRN).",
   },
   "positions.sum": {
     zh: (token: string, place: number) => `${token} 在位置 ${place}：词嵌入 + 位置编码 = 进入第一层的行`,
@@ -197,6 +237,14 @@ export const story = {
     zh: "后面的词元还没有写出来，不许看：得分换成 −∞（画斜线的格子）。",
     en: "Tokens ahead are not written yet and may not be seen: their scores become −∞ (hatched).",
   },
+  "head.turned": {
+    zh: "两者都已按位置转过（见第 3 节）。",
+    en: "Both have been turned for their positions (see section 3).",
+  },
+  "head.window": {
+    zh: (tokens: number) => `这一层每个词元最多看 ${tokens} 个词元，连自己在内；更前面的也用掩码挡住（滑动窗口）。`,
+    en: (tokens: number) => `In this layer a token sees at most ${tokens} tokens, itself included; what lies further back is masked too (a sliding window).`,
+  },
   "head.weightsText": {
     zh: "每一行过 softmax：都成正数，一行的和是 1（写在右边）。这就是**注意力权重**。",
     en: "Each row through softmax: all positive, and each row sums to 1 (shown at its right). These are the **attention weights**.",
@@ -231,12 +279,16 @@ export const story = {
     zh: (layers: number, heads: number) => `这 ${layers} 层里，每层有 ${heads} 个头，各有自己的 W_Q、W_K、W_V，各看各的。下面是所有头的权重，一格一个头；点一格，上一节就换成它。`,
     en: (layers: number, heads: number) => `Each of these ${layers} layers has ${heads} heads with their own W_Q, W_K and W_V, and each looks in its own way. Here are the weights of all of them; choose one, and the section above shows it.`,
   },
+  "heads.shared": {
+    zh: (layers: number, heads: number, shared: number) => `这 ${layers} 层里，每层有 ${heads} 个头，各有自己的 W_Q；W_K 和 W_V 只有 ${shared} 组，相邻的 ${heads / shared} 个头共用一组（分组查询注意力），这样缓存的键和值少得多。下面是所有头的权重，一格一个头；点一格，上一节就换成它。`,
+    en: (layers: number, heads: number, shared: number) => `Each of these ${layers} layers has ${heads} heads with their own W_Q. Of W_K and W_V there are ${shared} only, and ${heads / shared} neighbouring heads share one of them (grouped-query attention), so that far fewer keys and values have to be kept. Here are the weights of all heads; choose one, and the section above shows it.`,
+  },
   "heads.slices": {
     zh: "一个头是不是只看向量的一段？不是。每个头都读每个词元整行的每一个数；各占一段的是头的**结果**，不是输入。",
     en: "Does a head see a slice of the vector only? No: each head reads every number of every token's row; only its **result** is a slice of what comes out.",
   },
   "heads.off": {
-    zh: "逐个关掉这一层的头，整句译文的 ln p（概率的对数）变化多少：降得越多，这个头越要紧",
+    zh: "逐个关掉这一层的头，整个输出的 ln p（概率的对数）变化多少：降得越多，这个头越要紧",
     en: "Change of ln p (the logarithm of the output's probability) with one head of this layer off: the lower, the more it matters",
   },
   "heads.offText": {
@@ -256,8 +308,20 @@ export const story = {
 
   "addnorm.title": { zh: "残差与归一化", en: "Add & norm" },
   "addnorm.lead": {
-    zh: "子层（注意力或前馈网络）的结果不是替换原来的行，而是**加**上去（残差连接）：原来知道的不丢，训练时，改进的方向（梯度）也有一条直通到底的路。归一化先把每一行调到均值 0、方差 1，再乘训练出来的 γ，加 β。",
-    en: "The result of a sublayer (attention or feed-forward) does not replace the row but is **added** to it (the residual connection): nothing known is lost, and in training what should change (the gradient) has a straight way down. The norm brings each row to mean 0 and variance 1, then multiplies it by γ and adds β, which were learned.",
+    zh: "子层（注意力或前馈网络）的结果不是替换原来的行，而是**加**上去（残差连接）：原来知道的不丢，训练时，改进的方向（梯度）也有一条直通到底的路。",
+    en: "The result of a sublayer (attention or feed-forward) does not replace the row but is **added** to it (the residual connection): nothing known is lost, and in training what should change (the gradient) has a straight way down.",
+  },
+  "addnorm.layerNorm": {
+    zh: "归一化先把每一行调到均值 0、方差 1，再乘训练出来的 γ，加 β。",
+    en: "The norm brings each row to mean 0 and variance 1, then multiplies it by γ and adds β, which were learned.",
+  },
+  "addnorm.rmsNorm": {
+    zh: "这里的归一化（RMS）只把每一行除以它的均方根，再乘训练出来的 γ：不减均值，也没有 β。",
+    en: "The norm here (RMS) only divides each row by the root of its mean square, then multiplies it by γ, which was learned: no mean is taken off, and there is no β.",
+  },
+  "addnorm.sizes": {
+    zh: (r0: string, r1: string) => `归一化之前，均方根是 ${r0}；调到 1，再乘 γ 之后，是 ${r1}。`,
+    en: (r0: string, r1: string) => `Before the norm the root of the mean square is ${r0}; made 1, then times γ, it is ${r1}.`,
   },
   "addnorm.pre": {
     zh: "这个模型是 pre-norm：先归一化，再进子层；相加的结果不归一化。原论文（Attention Is All You Need，2017）用的是 post-norm：先相加，后归一化。",
@@ -276,7 +340,7 @@ export const story = {
     zh: "相加之后",
     en: "The sum",
   },
-  "place.embedding": { zh: "词嵌入 + 位置编码", en: "embedding + position" },
+  "place.embedding": { zh: "词嵌入", en: "embedding" },
   "place.layer": {
     zh: (half: string, layer: number, box: string) => `${half}第 ${layer} 层${box}`,
     en: (half: string, layer: number, box: string) => `${half}, layer ${layer}, ${box}`,
@@ -299,6 +363,10 @@ export const story = {
   "feedforward.lead": {
     zh: (d: number, inner: number, activation: string) => `注意力在词元之间搬运信息；前馈网络只加工**这一行自己**：${d} 个数展宽成 ${inner} 个，经过激活函数（${activation}），再压回 ${d} 个。每一行用同一组权重，互不影响。`,
     en: (d: number, inner: number, activation: string) => `Attention carries things between tokens; the feed-forward network works on **each row by itself**: ${d} numbers become ${inner}, go through the activation (${activation}), and become ${d} again. All rows use the same weights and do not see each other.`,
+  },
+  "feedforward.gated": {
+    zh: (inner: number) => `这里的展宽带**门**：两个矩阵各算出 ${inner} 个数，一个过激活函数，再与另一个逐项相乘，像一道门，决定每个单元放过多少。`,
+    en: (inner: number) => `Here it is **gated**: two matrices make ${inner} numbers each; one of the two goes through the activation and multiplies the other, number by number, like a gate that says how much of each unit passes.`,
   },
   "feedforward.active": {
     zh: (active: number, inner: number, token: string) => `${token}：${inner} 个单元里有 ${active} 个大于 0。`,
@@ -329,6 +397,18 @@ export const story = {
   "decoder.lead": {
     zh: "编码器读完原文，译文由解码器一个一个写。它的输入是**前面的**词元：在最前面放一个开始符，整体右移一位。第 t 行要预测的，就是译文的第 t 个词元；它要到下一行才作为输入出现。",
     en: "The encoder has read the source; the decoder writes the output, one token after the other. Its input is what stands **before**: a start token first, all else shifted right by one. Row t must predict token t of the output; this token itself goes in only at the next row.",
+  },
+  "decoder.leadAlone": {
+    zh: "模型读一段文字，在每个词元上都预测下一个。第 t 行看到的是到第 t 个为止的词元，要预测的是第 t + 1 个：同一段文字，错开一位。最后一行预测出的词元接到文字后面，再预测下一个，如此反复。",
+    en: "The model reads a text and foresees, at each token, the one that follows. Row t is given the tokens up to number t and must predict number t + 1: the same text, shifted by one. What it predicts at the last row is put behind the text, then comes the next, and so on.",
+  },
+  "decoder.maskAlone": {
+    zh: "训练时整段文字一次送进去，所有行一次算完；每行后面的词元用掩码挡住：softmax 之前，得分换成 −∞，之后权重恰好是 0。生成时，给定的文字也一次算完，之后逐个算；前面各行的键和值都存着（KV 缓存），不必重算：第 t 行只看自己和前面的行，后面再写多少，它都不变。表右边是每行之和。",
+    en: "In training the whole text goes in, and all rows are computed at once; a mask hides from each row what lies ahead: before softmax the score becomes −∞, and the weight exactly 0. In generating, the given text is computed at once too, and then one token at a time. Keys and values of earlier rows are kept (the KV cache) and never computed again: row t sees only itself and what is before it, and never changes. At the right of the table is the sum of each row.",
+  },
+  "decoder.forcingAlone": {
+    zh: "训练时，就算模型猜错了，下一行看到的仍是真正的文字（教师强制，teacher forcing）；生成时，看到的是它自己写的。",
+    en: "In training the next row sees the real text even where the model guessed wrong (teacher forcing); in generating it sees what it wrote itself.",
   },
   "decoder.input": { zh: "输入的行", en: "row that goes in" },
   "decoder.label": {
@@ -393,6 +473,10 @@ export const story = {
     zh: (step: number) => `第 ${step} 步最可能的 20 个`,
     en: (step: number) => `The 20 likeliest at step ${step}`,
   },
+  "output.after": {
+    zh: (token: string) => `${token} 之后最可能的 20 个`,
+    en: (token: string) => `The 20 likeliest after ${token}`,
+  },
   "output.others": { zh: "其余所有词元", en: "all other tokens" },
   "output.sum": {
     zh: (token: string, logit: string, lse: string, difference: string, p: string) => `${token} 的 logit 是 ${logit}，ln Σ exp（softmax 的除数的对数）是 ${lse}；相减得 ${difference}，e 的这个次方约 ${p}。`,
@@ -416,6 +500,10 @@ export const story = {
   "beams.greedy": {
     zh: "这一次是贪心解码：每步取最可能的一个。用 --beam-size 4 再生成一页，可以看到束搜索。",
     en: "This was greedy decoding: the likeliest at each step. Make a page with --beam-size 4 to see beam search.",
+  },
+  "beams.sampled": {
+    zh: "这一次是抽样：每个词元按概率随机抽取，所以不一定是最可能的那个；同一个种子抽出的总相同。",
+    en: "This was sampling: each token was drawn by chance, by its probability, and need not be the likeliest. The same seed draws the same again.",
   },
   "beams.finished": { zh: "写完的候选句", en: "Finished candidates" },
   "beams.score": {
@@ -447,12 +535,28 @@ export const story = {
     zh: (instead: string, chosen: string) => `为什么是 ${chosen} 而不是 ${instead}？遮住每个原文词元，看两者之差怎样变：`,
     en: (instead: string, chosen: string) => `Why ${chosen} and not ${instead}? Hide each source token and see how the difference changes:`,
   },
+  "whatif.contrastAlone": {
+    zh: (instead: string, chosen: string) => `为什么是 ${chosen} 而不是 ${instead}？遮住前面的每个词元，看两者之差怎样变：`,
+    en: (instead: string, chosen: string) => `Why ${chosen} and not ${instead}? Hide each token before it and see how the difference changes:`,
+  },
+  "whatif.hide": {
+    zh: (token: string) => `逐个遮住前面的词元，${token} 的 ln p 变多少`,
+    en: (token: string) => `Change of ln p of ${token} where one token before it is hidden`,
+  },
+  "whatif.hideText": {
+    zh: "注意力图只说“看了哪里”。要知道“靠的是哪里”，得真的遮住：让每一层里别的词元都看不到它，再算一遍。这里就是这样算的。",
+    en: "A picture of attention shows where the model looked. What it relied on is another question: for this chart the token was really hidden from all others in all layers, and all was computed again.",
+  },
+  "whatif.leastAlone": {
+    zh: (n: number, all: number) => `全模型共 ${all} 个头，其中 ${n} 个单独关掉之后，输出的 ln p 不降反升，或者降得不到 0.05。`,
+    en: (n: number, all: number) => `The whole model has ${all} heads. ${n} of them, switched off one at a time, lower ln p of the output by less than 0.05, or raise it.`,
+  },
   "whatif.live": {
     zh: "想自己动手，请运行 `hexapla explain --serve`：在那里可以换一句话，关掉任何一个头、位置编码、掩码或残差，遮住词元，换一个词元接着写，或者把一个词元的行换成另一句话里的，译文随即重算。",
     en: "To go on by yourself run `hexapla explain --serve`: there you give it another sentence, switch off any head, positions, mask or residual, hide tokens, let it go on after another token, or put rows of another sentence in, and the translation is made anew.",
   },
   "whatif.most": {
-    zh: (head: string, change: string) => `对这句译文最要紧的头是${head}：关掉它，整句的 ln p（概率的对数）变化 ${change}。`,
+    zh: (head: string, change: string) => `对这个输出最要紧的头是${head}：关掉它，整个输出的 ln p（概率的对数）变化 ${change}。`,
     en: (head: string, change: string) => `The head that matters most to this output is ${head}: with it off, ln p of the whole changes by ${change}.`,
   },
   "whatif.least": {

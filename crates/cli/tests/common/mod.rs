@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// A recipe that is done in a moment.
@@ -132,4 +133,27 @@ pub(crate) fn names(folder: &Path) -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+/// A folder with the model of a golden folder as `model`, and a tokenizer of words `w0` to `w36`.
+pub(crate) fn decoder(golden: &str) -> TestDir {
+    let dir = TestDir::new();
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../hexapla/tests/golden/decoders");
+    fs::create_dir(dir.path("model")).unwrap();
+    for file in ["config.json", "generation_config.json", "model.safetensors"] {
+        fs::copy(from.join(golden).join(file), dir.path("model").join(file)).unwrap();
+    }
+    let mut vocab: serde_json::Map<String, Value> =
+        (0..37).map(|i| (format!("w{i}"), json!(i))).collect();
+    vocab.remove("w2");
+    vocab.insert("</s>".into(), json!(2));
+    let end = json!({"id": 2, "content": "</s>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
+        "special": true});
+    let tokenizer = json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [end], "normalizer": null,
+        "pre_tokenizer": {"type": "Whitespace"}, "post_processor": null, "decoder": null,
+        "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "w1"},
+    });
+    dir.write("model/tokenizer.json", tokenizer.to_string());
+    dir
 }

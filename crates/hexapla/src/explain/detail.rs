@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::arrays::Arrays;
 use super::block::Dtype;
 
 /// How closely the arrays of a document are kept.
@@ -56,7 +57,10 @@ impl Detail {
             Part::Stream { layer_end: true } if self <= Weights => bytes,
             Part::Inner if self <= Detail::Half => half,
             Part::Inner if self == HalfButInner => bytes,
-            Part::Inner if self <= LayerEnds => Some(Kept::Largest),
+            Part::Inner | Part::Gated if Bytes <= self && self <= LayerEnds => Some(Kept::Largest),
+            Part::Gate if self <= Detail::Half => half,
+            Part::Gate if self == HalfButInner => bytes,
+            Part::Gated if self == Everything => half,
             Part::Answer if self < Nothing => Some(Kept::As(Dtype::F32)),
             Part::Computed if self == Everything => half,
             _ => None,
@@ -85,6 +89,10 @@ pub(super) enum Part {
         layer_end: bool,
     },
     Inner,
+    /// The two factors of an inner row that is gated.
+    Gate,
+    /// Their product.
+    Gated,
     /// What an encoder's head says.
     Answer,
     /// What others give.
@@ -92,8 +100,9 @@ pub(super) enum Part {
 }
 
 impl Part {
-    /// What the array called `name` is; `stream` names the values between sublayers.
-    pub(super) fn of(name: &str, stream: &[String]) -> Self {
+    /// What the array called `name` among `arrays` is; `stream` names the values between sublayers.
+    pub(super) fn of(name: &str, arrays: &Arrays, stream: &[String]) -> Self {
+        let is_gated = |network| arrays.contains_key(&format!("{network}.gated"));
         let end = name.rsplit('.').next().unwrap_or_default();
         if stream.iter().any(|other| other == name) {
             return Part::Stream {
@@ -104,7 +113,9 @@ impl Part {
             "weights" => Part::Weights,
             "flow" => Part::Flow,
             "q" | "k" | "v" => Part::Projections,
-            "inner" => Part::Inner,
+            "inner" if !name.strip_suffix(".inner").is_some_and(is_gated) => Part::Inner,
+            "inner" | "gate" => Part::Gate,
+            "gated" => Part::Gated,
             "sum" | "positions" => Part::Sums,
             _ if name.starts_with("head.") => Part::Answer,
             _ => Part::Computed,

@@ -58,6 +58,7 @@ pub fn document(explained: &Explained, parameters: &PackedWeights, most: usize) 
         let Some(mut block) = pack(&explained.trace.arrays, config, detail, room) else {
             continue;
         };
+        add_frequencies(&mut block, config);
         if detail <= Detail::Half {
             add_vectors(&mut block, parameters);
             add_rows(&mut block, parameters, explanation);
@@ -113,7 +114,7 @@ fn pack(arrays: &Arrays, config: &ModelConfig, detail: Detail, most: usize) -> O
         // Its upper end is among the candidates.
         let is_logits = name == "output.logits";
         let kept = detail
-            .of(name, Part::of(name, &streams))
+            .of(name, Part::of(name, arrays, &streams))
             .filter(|_| !is_logits)?;
         Some((name, array, kept))
     });
@@ -186,6 +187,23 @@ fn add_vectors(block: &mut Block, parameters: &PackedWeights) {
             block.add(&parameter.name, &array, Dtype::F16);
         }
     }
+}
+
+/// By which angles the decoder turns pairs of queries and keys from one position to the next.
+fn add_frequencies(block: &mut Block, config: &ModelConfig) {
+    let layers = config.decoder.iter().flat_map(|stack| &stack.layers);
+    let Some(rotary) = layers
+        .filter_map(|layer| layer.self_attention.rotary)
+        .next()
+    else {
+        return;
+    };
+    let angles: Vec<f32> = rotary.frequencies().iter().map(|f| *f as f32).collect();
+    let array = Array {
+        shape: vec![angles.len()],
+        data: angles,
+    };
+    block.add("decoder.rotary.frequencies", &array, Dtype::F32);
 }
 
 /// The rows of the tables of tokens that the text needs: those of its tokens, and of the likeliest at each step.

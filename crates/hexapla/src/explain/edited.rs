@@ -60,7 +60,7 @@ impl<'a> EditedDecoder<'a> {
         };
         check(model, &traced, edits)?;
         let arena = Arena::default();
-        let mut recorder = Recorder::new(edits, false, false);
+        let mut recorder = Recorder::new(model, parameters, edits, false);
         let source: Rows = [source].into_iter().collect();
         let mut run = Run::inference(&arena, parameters).watched(&mut recorder);
         let memory = model.encode(&mut run, &source);
@@ -88,8 +88,7 @@ impl StepDecoder for EditedDecoder<'_> {
         for (hypothesis, token) in self.hypotheses.iter_mut().zip(tokens) {
             hypothesis.push(*token);
             let target: Rows = [&*hypothesis].into_iter().collect();
-            let rounds = self.parameters.keeps_cache_in_bf16();
-            let mut recorder = Recorder::new(self.edits, rounds, false);
+            let mut recorder = Recorder::new(self.model, self.parameters, self.edits, false);
             let mut run = Run::inference(&arena, self.parameters).watched(&mut recorder);
             let memory = &self.memory;
             let x = self.model.decode(&mut run, &target, memory, &self.source);

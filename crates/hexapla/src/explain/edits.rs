@@ -10,7 +10,8 @@ pub struct Edits {
     /// Heads that say nothing: the attention's name, such as `encoder.layers.0.self_attention`, and the head, from 0. Their part
     /// of the concatenated heads is zero.
     pub heads_off: Vec<(String, usize)>,
-    /// Source tokens that nobody looks at, in any layer of the encoder, nor of the decoder. Positions stay.
+    /// Source tokens that nobody looks at, in any layer of the encoder, nor of the decoder. Positions stay. Of a decoder alone:
+    /// tokens of its text that no other looks at.
     pub hidden_source: Vec<usize>,
     /// No position is added to any token.
     pub without_positions: bool,
@@ -36,7 +37,7 @@ pub struct Patch {
 }
 
 impl Edits {
-    /// Refuses what `model` does not have; the source has `source` tokens.
+    /// Refuses what `model` does not have; the source, or the text of a decoder alone, has `source` tokens.
     ///
     /// # Errors
     /// A head or a token that is not there, or no source token left to look at.
@@ -58,7 +59,9 @@ impl Edits {
         if let Some(token) = self.hidden_source.iter().find(|token| **token >= source) {
             return refuse(format!("source tokens below {source}"), token.to_string());
         }
-        if source > 0 && (0..source).all(|token| self.hidden_source.contains(&token)) {
+        let has_encoder = model.encoder.is_some();
+        if has_encoder && source > 0 && (0..source).all(|token| self.hidden_source.contains(&token))
+        {
             return refuse(
                 "a source token to look at".into(),
                 "all of them are hidden".into(),

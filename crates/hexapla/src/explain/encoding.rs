@@ -50,7 +50,7 @@ pub fn explain_encoding(
             0 | 1 => Vec::new(),
             _ => text_tokens.segments.clone(),
         },
-        target: None,
+        ..TraceInput::default()
     };
     let trace = trace(model, &parameters, &input, &Edits::default())?;
     let candidates = candidates(&trace, "output.logits");
@@ -110,6 +110,7 @@ pub fn explain_encoding(
         },
         source: input.source,
         target: Vec::new(),
+        prompt: 0,
         vocabulary,
         candidates,
         classes,

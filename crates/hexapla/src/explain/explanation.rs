@@ -25,8 +25,11 @@ pub struct Explanation {
     pub text: TextDescription,
     /// What the encoder reads.
     pub source: Vec<u32>,
-    /// What the decoder reads, the start token first; nothing for an encoder alone.
+    /// What the decoder reads, the start token first; nothing for an encoder alone. Of a decoder alone the text that it was given,
+    /// and what it wrote.
     pub target: Vec<u32>,
+    /// How many tokens of `target` a decoder alone was given; the rest are its own.
+    pub prompt: usize,
     /// What followed each row of the decoder, or of an encoder with a head for masked words.
     pub output: Vec<OutputToken>,
     /// The vocabulary's form of each id that occurs anywhere.
@@ -90,7 +93,7 @@ pub struct TextDescription {
     pub sentences: Vec<String>,
     /// Which of them it is about, from 0.
     pub sentence: usize,
-    /// What it became; empty for an encoder alone.
+    /// What it became, or what a decoder alone wrote behind it; empty for an encoder alone.
     pub output: String,
     /// Whether the end token ended it.
     pub finished: bool,

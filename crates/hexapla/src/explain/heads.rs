@@ -123,8 +123,8 @@ fn sums_of(
         output: &output,
     };
     let whole = given.memory(&Edits::default());
-    let before = given.log_probs(&whole, &Edits::default());
-    let changes = given.without_each(heads.to_vec(), &whole, &before);
+    let before = given.log_probs(whole.as_ref(), &Edits::default());
+    let changes = given.without_each(heads.to_vec(), whole.as_ref(), &before);
     let special = |ids: &[u32], is_source: bool| -> BTreeSet<usize> {
         let rows = ids.iter().enumerate();
         rows.filter(|(_, id)| !translator.is_text(**id, is_source))

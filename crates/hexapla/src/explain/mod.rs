@@ -5,6 +5,7 @@
 
 mod arrays;
 mod block;
+mod continuation;
 mod detail;
 mod document;
 mod edited;
@@ -20,6 +21,7 @@ mod lens;
 mod likeliest;
 mod neighbours;
 mod page;
+mod pieces;
 mod recorder;
 mod trace;
 mod translation;
@@ -27,6 +29,7 @@ mod tree;
 mod vocabulary;
 
 pub use arrays::{Array, Arrays};
+pub use continuation::explain_continuation;
 pub use detail::Detail;
 pub use document::{DOCUMENT_BYTES, document};
 pub use edited::search_edited;

@@ -7,7 +7,10 @@ use hexapla_kernels::Visible;
 
 use super::arrays::{Array, Arrays};
 use super::edits::Edits;
+use crate::config::Assembly;
+use crate::model::transformer::Transformer;
 use crate::ops::watch::{HeadTable, Projected, Watch};
+use crate::packed::PackedWeights;
 use crate::tensor::Tensor;
 
 /// A watcher of one text. What it sees of several steps becomes the rows of one array.
@@ -16,8 +19,14 @@ pub(super) struct Recorder<'a> {
     edits: &'a Edits,
     /// Keys and values of the decoder are those of its steps, which keep them in bf16.
     bf16_cache: bool,
+    /// There is no source: tokens that are hidden are those of the decoder's own text.
+    is_decoder_alone: bool,
+    /// Queries and keys are normed or turned after their projection, which is kept by itself then.
+    changes_projections: bool,
     /// What is kept, where anything is.
     kept: Option<BTreeMap<String, Kept>>,
+    /// Which keys the queries of each attention see, where a pass has told.
+    visible: BTreeMap<String, Visible>,
     /// Of the attention that the pass is in.
     heads: usize,
     scale: f32,
@@ -39,15 +48,30 @@ enum Kept {
         heads: Vec<Vec<Vec<f32>>>,
         /// What stands for a key that is not seen.
         unseen: f32,
+        /// Row r of a step ends at key r, however few it sees before.
+        ends_at_row: bool,
     },
 }
 
 impl<'a> Recorder<'a> {
-    pub(super) fn new(edits: &'a Edits, bf16_cache: bool, keeps: bool) -> Self {
+    /// A watcher of a pass through `model`, which keeps what it sees or only changes it.
+    pub(super) fn new(
+        model: &Transformer,
+        parameters: &PackedWeights,
+        edits: &'a Edits,
+        keeps: bool,
+    ) -> Self {
+        let decoder = model.assembly().model().decoder;
+        let layers = decoder.iter().flat_map(|stack| &stack.layers);
+        let mut attentions = layers.map(|layer| layer.self_attention);
         Recorder {
             edits,
-            bf16_cache,
+            bf16_cache: parameters.keeps_cache_in_bf16(),
+            is_decoder_alone: matches!(model.assembly(), Assembly::Decoder(_)),
+            changes_projections: attentions
+                .any(|attention| attention.rotary.is_some() || attention.query_key_norm.is_some()),
             kept: keeps.then(BTreeMap::new),
+            visible: BTreeMap::new(),
             heads: 0,
             scale: 1.0,
         }
@@ -60,7 +84,7 @@ impl<'a> Recorder<'a> {
             .into_iter()
             .map(|(name, kept)| (name, kept.finish()))
             .collect();
-        // The steps of a decoder show no scores: they are made of the same queries and keys.
+        // The steps of a decoder show no scores: they are made anew of the same queries and keys.
         let names: Vec<String> = arrays.keys().cloned().collect();
         let names = names
             .iter()
@@ -68,10 +92,20 @@ impl<'a> Recorder<'a> {
         for name in names.map(|name| name.to_string()) {
             let scores = format!("{name}.scores");
             let part = |part: &str| arrays.get(&format!("{name}.{part}"));
-            if let (None, Some(q), Some(k), Some(weights)) =
-                (arrays.get(&scores), part("q"), part("k"), part("weights"))
-            {
-                let array = scores_of(q, k, weights, name.ends_with(".self_attention"));
+            if let (Some(q), Some(k), Some(weights)) = (part("q"), part("k"), part("weights")) {
+                let whole = arrays.get(&scores).map(|scores| &scores.shape);
+                if whole == Some(&weights.shape) {
+                    continue;
+                }
+                let visible = match self.visible.get(&name) {
+                    Some(visible) => *visible,
+                    None if name.ends_with(".self_attention") => Visible {
+                        ahead: 0,
+                        ..Visible::ALL
+                    },
+                    None => Visible::ALL,
+                };
+                let array = scores_of(q, k, weights, visible);
                 arrays.insert(scores, array);
             }
         }
@@ -109,9 +143,11 @@ impl<'a> Recorder<'a> {
     ) -> Option<&mut [Vec<f32>]> {
         let heads = self.heads;
         let kept = self.kept.as_mut()?;
+        let ends_at_row = name.starts_with("decoder.") && name.contains(".self_attention.");
         let new = || Kept::Tables {
             heads: vec![Vec::new(); heads],
             unseen,
+            ends_at_row,
         };
         let Kept::Tables { heads, .. } = kept.entry(name).or_insert_with(new) else {
             return None;
@@ -122,9 +158,9 @@ impl<'a> Recorder<'a> {
         rows.get_mut(before..)
     }
 
-    /// Whether the keys of this attention are the source's.
-    fn looks_at_source(name: &str) -> bool {
-        name.starts_with("encoder.") || name.ends_with(".cross_attention")
+    /// Whether the keys of this attention are tokens that can be hidden.
+    fn looks_at_source(&self, name: &str) -> bool {
+        self.is_decoder_alone || name.starts_with("encoder.") || name.ends_with(".cross_attention")
     }
 }
 
@@ -151,14 +187,31 @@ impl Kept {
                     data: all.flat_map(|(r, head)| row(r, head)).copied().collect(),
                 }
             }
-            Kept::Tables { heads, unseen } => {
+            Kept::Tables {
+                heads,
+                unseen,
+                ends_at_row,
+            } => {
                 let rows = heads.first().map_or(0, Vec::len);
-                let keys = heads.iter().flatten().map(Vec::len).max().unwrap_or(0);
+                let longest = heads.iter().flatten().map(Vec::len).max().unwrap_or(0);
+                let keys = if ends_at_row {
+                    longest.max(rows)
+                } else {
+                    longest
+                };
                 let count = heads.len();
                 let mut data = Vec::with_capacity(count * rows * keys);
-                for mut row in heads.into_iter().flatten() {
-                    row.resize(keys, unseen);
-                    data.extend(row);
+                for head in &heads {
+                    for (number, row) in head.iter().enumerate() {
+                        let before = match ends_at_row {
+                            true => (number + 1).saturating_sub(row.len()),
+                            false => 0,
+                        };
+                        let end = data.len() + keys;
+                        data.resize(data.len() + before, unseen);
+                        data.extend(row);
+                        data.resize(end, unseen);
+                    }
                 }
                 Array {
                     shape: vec![count, rows, keys],
@@ -169,8 +222,8 @@ impl Kept {
     }
 }
 
-/// The products of queries and keys times 1/√d_k, −∞ for a key behind its query where the mask is `causal`.
-fn scores_of(q: &Array, k: &Array, weights: &Array, causal: bool) -> Array {
+/// The products of queries and keys times 1/√d_k, −∞ for a key that is not `visible`.
+fn scores_of(q: &Array, k: &Array, weights: &Array, visible: Visible) -> Array {
     let [heads, queries, keys] = [0, 1, 2].map(|i| weights.shape[i]);
     let scale = 1.0 / (q.shape[2] as f32).sqrt();
     let mut data = Vec::with_capacity(weights.data.len());
@@ -178,12 +231,13 @@ fn scores_of(q: &Array, k: &Array, weights: &Array, causal: bool) -> Array {
         // Neighbouring heads of queries may share one of keys.
         let shared = head * k.shape[0] / heads;
         for query in 0..queries {
+            let seen = visible.columns(query, keys);
             for key in 0..keys {
                 let pairs = q.row(&[head, query]).iter().zip(k.row(&[shared, key]));
                 let product = pairs.fold(0.0f32, |sum, (a, b)| a.mul_add(*b, sum));
-                data.push(match causal && key > query {
-                    true => f32::NEG_INFINITY,
-                    false => product * scale,
+                data.push(match seen.contains(&key) {
+                    true => product * scale,
+                    false => f32::NEG_INFINITY,
                 });
             }
         }
@@ -225,10 +279,8 @@ impl Watch for Recorder<'_> {
             return self.keep_heads(name, x, self.heads);
         }
         // Kept once they meet, as heads.
-        let is_projection = [".query", ".key", ".value"]
-            .iter()
-            .any(|part| name.ends_with(part));
-        if !is_projection {
+        let is_projection = [".query", ".key"].iter().any(|part| name.ends_with(part));
+        if !(is_projection && !self.changes_projections || name.ends_with(".value")) {
             self.keep_rows(name, x);
         }
     }
@@ -241,7 +293,8 @@ impl Watch for Recorder<'_> {
         {
             p.key.data_mut().copy_from_slice(p.query.data());
         }
-        if self.bf16_cache && name.starts_with("decoder.") {
+        let head_width = p.key.columns() / p.kv_heads.max(1);
+        if self.bf16_cache && name.starts_with("decoder.") && head_width.is_multiple_of(2) {
             round_to_bf16(p.key);
             round_to_bf16(p.value);
         }
@@ -251,17 +304,25 @@ impl Watch for Recorder<'_> {
     }
 
     fn visible(&mut self, name: &str, visible: Visible) -> Visible {
-        match self.edits.without_mask && name.starts_with("decoder.") {
+        let visible = match self.edits.without_mask && name.starts_with("decoder.") {
             true => Visible::ALL,
             false => visible,
-        }
+        };
+        self.visible.insert(name.to_string(), visible);
+        visible
     }
 
     fn scores(&mut self, name: &str, table: HeadTable, visible: Visible) {
-        if Self::looks_at_source(name) {
-            for row in table.numbers.chunks_exact_mut(table.keys) {
+        if self.looks_at_source(name) {
+            for (query, row) in table
+                .numbers
+                .chunks_exact_mut(table.keys.max(1))
+                .enumerate()
+            {
                 for key in &self.edits.hidden_source {
-                    if let Some(score) = row.get_mut(*key) {
+                    // The first token of a decoder's text has nothing but itself to look at.
+                    let is_own = self.is_decoder_alone && query == *key;
+                    if let Some(score) = row.get_mut(*key).filter(|_| !is_own) {
                         *score = f32::NEG_INFINITY;
                     }
                 }

@@ -20,6 +20,9 @@ pub struct TraceInput {
     pub segments: Vec<u32>,
     /// What the decoder reads, the start token first; none for an encoder alone.
     pub target: Option<Vec<u32>>,
+    /// Of a decoder alone: how many tokens of `target` it was given. It went through them at once, but for the last one, and step
+    /// by step from there on.
+    pub prompt: usize,
 }
 
 /// What a pass computed.
@@ -45,14 +48,13 @@ pub fn trace(
 ) -> Result<Trace> {
     check(model, input, edits)?;
     let arena = Arena::default();
-    let mut recorder = Recorder::new(edits, parameters.keeps_cache_in_bf16(), true);
+    let mut recorder = Recorder::new(model, parameters, edits, true);
     let mut run = Run::inference(&arena, parameters)
         .alone(true)
         .watched(&mut recorder);
     if let Assembly::Decoder(_) = model.assembly() {
-        let text: Rows = input.target.iter().collect();
-        let x = model.go_on(&mut run, &text);
-        model.logits(&mut run, &x);
+        let text = input.target.as_deref().unwrap_or_default();
+        go_on(model, &mut run, text, input.prompt, edits);
         drop(run);
         return Ok(Trace {
             arrays: recorder.finish(),
@@ -82,6 +84,28 @@ pub fn trace(
     })
 }
 
+/// A decoder alone over `text`, of which it was given `prompt` tokens: as where it generates, or under `edits` all at once.
+fn go_on(model: &Transformer, run: &mut Run, text: &[u32], prompt: usize, edits: &Edits) {
+    let at_once = match *edits == Edits::default() && prompt > 0 {
+        true => prompt.min(text.len()) - 1,
+        false => text.len(),
+    };
+    let (first, steps) = text.split_at(at_once);
+    if steps.is_empty() {
+        let x = model.go_on(run, &[first].into_iter().collect());
+        model.logits(run, &x);
+        return;
+    }
+    let (mut state, x) = model.read(run, &[first].into_iter().collect());
+    if !first.is_empty() {
+        model.logits(run, &x);
+    }
+    for token in steps {
+        let x = model.decode_step(run, &[*token], &mut state);
+        model.logits(run, &x);
+    }
+}
+
 /// What the encoder of a model with a decoder computes of a source.
 pub(super) fn trace_source(
     model: &Transformer,
@@ -91,7 +115,7 @@ pub(super) fn trace_source(
     let edits = Edits::default();
     check(model, input, &edits)?;
     let arena = Arena::default();
-    let mut recorder = Recorder::new(&edits, parameters.keeps_cache_in_bf16(), true);
+    let mut recorder = Recorder::new(model, parameters, &edits, true);
     let mut run = Run::inference(&arena, parameters).watched(&mut recorder);
     model.encode(&mut run, &[&input.source].into_iter().collect());
     drop(run);
@@ -102,7 +126,11 @@ pub(super) fn trace_source(
 
 pub(super) fn check(model: &Transformer, input: &TraceInput, edits: &Edits) -> Result<()> {
     let config = model.assembly().model();
-    edits.check(&config, input.source.len())?;
+    let hideable = match config.encoder {
+        Some(_) => input.source.len(),
+        None => input.target.as_ref().map_or(0, Vec::len),
+    };
+    edits.check(&config, hideable)?;
     let sides = [
         ("source", Some(&input.source), &config.encoder),
         ("target", input.target.as_ref(), &config.decoder),

@@ -11,9 +11,10 @@ use super::explanation::{Candidates, Contrast, Explanation, OutputToken, Sides, 
 use super::flow::flow;
 use super::influence::Given;
 use super::lens::lens;
+use super::pieces::Pieces;
 use super::trace::{Trace, TraceInput, trace, trace_source};
 use super::tree::{SearchTree, WatchedDecoder};
-use super::vocabulary::{vocabulary_use, without_sign};
+use super::vocabulary::{VocabularyUse, vocabulary_use, without_sign};
 use crate::error::{Error, Result};
 use crate::generate::engine::{Request, StateDecoder};
 use crate::generate::translator::Translator;
@@ -107,7 +108,7 @@ pub fn explain_translation(
     let tokenizers = translator.tokenizers();
     let contrast = options.contrast.as_deref();
     let contrast = contrast
-        .map(|word| contrast_with(&given, &tokenizers.target, word, &candidates))
+        .map(|word| contrast_with(&given, readable(&tokenizers.target), word, &candidates))
         .transpose()?;
     let near = |table: Option<&str>, ids: &[u32]| near(model, parameters, table, ids);
     let written: Vec<u32> = target.iter().chain(&best.ids).copied().collect();
@@ -140,11 +141,9 @@ pub fn explain_translation(
                 log_prob: *log_prob,
             })
             .collect(),
-        vocabulary: Some(vocabulary_use(
-            tokenizers.source.tokens(),
-            &text_pieces(&tokenizers.source, &distinct(&request.source)),
-        )),
+        vocabulary: Some(use_of(&tokenizers.source, &request.source)),
         target,
+        prompt: 0,
         pieces: Sides::default(),
         special: Sides::default(),
         candidates,
@@ -166,8 +165,8 @@ pub fn explain_translation(
 fn name_pieces(explanation: &mut Explanation, translator: &Translator) {
     let tokenizers = translator.tokenizers();
     let of = |tokenizer: &Tokenizer, ids: BTreeSet<u32>, is_source: bool| {
-        let piece = |id: &u32| (*id, tokenizer.id_to_token(*id).unwrap_or_default());
-        let pieces: BTreeMap<u32, String> = ids.iter().map(piece).collect();
+        let piece = readable(tokenizer);
+        let pieces: BTreeMap<u32, String> = ids.iter().map(|id| (*id, piece(*id))).collect();
         let special = ids.into_iter();
         let special = special.filter(|id| !translator.is_text(*id, is_source));
         (pieces, special.collect())
@@ -186,13 +185,13 @@ fn name_pieces(explanation: &mut Explanation, translator: &Translator) {
 }
 
 /// Why the output is not `word`, at the row where it was likeliest.
-fn contrast_with(
+pub(super) fn contrast_with(
     given: &Given,
-    tokenizer: &Tokenizer,
+    piece: impl Fn(u32) -> String,
     word: &str,
     candidates: &[Candidates],
 ) -> Result<Contrast> {
-    let (row, instead) = contrasted(tokenizer, word, candidates, given.output)?;
+    let (row, instead) = contrasted(piece, word, candidates, given.output)?;
     let (difference, change) = given.contrast(row, instead);
     Ok(Contrast {
         row,
@@ -250,7 +249,7 @@ fn searched(
 }
 
 /// What a search finds, and its tree.
-fn watched(
+pub(super) fn watched(
     decoder: impl StepDecoder,
     input: &SearchInput,
     options: &SearchOptions,
@@ -312,21 +311,29 @@ fn attentions(trace: &Trace, end: &str) -> Vec<String> {
         .collect()
 }
 
-/// Those of `ids` that are text, with their pieces.
-fn text_pieces(tokenizer: &Tokenizer, ids: &[u32]) -> Vec<(u32, String)> {
-    let text = ids.iter().filter(|id| !tokenizer.is_special(**id));
-    text.filter_map(|id| Some((*id, tokenizer.id_to_token(*id)?)))
-        .collect()
+/// The form of each id that people can read.
+fn readable(tokenizer: &Tokenizer) -> impl Fn(u32) -> String {
+    let pieces = Pieces::of(|token| tokenizer.token_to_id(token).is_some());
+    move |id| pieces.readable(tokenizer.id_to_token(id).unwrap_or_default())
+}
+
+/// The pieces of `ids` that are text, among the vocabulary.
+fn use_of(tokenizer: &Tokenizer, ids: &[u32]) -> VocabularyUse {
+    let pieces = Pieces::of(|token| tokenizer.token_to_id(token).is_some());
+    let text = distinct(ids).into_iter();
+    let text = text.filter(|id| !tokenizer.is_special(*id));
+    let text = text.filter_map(|id| Some((id, pieces.readable(tokenizer.id_to_token(id)?))));
+    let entries = tokenizer.tokens().map(|token| pieces.readable(token));
+    vocabulary_use(entries, &text.collect::<Vec<_>>())
 }
 
 /// The row at which `word` was likeliest, and its token there.
 fn contrasted(
-    tokenizer: &Tokenizer,
+    piece: impl Fn(u32) -> String,
     word: &str,
     candidates: &[Candidates],
     output: &[u32],
 ) -> Result<(usize, u32)> {
-    let piece = |id: u32| tokenizer.id_to_token(id).unwrap_or_default();
     let is_it = |id: u32| {
         let piece = piece(id);
         piece == word || without_sign(&piece) == word

@@ -14,6 +14,8 @@ use crate::generate::{Hypothesis, SearchOptions, StepDecoder};
 pub struct SearchTree {
     /// Open hypotheses at a time; 1 is greedy decoding.
     pub beam_size: usize,
+    /// Whether tokens were drawn by chance.
+    pub sampled: bool,
     /// A score is the sum of the log-probabilities divided by the number of tokens to this power.
     pub length_penalty: f32,
     /// A parent stands before its children.
@@ -63,6 +65,7 @@ impl<D: StepDecoder> WatchedDecoder<D> {
             inner,
             tree: SearchTree {
                 beam_size: options.beam_size,
+                sampled: options.sampling.is_some(),
                 length_penalty: options.length_penalty,
                 ..SearchTree::default()
             },

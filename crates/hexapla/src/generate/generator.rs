@@ -93,6 +93,18 @@ impl Generator {
         self.model.decoder_config()
     }
 
+    /// The model.
+    #[doc(hidden)]
+    pub fn model(&self) -> &Transformer {
+        &self.model
+    }
+
+    /// Its parameters.
+    #[doc(hidden)]
+    pub fn parameters(&self) -> &PackedWeights {
+        &self.parameters
+    }
+
     /// Longest text in tokens, prompt and output together.
     pub fn max_tokens(&self) -> usize {
         self.config().max_position_embeddings
@@ -227,7 +239,7 @@ impl Generator {
     }
 
     /// Refuses what the model has no row for, and what it has no room for.
-    fn check(&self, prompt: &Prompt) -> Result<()> {
+    pub(crate) fn check(&self, prompt: &Prompt) -> Result<()> {
         self.check_text(&prompt.ids).map_err(|e| e.at("prompt"))?;
         let room = self.max_tokens() - prompt.ids.len();
         if !(1..=room).contains(&prompt.max_new_tokens) {

@@ -11,7 +11,7 @@ use super::{Hypothesis, SearchOptions};
 use crate::config::ComputeType;
 use crate::error::{Error, Result};
 use crate::files::Folder;
-use crate::formats;
+use crate::formats::{self, Family, ManifestMetric};
 use crate::text::tokenizer::{DecoderTokenizer, TextStream};
 
 /// A decoder with its tokenizer: goes on with texts.
@@ -20,6 +20,8 @@ pub struct LanguageModel {
     generator: Generator,
     tokenizer: DecoderTokenizer,
     options: GenerateOptions,
+    family: Family,
+    metrics: Vec<ManifestMetric>,
 }
 
 /// How to go on with texts.
@@ -83,10 +85,13 @@ impl LanguageModel {
         };
         let packed = opened.pack(compute_type)?;
         let generator = Generator::new(opened.model().clone(), packed);
+        let fields = opened.manifest.map(|manifest| manifest.fields);
         Ok(LanguageModel {
             generator,
             tokenizer,
             options,
+            family: opened.family,
+            metrics: fields.unwrap_or_default().metrics,
         })
     }
 
@@ -112,6 +117,17 @@ impl LanguageModel {
     /// Texts to ids.
     pub fn tokenizer(&self) -> &DecoderTokenizer {
         &self.tokenizer
+    }
+
+    /// Whose layout its folder has.
+    pub fn family(&self) -> Family {
+        self.family
+    }
+
+    /// Its measured quality, as its folder tells it.
+    #[doc(hidden)]
+    pub fn metrics(&self) -> &[ManifestMetric] {
+        &self.metrics
     }
 
     /// Goes on with each text: for each as many outputs as `options.search.n_best`.

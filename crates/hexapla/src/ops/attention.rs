@@ -137,6 +137,7 @@ pub fn attention(
             store,
         } => {
             if let Some((cache, slots)) = store {
+                cache.as_stored(&mut p.key, &mut p.value);
                 cache.store(run, &p.key, &p.value, slots);
             }
             let visible = match run.watcher() {

@@ -19,6 +19,7 @@ pub struct Recorded {
 pub fn gate(run: &mut Run, a: &Tensor, b: &Tensor, kind: Activation) -> Tensor {
     let mut y = run.tensor(a.rows(), a.columns());
     kernel(run.isa, y.data_mut(), a.data(), b.data(), kind);
+    run.show("gated", &mut y);
     run.record(|_| {
         Step::Gate(Recorded {
             a: a.clone(),

@@ -1,5 +1,6 @@
 //! Keys and values that outlive a step, and attention over them (decoding; nothing is recorded).
 
+use half::bf16;
 use hexapla_kernels::{
     CachedRows, PagedRows, Seen, Stored, Visible, attend_row, attend_scratch, store_row,
 };
@@ -43,6 +44,15 @@ impl KvCache {
             stored: if pairs { Stored::Bf16 } else { Stored::Float32 },
             keys: Pages::default(),
             values: Pages::default(),
+        }
+    }
+
+    /// Makes keys and values what steps will read of them, so that a text's first pass and its steps see the same numbers.
+    pub(super) fn as_stored(&self, keys: &mut Tensor, values: &mut Tensor) {
+        if let Stored::Bf16 = self.stored {
+            for number in keys.data_mut().iter_mut().chain(values.data_mut()) {
+                *number = bf16::from_f32(*number).to_f32();
+            }
         }
     }
 

@@ -200,6 +200,18 @@ impl DecoderTokenizer {
         }
     }
 
+    /// Whether `id` is a special token, which is no text.
+    pub fn is_special(&self, id: u32) -> bool {
+        match &self.0 {
+            Inner::Library(inner) => {
+                let added = inner.get_added_vocabulary();
+                let token = inner.id_to_token(id);
+                token.is_some_and(|token| added.is_special_token(&token))
+            }
+            Inner::SentencePiece { model, .. } => model.is_control(id),
+        }
+    }
+
     /// The id of a token.
     pub fn token_to_id(&self, token: &str) -> Option<u32> {
         match &self.0 {
