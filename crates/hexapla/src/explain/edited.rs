@@ -60,7 +60,7 @@ impl<'a> EditedDecoder<'a> {
         };
         check(model, &traced, edits)?;
         let arena = Arena::default();
-        let mut recorder = Recorder::new(model, parameters, edits, false);
+        let mut recorder = Recorder::new(model, parameters, std::slice::from_ref(edits), false);
         let source: Rows = [source].into_iter().collect();
         let mut run = Run::inference(&arena, parameters).watched(&mut recorder);
         let memory = model.encode(&mut run, &source);
@@ -88,7 +88,8 @@ impl StepDecoder for EditedDecoder<'_> {
         for (hypothesis, token) in self.hypotheses.iter_mut().zip(tokens) {
             hypothesis.push(*token);
             let target: Rows = [&*hypothesis].into_iter().collect();
-            let mut recorder = Recorder::new(self.model, self.parameters, self.edits, false);
+            let edits = std::slice::from_ref(self.edits);
+            let mut recorder = Recorder::new(self.model, self.parameters, edits, false);
             let mut run = Run::inference(&arena, self.parameters).watched(&mut recorder);
             let memory = &self.memory;
             let x = self.model.decode(&mut run, &target, memory, &self.source);

@@ -122,9 +122,7 @@ fn sums_of(
         target: &rows,
         output: &output,
     };
-    let whole = given.memory(&Edits::default());
-    let before = given.log_probs(whole.as_ref(), &Edits::default());
-    let changes = given.without_each(heads.to_vec(), whole.as_ref(), &before);
+    let (_, changes) = given.without_each(heads.to_vec());
     let special = |ids: &[u32], is_source: bool| -> BTreeSet<usize> {
         let rows = ids.iter().enumerate();
         rows.filter(|(_, id)| !translator.is_text(**id, is_source))

@@ -12,10 +12,12 @@ use crate::config::{Assembly, ModelConfig};
 use crate::model::transformer::Transformer;
 use crate::ops::Run;
 use crate::packed::PackedWeights;
-use crate::tensor::{Arena, Tensor};
+use crate::tensor::Arena;
 
 /// Rows that pass through the model at most, for the heads and again for the tokens: some seconds for a model of the paper's size.
 const ROWS: usize = 30_000;
+/// Rows of a pass that asks several questions: each weight is read once for all of them.
+const BATCH_ROWS: usize = 256;
 /// And rows times parameters, for larger ones.
 const WORK: usize = 2_000_000_000_000;
 
@@ -61,46 +63,42 @@ impl Given<'_> {
         matches!(self.model.assembly(), Assembly::Decoder(_))
     }
 
-    /// The encoder's output under `edits`; nothing where there is no encoder.
-    pub(super) fn memory(&self, edits: &Edits) -> Option<Tensor> {
-        if self.is_decoder_alone() {
-            return None;
-        }
+    /// The text once for each of `edits`, under these: `each` is given a row and its logits.
+    fn pass<T>(&self, edits: &[Edits], each: impl Fn(usize, &[f32]) -> T) -> Vec<Vec<T>> {
         let arena = Arena::default();
-        let mut recorder = Recorder::new(self.model, self.parameters, edits, false);
+        let watcher = || Recorder::new(self.model, self.parameters, edits, false);
+        let times = |ids: &[u32]| -> Rows { edits.iter().map(|_| ids).collect() };
+        let (source, target) = (times(self.source), times(self.target));
+        let memory = (!self.is_decoder_alone()).then(|| {
+            let mut recorder = watcher();
+            let mut run = Run::inference(&arena, self.parameters).watched(&mut recorder);
+            self.model.encode(&mut run, &source)
+        });
+        let mut recorder = watcher();
         let mut run = Run::inference(&arena, self.parameters).watched(&mut recorder);
-        let source = [self.source].into_iter().collect();
-        Some(self.model.encode(&mut run, &source))
-    }
-
-    /// Log-probabilities of the whole vocabulary at each target row, under `edits`; `each` is given a row and its logits less the
-    /// logarithm of their sum.
-    fn decode<T>(
-        &self,
-        memory: Option<&Tensor>,
-        edits: &Edits,
-        each: impl Fn(usize, &[f32], f32) -> T,
-    ) -> Vec<T> {
-        let arena = Arena::default();
-        let mut recorder = Recorder::new(self.model, self.parameters, edits, false);
-        let mut run = Run::inference(&arena, self.parameters).watched(&mut recorder);
-        let source: Rows = [self.source].into_iter().collect();
-        let target: Rows = [self.target].into_iter().collect();
-        let x = match memory {
+        let x = match &memory {
             Some(memory) => self.model.decode(&mut run, &target, memory, &source),
             None => self.model.go_on(&mut run, &target),
         };
         let logits = self.model.logits(&mut run, &x);
-        let rows = 0..target.len();
-        rows.map(|row| each(row, logits.row(row), log_sum_exp(logits.row(row))))
-            .collect()
+        let rows = self.target.len();
+        let texts = (0..edits.len()).map(|text| {
+            let rows = (0..rows).map(|row| each(row, logits.row(text * rows + row)));
+            rows.collect()
+        });
+        texts.collect()
     }
 
-    /// The log-probability of each output token under `edits`.
-    pub(super) fn log_probs(&self, memory: Option<&Tensor>, edits: &Edits) -> Vec<f32> {
-        self.decode(memory, edits, |row, logits, sum| {
-            logits[self.output[row] as usize] - sum
-        })
+    /// The log-probability of each output token, under each of `edits`.
+    fn log_probs(&self, edits: &[Edits]) -> Vec<Vec<f32>> {
+        let log_prob =
+            |row: usize, logits: &[f32]| logits[self.output[row] as usize] - log_sum_exp(logits);
+        let together = (BATCH_ROWS / self.target.len().max(1)).max(1);
+        let batches: Vec<Vec<Vec<f32>>> = edits
+            .par_chunks(together)
+            .map(|edits| self.pass(edits, log_prob))
+            .collect();
+        batches.concat()
     }
 
     /// Tokens that may be hidden: those of the source, or of a decoder alone those of its own text.
@@ -113,70 +111,64 @@ impl Given<'_> {
 
     /// Leaves out each head and each token, one at a time.
     pub(super) fn influence(&self) -> Influence {
-        let whole = self.memory(&Edits::default());
-        let whole = whole.as_ref();
-        let before = self.log_probs(whole, &Edits::default());
         let rows = self.source.len() + self.target.len();
         let takes_too_long = |passes: usize| {
             passes * rows > ROWS || (passes * rows).saturating_mul(self.model.index().len()) > WORK
         };
         let heads = heads_of(&self.model.assembly().model());
+        let heads = match takes_too_long(heads.len()) {
+            true => Vec::new(),
+            false => heads,
+        };
         let tokens = match self.hideable() {
             0 | 1 => 0,
             tokens if takes_too_long(tokens) => 0,
             tokens => tokens,
         };
-        let source = (0..tokens).into_par_iter().map(|token| {
-            let edits = hide(token);
-            let memory = self.memory(&edits);
-            difference(&self.log_probs(memory.as_ref(), &edits), &before)
-        });
+        let (log_probs, heads) = self.without_each(heads);
+        let hidden: Vec<Edits> = (0..tokens).map(hide).collect();
+        let source = self.log_probs(&hidden);
         Influence {
-            heads: match takes_too_long(heads.len()) {
-                true => Vec::new(),
-                false => self.without_each(heads, whole, &before),
-            },
-            source: source.collect(),
-            log_probs: before,
+            source: source
+                .iter()
+                .map(|after| difference(after, &log_probs))
+                .collect(),
+            heads,
+            log_probs,
         }
     }
 
-    /// Leaves out each of `heads`; `whole` is the encoder's output, and `before` the output's log-probabilities with all of them.
+    /// The output's log-probabilities with all heads, and what each of `heads` is worth.
     pub(super) fn without_each(
         &self,
         heads: Vec<(String, usize)>,
-        whole: Option<&Tensor>,
-        before: &[f32],
-    ) -> Vec<HeadInfluence> {
-        let without = |(attention, head): (String, usize)| {
-            let edits = Edits {
-                heads_off: vec![(attention.clone(), head)],
-                ..Edits::default()
-            };
-            // The encoder does not know what the decoder does.
-            let after = match attention.starts_with("encoder.") {
-                true => self.log_probs(self.memory(&edits).as_ref(), &edits),
-                false => self.log_probs(whole, &edits),
-            };
-            HeadInfluence {
-                attention,
-                head,
-                change: difference(&after, before),
-            }
+    ) -> (Vec<f32>, Vec<HeadInfluence>) {
+        let off = heads.iter().map(|head| Edits {
+            heads_off: vec![head.clone()],
+            ..Edits::default()
+        });
+        let edits: Vec<Edits> = std::iter::once(Edits::default()).chain(off).collect();
+        let mut all = self.log_probs(&edits).into_iter();
+        let before = all.next().unwrap_or_default();
+        let without = |((attention, head), after): ((String, usize), Vec<f32>)| HeadInfluence {
+            attention,
+            head,
+            change: difference(&after, &before),
         };
-        heads.into_par_iter().map(without).collect()
+        let heads = heads.into_iter().zip(all).map(without).collect();
+        (before, heads)
     }
 
-    /// For each token that may be hidden: what log p(`instead`) − log p(the output token) at target row `row` becomes where nobody looks at it,
-    /// less what it is otherwise. The first number is what it is otherwise.
+    /// For each token that may be hidden: what log p(`instead`) − log p(the output token) at target row `row` becomes where nobody
+    /// looks at it, less what it is otherwise. The first number is what it is otherwise.
     pub(super) fn contrast(&self, row: usize, instead: u32) -> (f32, Vec<f32>) {
+        let output = self.output[row] as usize;
         let difference = |edits: &Edits| {
-            let memory = self.memory(edits);
-            let rows = self.decode(memory.as_ref(), edits, |at, logits, _| match at == row {
-                true => logits[instead as usize] - logits[self.output[at] as usize],
+            let rows = self.pass(std::slice::from_ref(edits), |at, logits| match at == row {
+                true => logits[instead as usize] - logits[output],
                 false => 0.0,
             });
-            rows[row]
+            rows[0][row]
         };
         let before = difference(&Edits::default());
         let tokens = 0..self.hideable();

@@ -13,10 +13,12 @@ use crate::ops::watch::{HeadTable, Projected, Watch};
 use crate::packed::PackedWeights;
 use crate::tensor::Tensor;
 
-/// A watcher of one text. What it sees of several steps becomes the rows of one array.
+/// A watcher of one text, or of one text several times, each time edited otherwise. What it sees of several steps becomes the rows
+/// of one array.
 #[derive(Debug)]
 pub(super) struct Recorder<'a> {
-    edits: &'a Edits,
+    /// For each time; but for heads and hidden tokens all are as the first.
+    edits: &'a [Edits],
     /// Keys and values of the decoder are those of its steps, which keep them in bf16.
     bf16_cache: bool,
     /// There is no source: tokens that are hidden are those of the decoder's own text.
@@ -58,9 +60,10 @@ impl<'a> Recorder<'a> {
     pub(super) fn new(
         model: &Transformer,
         parameters: &PackedWeights,
-        edits: &'a Edits,
+        edits: &'a [Edits],
         keeps: bool,
     ) -> Self {
+        assert!(!edits.is_empty(), "edits of a text");
         let decoder = model.assembly().model().decoder;
         let layers = decoder.iter().flat_map(|stack| &stack.layers);
         let mut attentions = layers.map(|layer| layer.self_attention);
@@ -256,10 +259,10 @@ fn round_to_bf16(x: &mut Tensor) {
 
 impl Watch for Recorder<'_> {
     fn value(&mut self, name: &str, x: &mut Tensor) {
-        if self.edits.without_positions && name.ends_with(".embedding.positions") {
+        if self.edits[0].without_positions && name.ends_with(".embedding.positions") {
             x.data_mut().fill(0.0);
         }
-        for patch in self.edits.patches.iter().filter(|p| p.name == name) {
+        for patch in self.edits[0].patches.iter().filter(|p| p.name == name) {
             let width = x.columns();
             let rows = patch.rows.iter().filter(|row| **row < patch.from.shape[0]);
             for row in rows {
@@ -271,9 +274,14 @@ impl Watch for Recorder<'_> {
         }
         if let Some(attention) = name.strip_suffix(".heads") {
             let (columns, width) = (x.columns(), x.columns() / self.heads.max(1));
-            for (_, head) in self.edits.heads_off.iter().filter(|(n, _)| n == attention) {
-                for row in x.data_mut().chunks_exact_mut(columns) {
-                    row[head * width..(head + 1) * width].fill(0.0);
+            let rows = x.rows() / self.edits.len();
+            let texts = x.data_mut().chunks_exact_mut((rows * columns).max(1));
+            for (edits, text) in self.edits.iter().zip(texts) {
+                let heads = edits.heads_off.iter();
+                for (_, head) in heads.filter(|(name, _)| name == attention) {
+                    for row in text.chunks_exact_mut(columns) {
+                        row[head * width..(head + 1) * width].fill(0.0);
+                    }
                 }
             }
             return self.keep_heads(name, x, self.heads);
@@ -287,7 +295,7 @@ impl Watch for Recorder<'_> {
 
     fn projections(&mut self, name: &str, p: Projected) {
         (self.heads, self.scale) = (p.heads, p.scale);
-        if self.edits.keys_are_queries
+        if self.edits[0].keys_are_queries
             && !name.ends_with(".cross_attention")
             && p.query.columns() == p.key.columns()
         {
@@ -304,7 +312,7 @@ impl Watch for Recorder<'_> {
     }
 
     fn visible(&mut self, name: &str, visible: Visible) -> Visible {
-        let visible = match self.edits.without_mask && name.starts_with("decoder.") {
+        let visible = match self.edits[0].without_mask && name.starts_with("decoder.") {
             true => Visible::ALL,
             false => visible,
         };
@@ -319,7 +327,7 @@ impl Watch for Recorder<'_> {
                 .chunks_exact_mut(table.keys.max(1))
                 .enumerate()
             {
-                for key in &self.edits.hidden_source {
+                for key in &self.edits[table.text.min(self.edits.len() - 1)].hidden_source {
                     // The first token of a decoder's text has nothing but itself to look at.
                     let is_own = self.is_decoder_alone && query == *key;
                     if let Some(score) = row.get_mut(*key).filter(|_| !is_own) {
@@ -347,7 +355,7 @@ impl Watch for Recorder<'_> {
     }
 
     fn residual(&mut self, _name: &str, _x: &Tensor, y: &Tensor, sum: &mut Tensor) {
-        if self.edits.without_residual {
+        if self.edits[0].without_residual {
             sum.data_mut().copy_from_slice(y.data());
         }
     }

@@ -48,7 +48,7 @@ pub fn trace(
 ) -> Result<Trace> {
     check(model, input, edits)?;
     let arena = Arena::default();
-    let mut recorder = Recorder::new(model, parameters, edits, true);
+    let mut recorder = Recorder::new(model, parameters, std::slice::from_ref(edits), true);
     let mut run = Run::inference(&arena, parameters)
         .alone(true)
         .watched(&mut recorder);
@@ -112,8 +112,8 @@ pub(super) fn trace_source(
     parameters: &PackedWeights,
     input: &TraceInput,
 ) -> Result<Trace> {
-    let edits = Edits::default();
-    check(model, input, &edits)?;
+    let edits = [Edits::default()];
+    check(model, input, &edits[0])?;
     let arena = Arena::default();
     let mut recorder = Recorder::new(model, parameters, &edits, true);
     let mut run = Run::inference(&arena, parameters).watched(&mut recorder);
