@@ -5,7 +5,7 @@ export const story = {
   "result.title": { zh: "结果", en: "The result" },
   "result.lead": {
     zh: "除了第 4 节的两张小表，下面每一个数都是模型处理**这句话**时真正算出来的，不是示意用的假数。点任意一个格子，右边（手机上在底部）会写出它是由哪些数算成的，并在浏览器里重算一遍给你看。",
-    en: "But for the two small tables of section 4, every number on this page is what the model really computed for **this sentence**. Choose any cell, and the panel (on a phone at the bottom) writes out which numbers it is made of, and computes it again before your eyes.",
+    en: "Except for the two small tables of section 4, every number on this page is what the model really computed for **this sentence**. Choose any cell, and the panel (on a phone at the bottom) writes out which numbers it is made of, and computes it again before your eyes.",
   },
   "result.translates": {
     zh: (source: number, target: number) => `模型分两半：编码器读原文，解码器写译文。它读入 ${source} 个词元（词的碎片，见第 1 节；连特殊词元在内），再一个接一个地写出 ${target} 个。颜色越深，模型越拿不准。`,
@@ -61,7 +61,7 @@ export const story = {
     en: "A model knows no letters, only numbers. So the sentence is cut into **tokens**: usually longer than a character and shorter than a word, but a token may also be just one of them. Each has a number in the vocabulary, the list of all tokens.",
   },
   "pieces.why": {
-    zh: "为什么不一个字符一个编号？那样句子太长，而单个字母几乎不带含义。为什么不一个词一个编号？词太多了，没见过的新词、错字、人名就没有编号。词元取两者之间：常见的词是一整块，少见的词由几块拼成，什么都拼得出来。中文的字本身就有含义，词表不大时，常常一个字就是一个词元。",
+    zh: "为什么不一个字符一个编号？用字母书写的语言，那样一行会太长，而单个字母几乎不带含义（中文的情形见下）。为什么不一个词一个编号？词太多了，没见过的新词、错字、人名就没有编号。词元取两者之间：常见的词是一整块，少见的词由几块拼成，什么都拼得出来。中文的字本身就有含义，词表不大时，常常一个字就是一个词元。",
     en: "Why not a number for each character? Sentences would become long, and a letter alone means little. Why not one for each word? There are too many, and a new name or a slip of the pen would have none. Tokens lie between: frequent words are whole, rare ones are spelled by several, so that any text can be written. Chinese characters mean something by themselves, so in a small vocabulary many of them are tokens.",
   },
   "pieces.ways": {
@@ -69,7 +69,7 @@ export const story = {
     en: (characters: number, tokens: number, all: number) => `The same sentence: ${characters} characters, cut into ${tokens} tokens; with the special ones ${all}.`,
   },
   "pieces.table": {
-    zh: "词元、编号，以及它的文字在词表的哪些项里还有",
+    zh: "词元、编号，以及词表里还有哪些项含有它的文字",
     en: "Tokens, their numbers, and where else in the vocabulary their text stands",
   },
   "pieces.shared": {
@@ -117,12 +117,12 @@ export const story = {
 
   "positions.title": { zh: "位置编码", en: "Positions" },
   "positions.lead": {
-    zh: "注意力同时看所有词元，本身分不出先后：没有位置，把句子打乱，每个词元得到的那一行数完全不变：谁先谁后就丢了，“狗咬人”和“人咬狗”没有分别。所以给每一行再加一个只由**位置**（从 0 数起）决定的向量。",
+    zh: "注意力同时看所有词元，本身分不出先后。如果不加位置，把句子打乱以后，每个词元算出来的那一行数仍和打乱前一模一样。这样先后顺序就丢了，“狗咬人”和“人咬狗”没有分别。所以给每一行再加一个只由**位置**（从 0 数起）决定的向量。",
     en: "Attention sees all tokens at once and cannot tell which came first: without positions, each token would keep exactly its row however the sentence is shuffled, and “dog bites man” would be “man bites dog”. So a vector that depends on the **position** alone (counted from 0) is added to each row.",
   },
   "positions.waves": {
     zh: "每一列是一条波：有的变得快，有的变得慢，就像钟的秒针、分针和时针。合起来看，每个位置的读数都不同。而且无论从哪里出发，往后移 k 位，指针转过的角度都一样，所以容易算出相隔几位。",
-    en: "Each column is a wave, fast on one side and ever slower towards the other, like the hands of a clock. Together they read differently at each position. And wherever one starts, going on by k positions turns each hand by an angle of its own that is always the same, so distances are easy to tell.",
+    en: "Each column is a wave, fast on one side and ever slower towards the other, like the hands of a clock. Together they read differently at each position. And wherever one starts, going on by k positions turns a hand by the same angle, so distances are easy to tell.",
   },
   "positions.learned": {
     zh: "这个模型的位置向量不是公式算的，而是训练学来的一张表。",
@@ -133,8 +133,8 @@ export const story = {
     en: "This model also adds the distance of two tokens to the scores of attention.",
   },
   "positions.rotary": {
-    zh: "注意力同时看所有词元，本身分不出先后。这个模型不给行加任何东西，而是在每一层里把每个查询和每个键**转一个角**：它们的数两两成对，每一对是一根指针，在位置 p 上转过 p 乘以这一对自己的角 θ（旋转位置编码，RoPE）。查询和键的点积于是只看相隔多远：两边多转同样的角，点积不变。值不转。",
-    en: "Attention sees all tokens at once and cannot tell which came first. This model adds nothing to the rows. Instead each query and each key is **turned** in every layer: its numbers form pairs, a pair is the hand of a clock, and at position p the hand is turned by p times an angle θ of its own (rotary positions, RoPE). The product of a query and a key then depends only on how far apart they are: turning both further by the same angle changes nothing. Values are not turned.",
+    zh: "注意力同时看所有词元，本身分不出先后。这个模型不给行加任何位置向量，而是在每一层里把每个查询和每个键**转一个角**：它们的数两两成对，每一对是一根指针，在位置 p 上转过 p 乘以这一对自己的角 θ（旋转位置编码，RoPE）。于是查询和键各在哪里，对点积来说只剩下相隔多远：两边多转同样的角，点积不变。值不转。",
+    en: "Attention sees all tokens at once and cannot tell which came first. This model adds nothing to the rows. Instead each query and each key is **turned** in every layer: its numbers form pairs, a pair is the hand of a clock, and at position p the hand is turned by p times an angle θ of its own (rotary positions, RoPE). Where the two stand then matters to the product of a query and a key only by how far apart they are: turning both further by the same angle changes nothing. Values are not turned.",
   },
   "positions.still": {
     zh: (n: number, all: number) => `${all} 层中有 ${n} 层不转：那里的注意力不知道位置。`,
@@ -237,6 +237,10 @@ export const story = {
     zh: "后面的词元还没有写出来，不许看：得分换成 −∞（画斜线的格子）。",
     en: "Tokens ahead are not written yet and may not be seen: their scores become −∞ (hatched).",
   },
+  "head.normed": {
+    zh: "（在这个模型里，行先归一化，再乘矩阵，见第 8 节。）",
+    en: "(In this model the row is normed first, see section 8.)",
+  },
   "head.turned": {
     zh: "两者都已按位置转过（见第 3 节）。",
     en: "Both have been turned for their positions (see section 3).",
@@ -276,8 +280,8 @@ export const story = {
 
   "heads.title": { zh: "许多头", en: "Many heads" },
   "heads.lead": {
-    zh: (layers: number, heads: number) => `这 ${layers} 层里，每层有 ${heads} 个头，各有自己的 W_Q、W_K、W_V，各看各的。下面是所有头的权重，一格一个头；点一格，上一节就换成它。`,
-    en: (layers: number, heads: number) => `Each of these ${layers} layers has ${heads} heads with their own W_Q, W_K and W_V, and each looks in its own way. Here are the weights of all of them; choose one, and the section above shows it.`,
+    zh: (half: string, layers: number, heads: number) => `${half}有 ${layers} 层，每层 ${heads} 个头，各有自己的 W_Q、W_K、W_V，各看各的。下面是所有头的权重，一格一个头；点一格，上一节就换成它。`,
+    en: (half: string, layers: number, heads: number) => `The ${half} has ${layers} layers of ${heads} heads each. Every head has its own W_Q, W_K and W_V, and looks in its own way. Here are the weights of all of them; choose one, and the section above shows it.`,
   },
   "heads.shared": {
     zh: (layers: number, heads: number, shared: number) => `这 ${layers} 层里，每层有 ${heads} 个头，各有自己的 W_Q；W_K 和 W_V 只有 ${shared} 组，相邻的 ${heads / shared} 个头共用一组（分组查询注意力），这样缓存的键和值少得多。下面是所有头的权重，一格一个头；点一格，上一节就换成它。`,
@@ -351,8 +355,8 @@ export const story = {
   },
   "addnorm.norm": { zh: "归一化之后", en: "after the norm" },
   "addnorm.facts": {
-    zh: (x: string, y: string, cosine: string) => `这一行原来长 ${x}，加上去的一行长 ${y}；相加前后方向的余弦是 ${cosine}：行是一点一点改的。`,
-    en: (x: string, y: string, cosine: string) => `The row had length ${x}, what is added has ${y}; the cosine of the directions before and after is ${cosine}: rows change little by little.`,
+    zh: (x: string, y: string, cosine: string, little: boolean) => `这一行原来长 ${x}，加上去的一行长 ${y}；相加前后方向的余弦是 ${cosine}：${little ? "行是一点一点改的" : "这里改动很大，别的层里往往小得多"}。`,
+    en: (x: string, y: string, cosine: string, little: boolean) => `The row had length ${x}, what is added has ${y}; the cosine of the directions before and after is ${cosine}: ${little ? "rows change little by little" : "here it changes much, in other layers often less"}.`,
   },
   "addnorm.moments": {
     zh: (m0: string, v0: string, m1: string, v1: string) => `归一化之前，均值 ${m0}，方差 ${v0}；调到 0 和 1，再乘 γ 加 β 之后，均值 ${m1}，方差 ${v1}。`,
@@ -375,6 +379,10 @@ export const story = {
   "feedforward.why": {
     zh: "为什么要先展宽？没有激活函数，两个矩阵连乘只等于一个矩阵，展宽就白费了。有了激活函数，中间的每个数（单元）像一个“如果……就……”的小规则；越宽，容得下的规则越多。",
     en: "Why wider first? Without the activation, two matrices one after the other could be replaced by one, and nothing is gained. With it each number in the middle (a unit) is a small rule, “if this, then that”, and width is room for rules.",
+  },
+  "feedforward.whyGated": {
+    zh: "为什么要先展宽？中间的每个数（单元）像一个“如果……就……”的小规则，门说的是“如果”；越宽，容得下的规则越多。",
+    en: "Why wider first? Each number in the middle (a unit) is a small rule, “if this, then that”, whose “if” is the gate; width is room for rules.",
   },
   "feedforward.units": { zh: "这一行最强的单元", en: "The strongest units of this row" },
   "feedforward.unit": { zh: (unit: number) => `单元 ${unit}`, en: (unit: number) => `unit ${unit}` },
@@ -465,6 +473,10 @@ export const story = {
     zh: (d: number, vocabulary: string) => `最后一层给出的行有 ${d} 个数。线性层拿它与词表里每个词元的向量做点积，得到 ${vocabulary} 个数（logit）；softmax 再把它们变成 ${vocabulary} 个概率，词表里每个词元一个。在这一步之前只有向量，没有概率。最后取哪个，不一定是概率最大的，见下一节。`,
     en: (d: number, vocabulary: string) => `The last layer's row has ${d} numbers. The linear layer takes its dot product with the vector of each token of the vocabulary: ${vocabulary} numbers (logits). Softmax makes ${vocabulary} probabilities of them, one for each token of the vocabulary. Before this step there are only vectors. Which token is taken, the next section shows: not always the likeliest.`,
   },
+  "output.norm": {
+    zh: "在这个模型里，最后一层的行先再归一化一次。",
+    en: "In this model the last layer's row is normed once more before that.",
+  },
   "output.tied": {
     zh: "这个模型的线性层所用的矩阵，就是词嵌入的那张表（共享）。",
     en: "In this model the linear layer's matrix is the embedding's table again (they are tied).",
@@ -487,7 +499,7 @@ export const story = {
     en: "What the model would say after each sublayer",
   },
   "lens.lead": {
-    zh: "把中途的行直接送进最后的归一化和输出层，看它会选哪个词元（logit lens）。译文是到哪一层才出现的？最后一行就是真正的输出。中途的行只是半成品，不等于模型“此刻的想法”；输出层与词嵌入共用一张表时，一开始选中的往往就是输入的词元。",
+    zh: "把中途的行直接送进最后的归一化和输出层，看它会选哪个词元（logit lens）。这个词是到哪一层才出现的？最后一行就是真正的输出。中途的行只是半成品，不等于模型“此刻的想法”；输出层与词嵌入共用一张表时，一开始选中的往往就是输入的词元。",
     en: "Here unfinished rows go straight into the last norm and the output layer (“logit lens”). At which layer does the word appear? The last line is the real output. What stands before it need not be what the model “thinks”; where the output layer shares the embedding's table, the first of them often say the token that went in.",
   },
   "lens.after": { zh: "在……之后", en: "after" },
@@ -524,7 +536,7 @@ export const story = {
   },
   "beams.kept": { zh: "留下的", en: "kept" },
   "beams.lost": { zh: "落选的", en: "lost" },
-  "beams.chosen": { zh: "最终译文", en: "final output" },
+  "beams.chosen": { zh: "最终输出", en: "final output" },
 
   "whatif.title": { zh: "如果……会怎样", en: "What if …" },
   "whatif.lead": {
@@ -532,12 +544,12 @@ export const story = {
     en: "The best way to understand a thing is to change it. These results come from really changing the model and computing again.",
   },
   "whatif.contrast": {
-    zh: (instead: string, chosen: string) => `为什么是 ${chosen} 而不是 ${instead}？遮住每个原文词元，看两者之差怎样变：`,
-    en: (instead: string, chosen: string) => `Why ${chosen} and not ${instead}? Hide each source token and see how the difference changes:`,
+    zh: (instead: string, chosen: string) => `为什么是 ${chosen} 而不是 ${instead}？遮住每个原文词元，看 ln p(${instead}) − ln p(${chosen}) 怎样变：`,
+    en: (instead: string, chosen: string) => `Why ${chosen} and not ${instead}? Hide each source token and see how ln p(${instead}) − ln p(${chosen}) changes:`,
   },
   "whatif.contrastAlone": {
-    zh: (instead: string, chosen: string) => `为什么是 ${chosen} 而不是 ${instead}？遮住前面的每个词元，看两者之差怎样变：`,
-    en: (instead: string, chosen: string) => `Why ${chosen} and not ${instead}? Hide each token before it and see how the difference changes:`,
+    zh: (instead: string, chosen: string) => `为什么是 ${chosen} 而不是 ${instead}？遮住前面的每个词元，看 ln p(${instead}) − ln p(${chosen}) 怎样变：`,
+    en: (instead: string, chosen: string) => `Why ${chosen} and not ${instead}? Hide each token before it and see how ln p(${instead}) − ln p(${chosen}) changes:`,
   },
   "whatif.hide": {
     zh: (token: string) => `逐个遮住前面的词元，${token} 的 ln p 变多少`,
@@ -597,8 +609,8 @@ export const story = {
 
   "data.title": { zh: "数据与代码", en: "The data, and the code" },
   "data.lead": {
-    zh: "这一页的每个数组都有名字，名字与代码和论文里的一致（docs/explain.md 有完整的对照表）。层、头、行都从 0 数起。",
-    en: "Each array of this page has a name, as in the code and in the paper (docs/explain.md has the table). Layers, heads and rows count from 0.",
+    zh: "这一页的每个数组都有名字，名字与代码和论文里的一致（docs/explain.md 有完整的对照表）。数组名里，层、头、行都从 0 数起；页面文字里，层和头从 1 数起。",
+    en: "Each array of this page has a name, as in the code and in the paper (docs/explain.md has the table). In names, layers, heads and rows count from 0; in the page's text, layers and heads from 1.",
   },
   "data.python": { zh: "在 Python 里用全部数组（f32）：", en: "All arrays (f32) in Python:" },
   "data.names": { zh: (n: number) => `这个文件里的 ${n} 个数组`, en: (n: number) => `The ${n} arrays of this file` },
