@@ -255,7 +255,7 @@ fn print_contrast(explained: &Explained, contrast: &Contrast) -> Result<()> {
         "hidden\tchange".to_string(),
     ];
     let (hidden, pieces) = match e.source.is_empty() {
-        true => (&e.target[..=contrast.row], &e.pieces.target),
+        true => (&e.target[..contrast.row], &e.pieces.target),
         false => (&e.source[..], &e.pieces.source),
     };
     let mut rows: Vec<(&u32, &f32)> = hidden.iter().zip(&contrast.change).collect();

@@ -154,7 +154,7 @@ fn a_decoder_alone_is_explained_too() {
         let told = dir.command(&asked).arg(&text).output().unwrap();
         let told = common::text(&told.stdout);
         assert!(
-            told.contains("at output token 1") && told.lines().count() == 6,
+            told.contains("at output token 1") && told.lines().count() == 5,
             "{told}"
         );
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::edits::Edits;
 use super::explained::{
-    Explained, LENS, candidates, describe, distinct, ids_of, near, no_sentence, table,
+    Explained, LENS, candidates, describe, distinct, first_output, ids_of, near, no_sentence, table,
 };
 use super::explanation::{Candidates, Explanation, OutputToken, Sides, TextDescription};
 use super::influence::Given;
@@ -15,13 +15,11 @@ use super::trace::{Trace, TraceInput, trace};
 use super::translation::{ExplainOptions, contrast_with, watched};
 use super::tree::SearchTree;
 use super::vocabulary::vocabulary_use;
-use crate::batch::Rows;
 use crate::config::DecoderConfig;
 use crate::error::{Error, Result};
-use crate::generate::engine::StateDecoder;
 use crate::generate::generator::Prompt;
 use crate::generate::language_model::{GenerateOptions, LanguageModel};
-use crate::generate::{Hypothesis, SearchInput, SearchOptions};
+use crate::generate::{Hypothesis, SearchOptions};
 use crate::ops::Run;
 use crate::tensor::Arena;
 
@@ -207,26 +205,9 @@ fn searched(
     };
     let generator = language_model.generator();
     options.validate(generator.config().vocab_size)?;
-    let (model, parameters) = (generator.model(), generator.parameters());
     let arena = Arena::default();
-    let mut run = Run::inference(&arena, parameters).alone(true);
-    // The last token is that of the search's first step.
-    let before: Rows = [&prompt.ids[..prompt.ids.len() - 1]].into_iter().collect();
-    let (state, _) = model.read(&mut run, &before);
-    let input = SearchInput {
-        prompt: prompt.ids.clone(),
-        prefix: Vec::new(),
-        max_length: prompt.max_new_tokens,
-        seed_index: prompt.seed_index,
-    };
-    let decoder = StateDecoder::of_state(model, run, state);
-    let (found, tree) = watched(decoder, &input, &options)?;
-    match found.into_iter().next() {
-        Some(output) if !output.ids.is_empty() => Ok((output, tree)),
-        _ => Err(Error::input("the model has no output for this text")
-            .at("the text")
-            .expected("a token that its constraints allow")
-            .found("none")
-            .hint("look at generation_config.json: what it suppresses and forces")),
-    }
+    let run = Run::inference(&arena, generator.parameters()).alone(true);
+    let (decoder, inputs) = generator.begin(run, std::iter::once(prompt));
+    let (found, tree) = watched(decoder, &inputs[0], &options)?;
+    Ok((first_output(found)?, tree))
 }

@@ -7,8 +7,9 @@ use super::likeliest::likeliest;
 use super::neighbours::{Neighbours, neighbours};
 use super::trace::Trace;
 use crate::config::ModelConfig;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::formats::{Family, ManifestMetric};
+use crate::generate::Hypothesis;
 use crate::model::transformer::Transformer;
 use crate::packed::PackedWeights;
 
@@ -118,6 +119,18 @@ pub(super) fn ids_of(e: &Explanation) -> Sides<BTreeSet<u32>> {
     target.extend(nodes.map(|node| node.id));
     target.extend(e.contrast.iter().map(|contrast| contrast.instead));
     Sides { source, target }
+}
+
+/// The best of what a search found.
+pub(super) fn first_output(found: Vec<Hypothesis>) -> Result<Hypothesis> {
+    let best = found.into_iter().next();
+    best.filter(|output| !output.ids.is_empty()).ok_or_else(|| {
+        Error::input("the model has no output for this text")
+            .at("the text")
+            .expected("a token that its constraints allow")
+            .found("none")
+            .hint("look at generation_config.json: what it suppresses and forces")
+    })
 }
 
 /// There is nothing to explain, or not so many sentences.

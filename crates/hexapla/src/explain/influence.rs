@@ -16,10 +16,10 @@ use crate::tensor::Arena;
 
 /// Rows that pass through the model at most, for the heads and again for the tokens: some seconds for a model of the paper's size.
 const ROWS: usize = 30_000;
-/// Rows of a pass that asks several questions: each weight is read once for all of them.
-const BATCH_ROWS: usize = 256;
 /// And rows times parameters, for larger ones.
 const WORK: usize = 2_000_000_000_000;
+/// Rows of a pass that asks several questions: each weight is read once for all of them.
+const BATCH_ROWS: usize = 256;
 
 /// How the log-probabilities of an output change. What would take too long for so long a text is left empty.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -72,7 +72,18 @@ impl Given<'_> {
         let memory = (!self.is_decoder_alone()).then(|| {
             let mut recorder = watcher();
             let mut run = Run::inference(&arena, self.parameters).watched(&mut recorder);
-            self.model.encode(&mut run, &source)
+            if edits.iter().any(changes_the_encoder) {
+                return self.model.encode(&mut run, &source);
+            }
+            // It says the same each time.
+            let once = self
+                .model
+                .encode(&mut run, &[self.source].into_iter().collect());
+            let mut memory = run.tensor(source.len(), once.columns());
+            for to in memory.data_mut().chunks_exact_mut(once.data().len().max(1)) {
+                to.copy_from_slice(once.data());
+            }
+            memory
         });
         let mut recorder = watcher();
         let mut run = Run::inference(&arena, self.parameters).watched(&mut recorder);
@@ -201,6 +212,12 @@ pub(super) fn heads_of(model: &ModelConfig) -> Vec<(String, usize)> {
 fn difference(after: &[f32], before: &[f32]) -> Vec<f32> {
     let pairs = after.iter().zip(before);
     pairs.map(|(after, before)| after - before).collect()
+}
+
+/// The encoder does not know what the decoder does.
+fn changes_the_encoder(edits: &Edits) -> bool {
+    let of_encoder = |(attention, _): &(String, usize)| attention.starts_with("encoder.");
+    !edits.hidden_source.is_empty() || edits.heads_off.iter().any(of_encoder)
 }
 
 /// Nobody looks at this source token.

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use half::bf16;
 use hexapla_kernels::Visible;
 
 use super::arrays::{Array, Arrays};
 use super::edits::Edits;
 use crate::config::Assembly;
 use crate::model::transformer::Transformer;
+use crate::ops::kv_cache::round_to_bf16;
 use crate::ops::watch::{HeadTable, Projected, Watch};
 use crate::packed::PackedWeights;
 use crate::tensor::Tensor;
@@ -248,12 +248,6 @@ fn scores_of(q: &Array, k: &Array, weights: &Array, visible: Visible) -> Array {
     Array {
         shape: weights.shape.clone(),
         data,
-    }
-}
-
-fn round_to_bf16(x: &mut Tensor) {
-    for number in x.data_mut() {
-        *number = bf16::from_f32(*number).to_f32();
     }
 }
 

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::edited::EditedDecoder;
 use super::edits::{Edits, Patch};
 use super::explained::{
-    CANDIDATES, Explained, LENS, candidates, describe, distinct, ids_of, near, no_sentence, table,
+    CANDIDATES, Explained, LENS, candidates, describe, distinct, first_output, ids_of, near,
+    no_sentence, table,
 };
 use super::explanation::{Candidates, Contrast, Explanation, OutputToken, Sides, TextDescription};
 use super::flow::flow;
@@ -238,14 +239,10 @@ fn searched(
         let decoder = EditedDecoder::new(model, parameters, &request.source, edits)?;
         watched(decoder, &input, &options)?
     };
-    match found.into_iter().next() {
-        Some(output) if !output.ids.is_empty() => Ok(Searched { output, tree }),
-        _ => Err(Error::input("the model has no output for this text")
-            .at("the text")
-            .expected("a token that its constraints allow")
-            .found("none")
-            .hint("look at generation_config.json: what it suppresses and forces")),
-    }
+    Ok(Searched {
+        output: first_output(found)?,
+        tree,
+    })
 }
 
 /// What a search finds, and its tree.

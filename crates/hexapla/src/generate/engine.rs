@@ -390,7 +390,7 @@ impl<'a> StateDecoder<'a> {
     }
 
     /// Goes on from a state.
-    pub(crate) fn of_state(model: &'a Transformer, run: Run<'a>, state: DecoderState) -> Self {
+    pub(super) fn of_state(model: &'a Transformer, run: Run<'a>, state: DecoderState) -> Self {
         StateDecoder {
             model,
             newest: run.arena.tensor(0, model.d_model()),

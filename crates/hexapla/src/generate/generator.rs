@@ -166,23 +166,9 @@ impl Generator {
         (options, progress): (&SearchOptions, Option<&Watcher>),
         alone: bool,
     ) -> Result<Vec<Vec<Hypothesis>>> {
-        let of_batch = || batch.iter().map(|i| &prompts[*i]);
-        let inputs: Vec<SearchInput> = of_batch()
-            .map(|prompt| SearchInput {
-                prompt: prompt.ids.clone(),
-                prefix: Vec::new(),
-                max_length: prompt.max_new_tokens,
-                seed_index: prompt.seed_index,
-            })
-            .collect();
-        // The last token is that of the search's first step.
-        let before: Rows = of_batch()
-            .map(|prompt| &prompt.ids[..prompt.ids.len() - 1])
-            .collect();
         self.workers.with_arena(|arena| {
-            let mut run = Run::inference(arena, &self.parameters).alone(alone);
-            let (state, _) = self.model.read(&mut run, &before);
-            let mut decoder = StateDecoder::of_state(&self.model, run, state);
+            let run = Run::inference(arena, &self.parameters).alone(alone);
+            let (mut decoder, inputs) = self.begin(run, batch.iter().map(|i| &prompts[*i]));
             let mut watch = progress.map(|progress| {
                 move |index: usize, sample: usize, chain: &Hypothesis| {
                     progress(batch[index], sample, chain)
@@ -191,6 +177,27 @@ impl Generator {
             let watch = watch.as_mut().map(|watch| watch as &mut Progress);
             search_watched(&mut decoder, &inputs, options, watch)
         })
+    }
+
+    /// Reads all but the last token of each prompt: that one is of the search's first step.
+    pub(crate) fn begin<'a, 'p>(
+        &'a self,
+        run: Run<'a>,
+        prompts: impl Iterator<Item = &'p Prompt> + Clone,
+    ) -> (StateDecoder<'a>, Vec<SearchInput>) {
+        let mut run = run;
+        let before = prompts
+            .clone()
+            .map(|prompt| &prompt.ids[..prompt.ids.len() - 1]);
+        let (state, _) = self.model.read(&mut run, &before.collect());
+        let input = |prompt: &Prompt| SearchInput {
+            prompt: prompt.ids.clone(),
+            prefix: Vec::new(),
+            max_length: prompt.max_new_tokens,
+            seed_index: prompt.seed_index,
+        };
+        let decoder = StateDecoder::of_state(&self.model, run, state);
+        (decoder, prompts.map(input).collect())
     }
 
     /// Logits of the token behind each token: for each text `[tokens][vocab]`.

@@ -50,9 +50,8 @@ impl KvCache {
     /// Makes keys and values what steps will read of them, so that a text's first pass and its steps see the same numbers.
     pub(super) fn as_stored(&self, keys: &mut Tensor, values: &mut Tensor) {
         if let Stored::Bf16 = self.stored {
-            for number in keys.data_mut().iter_mut().chain(values.data_mut()) {
-                *number = bf16::from_f32(*number).to_f32();
-            }
+            round_to_bf16(keys);
+            round_to_bf16(values);
         }
     }
 
@@ -66,6 +65,13 @@ impl KvCache {
                 store_row(run.isa, to, rows.row(i), heads, stored);
             }
         }
+    }
+}
+
+/// What is left of numbers that are kept in bf16.
+pub(crate) fn round_to_bf16(x: &mut Tensor) {
+    for number in x.data_mut() {
+        *number = bf16::from_f32(*number).to_f32();
     }
 }
 
