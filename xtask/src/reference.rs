@@ -21,6 +21,8 @@ enum Part {
     Search,
     /// BLEU and chrF, from sacreBLEU.
     Metrics,
+    /// Conversations put down, from transformers.
+    Chat,
     /// All of them.
     All,
 }
@@ -44,6 +46,7 @@ pub(crate) fn run(args: &ReferenceArgs) -> Result<()> {
             Part::Ruaccent,
             Part::Search,
             Part::Metrics,
+            Part::Chat,
         ],
         part => vec![part],
     };
@@ -83,6 +86,7 @@ fn compute(python: &Path, part: Part) -> Result<()> {
         Part::Marian => succeed(script("marian.py").arg(golden())),
         Part::Ruaccent => succeed(script("stress.py").arg(golden().join("ruaccent/golden.json"))),
         Part::Search => succeed(script("search.py").arg(golden().join("search.json"))),
+        Part::Chat => succeed(script("chat.py").arg(golden().join("chat.json"))),
         Part::Metrics => {
             // Written beside it first: a script that fails must not leave half a file.
             let (path, half) = (

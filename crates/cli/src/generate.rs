@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use hexapla::config::ComputeType;
 use hexapla::error::{Error, Result};
 use hexapla::formats;
+use hexapla::generate::SearchOptions;
 use hexapla::generate::generator::{Generator, Prompt};
 use hexapla::generate::language_model::{Continuation, Finish, GenerateOptions, LanguageModel};
-use hexapla::generate::{Sampling, SearchOptions};
+use hexapla::text::chat::{Message, Values};
 use hexapla::text::corpus::read_lines;
 use serde_json::{Value, json};
 
+use crate::choice::ChoiceFlags;
 use crate::console::broken;
 use crate::model::decided;
 use crate::text::read_ids;
@@ -29,7 +31,8 @@ pub(crate) struct GenerateArgs {
     /// File with one text; `-` is standard input.
     #[arg(long, short, conflicts_with = "text")]
     input: Option<PathBuf>,
-    /// File of JSON lines, each a text or an object with `prompt`; `-` is standard input. Prints JSON lines.
+    /// File of JSON lines, each a text, or an object with `prompt` or with the `messages` of a conversation; `-` is standard input.
+    /// Prints JSON lines.
     #[arg(long, conflicts_with_all = ["text", "input"])]
     json_lines: Option<PathBuf>,
     /// File of JSON lines, an array of token ids each; prints arrays of the new ids.
@@ -54,119 +57,16 @@ pub(crate) struct GenerateArgs {
     compute_type: ComputeType,
 }
 
-/// How tokens are chosen. What is not given is as the model's folder says.
-#[derive(Debug, clap::Args)]
-struct ChoiceFlags {
-    /// Most tokens of an output; as many as the model has room for where neither this nor the model says.
-    #[arg(long)]
-    max_new_tokens: Option<usize>,
-    /// Draw by chance at this temperature; 0 takes the likeliest token.
-    #[arg(long)]
-    temperature: Option<f32>,
-    /// Draw among this many tokens; 0 is all.
-    #[arg(long)]
-    top_k: Option<usize>,
-    /// Draw among the likeliest tokens of this total probability.
-    #[arg(long)]
-    top_p: Option<f32>,
-    /// Draw among tokens with this share of the likeliest one's probability; 0 is all.
-    #[arg(long)]
-    min_p: Option<f32>,
-    /// Keys the draws.
-    #[arg(long)]
-    seed: Option<u64>,
-    /// Outputs of each text.
-    #[arg(long, default_value_t = 1)]
-    n: usize,
-    /// Width of the beam; 1 is greedy.
-    #[arg(long)]
-    beam_size: Option<usize>,
-    /// Divides the score of tokens that are there already, those of the text among them.
-    #[arg(long)]
-    repetition_penalty: Option<f32>,
-    /// Taken from the score of tokens that the output has already.
-    #[arg(long)]
-    presence_penalty: Option<f32>,
-    /// Taken from the score of a token as often as the output has it already.
-    #[arg(long)]
-    frequency_penalty: Option<f32>,
-    /// No n-gram of this size twice; 0 allows all.
-    #[arg(long)]
-    no_repeat_ngram_size: Option<usize>,
-}
-
-impl ChoiceFlags {
-    /// `search` with what the flags say.
-    fn change(&self, mut search: SearchOptions, vocab_size: usize) -> Result<SearchOptions> {
-        if self.max_new_tokens == Some(0) {
-            return Err(Error::settings("a flag is out of range")
-                .at("--max-new-tokens")
-                .expected("at least 1")
-                .found("0")
-                .hint("leave it out for the default"));
-        }
-        let others = self.top_k.is_some()
-            || self.top_p.is_some()
-            || self.min_p.is_some()
-            || self.seed.is_some();
-        match self.temperature {
-            Some(0.0) => search.sampling = None,
-            None if !others => (),
-            temperature => {
-                let s = search.sampling.unwrap_or_default();
-                search.sampling = Some(Sampling {
-                    temperature: temperature.unwrap_or(s.temperature),
-                    top_k: self.top_k.unwrap_or(s.top_k),
-                    top_p: self.top_p.unwrap_or(s.top_p),
-                    min_p: self.min_p.unwrap_or(s.min_p),
-                    seed: self.seed.unwrap_or(s.seed),
-                });
-            }
-        }
-        if search.sampling.is_some() {
-            search.beam_size = self.beam_size.unwrap_or(1);
-        } else if let Some(beam_size) = self.beam_size {
-            search.beam_size = beam_size;
-        } else {
-            search.beam_size = search.beam_size.max(self.n);
-        }
-        search.n_best = self.n;
-        let set = |to: &mut f32, flag: Option<f32>| *to = flag.unwrap_or(*to);
-        set(&mut search.repetition_penalty, self.repetition_penalty);
-        set(&mut search.presence_penalty, self.presence_penalty);
-        set(&mut search.frequency_penalty, self.frequency_penalty);
-        search.no_repeat_ngram_size = self
-            .no_repeat_ngram_size
-            .unwrap_or(search.no_repeat_ngram_size);
-        search.validate(vocab_size)?;
-        Ok(search)
-    }
-}
-
 pub(crate) fn run(args: GenerateArgs) -> Result<()> {
     if let Some(path) = &args.input_ids {
         return of_ids(&args, path);
     }
-    if let Some(stop) = args.stop.iter().find(|stop| stop.is_empty()) {
-        return Err(Error::settings("a flag is out of range")
-            .at("--stop")
-            .expected("a text")
-            .found(format!("`{stop}`"))
-            .hint("leave it out for no stop string"));
-    }
     let model = LanguageModel::open(args.model.as_path(), decided(args.compute_type))?;
-    let defaults = model.options();
-    let vocab_size = model.generator().config().vocab_size;
-    let options = GenerateOptions {
-        search: args.choice.change(defaults.search, vocab_size)?,
-        max_new_tokens: args.choice.max_new_tokens.or(defaults.max_new_tokens),
-        stop: args.stop.clone(),
-        first_text: 0,
-    };
+    let options = args.choice.options(&model, &args.stop)?;
     let mut out = std::io::BufWriter::new(std::io::stdout());
     if let Some(path) = &args.json_lines {
-        let prompts = read_prompts(path)?;
-        return all(&args, &model, &options, &prompts, &mut out).map_err(|e| located(e, path));
+        let asked = read_asked(path)?;
+        return all(&args, &model, &options, &asked, &mut out).map_err(|e| located(e, path));
     }
     let texts = match args.text.is_empty() {
         false => args.text.clone(),
@@ -174,7 +74,8 @@ pub(crate) fn run(args: GenerateArgs) -> Result<()> {
     };
     let of_text = |e: Error| e.item_as(|item| format!("text {}", item + 1));
     if args.json || args.log_probs {
-        return all(&args, &model, &options, &texts, &mut out).map_err(of_text);
+        let asked: Vec<Asked> = texts.into_iter().map(Asked::Text).collect();
+        return all(&args, &model, &options, &asked, &mut out).map_err(of_text);
     }
     for (number, text) in texts.iter().enumerate() {
         let options = GenerateOptions {
@@ -197,17 +98,21 @@ fn stream(
     options: &GenerateOptions,
     out: &mut (dyn Write + Send),
 ) -> Result<()> {
+    let prompts = model.prompts(&[text], options)?;
     if options.search.n_best > 1 {
-        let found = model.generate(&[text], options)?;
+        let found = model.generate(&prompts, options)?;
         for output in found.iter().flatten() {
             writeln!(out, "{}", output.text).map_err(broken)?;
         }
         return out.flush().map_err(broken);
     }
-    model.stream(text, options, |_, text| {
-        write!(out, "{text}").map_err(broken)?;
-        out.flush().map_err(broken)
-    })?;
+    for prompt in &prompts {
+        model.stream(prompt, options, |_, text| {
+            write!(out, "{text}").map_err(broken)?;
+            out.flush().map_err(broken)?;
+            Ok(true)
+        })?;
+    }
     writeln!(out).map_err(broken)?;
     out.flush().map_err(broken)
 }
@@ -217,15 +122,31 @@ fn all(
     args: &GenerateArgs,
     model: &LanguageModel,
     options: &GenerateOptions,
-    texts: &[String],
+    asked: &[Asked],
     out: &mut dyn Write,
 ) -> Result<()> {
-    for (i, texts) in texts.chunks(TOGETHER).enumerate() {
-        let options = GenerateOptions {
-            first_text: (i * TOGETHER) as u64,
-            ..options.clone()
+    let template = match asked
+        .iter()
+        .any(|asked| matches!(asked, Asked::Messages(_)))
+    {
+        true => Some(model.chat_template()?),
+        false => None,
+    };
+    for (i, asked) in asked.chunks(TOGETHER).enumerate() {
+        let prompt = |(number, asked): (usize, &Asked)| {
+            let number_of_all = (i * TOGETHER + number) as u64;
+            let prompt = match (asked, &template) {
+                (Asked::Messages(messages), Some(template)) => {
+                    let said = (messages.as_slice(), &Values::new());
+                    model.conversation(template, said, number_of_all, options)
+                }
+                (Asked::Text(text), _) => model.text_prompt(text, number_of_all, options),
+                (Asked::Messages(_), None) => Err(Error::internal("no template was read")),
+            };
+            prompt.map_err(|e| e.in_item(number))
         };
-        let found = model.generate(texts, &options);
+        let prompts: Result<Vec<Prompt>> = asked.iter().enumerate().map(prompt).collect();
+        let found = prompts.and_then(|prompts| model.generate(&prompts, options));
         let found = found.map_err(|e| match e.item() {
             Some(item) => e.in_item(i * TOGETHER + item),
             None => e,
@@ -306,24 +227,40 @@ pub(crate) fn read_text(path: &Path) -> Result<String> {
     })
 }
 
-/// The texts of JSON lines.
-fn read_prompts(path: &Path) -> Result<Vec<String>> {
+/// What is to be gone on with.
+enum Asked {
+    Text(String),
+    Messages(Vec<Message>),
+}
+
+/// What JSON lines ask.
+fn read_asked(path: &Path) -> Result<Vec<Asked>> {
     let read = |(number, line): (usize, &String)| {
         let wrong = |found: String| {
             Error::input("cannot read a prompt")
                 .at(format!("{}, line {}", path.display(), number + 1))
-                .expected("a JSON text, or an object with `prompt` and nothing else")
+                .expected("a JSON text, or an object with `prompt` or `messages` and nothing else")
                 .found(found)
                 .hint("every line is one prompt, and none is left empty")
         };
-        match serde_json::from_str(line).map_err(|e| wrong(e.to_string()))? {
-            Value::String(text) => Ok(text),
-            Value::Object(mut map) => match (map.remove("prompt"), map.keys().next()) {
-                (Some(Value::String(text)), None) => Ok(text),
-                (_, Some(key)) => Err(wrong(format!("`{key}`"))),
-                (_, None) => Err(wrong("no `prompt`".into())),
-            },
-            other => Err(wrong(other.to_string().chars().take(60).collect())),
+        let mut map = match serde_json::from_str(line).map_err(|e| wrong(e.to_string()))? {
+            Value::String(text) => return Ok(Asked::Text(text)),
+            Value::Object(map) => map,
+            other => return Err(wrong(other.to_string().chars().take(60).collect())),
+        };
+        match (map.remove("prompt"), map.remove("messages")) {
+            (_, _) if !map.is_empty() => {
+                let keys: Vec<String> = map.keys().map(|key| format!("`{key}`")).collect();
+                Err(wrong(keys.join(", ")))
+            }
+            (Some(Value::String(text)), None) => Ok(Asked::Text(text)),
+            (None, Some(messages)) => serde_json::from_value(messages)
+                .map(Asked::Messages)
+                .map_err(|e| wrong(e.to_string())),
+            (Some(_), Some(_)) => Err(wrong("both".into())),
+            (_, None) => Err(wrong(
+                "no `prompt` that is a text, and no `messages`".into(),
+            )),
         }
     };
     read_lines(path)?.iter().enumerate().map(read).collect()

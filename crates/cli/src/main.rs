@@ -3,6 +3,8 @@
 
 mod align;
 mod calibration;
+mod chat;
+mod choice;
 mod classify;
 mod console;
 mod convert;
@@ -63,6 +65,8 @@ enum Command {
     Fill(classify::FillArgs),
     /// Go on with texts, by a decoder alone.
     Generate(generate::GenerateArgs),
+    /// Talk with a decoder alone that was trained on conversations.
+    Chat(chat::ChatArgs),
     /// Show every number between a text and its translation, as a page.
     Explain(explain::ExplainArgs),
     /// What each head does on sentence pairs, and what it is worth.
@@ -136,6 +140,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Tag(args) => classify::tag(args)?,
         Command::Fill(args) => classify::fill(args)?,
         Command::Generate(args) => generate::run(args)?,
+        Command::Chat(args) => chat::run(args)?,
         Command::Explain(args) => explain::run(args)?,
         Command::Heads(args) => heads::run(args)?,
         Command::Align(args) => align::run(args)?,

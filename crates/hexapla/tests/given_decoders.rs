@@ -251,9 +251,10 @@ fn stories_go_on_as_an_independent_reader_has_them() {
     let mut told = String::new();
     let each = |_, text: &str| {
         told.push_str(text);
-        Ok(())
+        Ok(true)
     };
-    let story = teller.stream("Once upon a time", &asked, each).unwrap();
+    let prompt = teller.text_prompt("Once upon a time", 0, &asked).unwrap();
+    let story = teller.stream(&prompt, &asked, each).unwrap();
     assert_eq!(story[0].ids, found[0][0].ids[4..44]);
     assert_eq!(story[0].text, told);
     assert!(told.starts_with(", there was a little"), "{told}");

@@ -13,6 +13,7 @@ use hexapla::formats::{self, ConvertModel, SaveModel};
 use hexapla::generate::SearchOptions;
 use hexapla::generate::generator::Generator;
 use hexapla::generate::language_model::{Finish, GenerateOptions, LanguageModel};
+use hexapla::text::chat::{Message, Values};
 use hexapla::text::sentencepiece::SentencePiece;
 use hexapla::text::tokenizer::{EncoderTokenizer, Tokenizers};
 use hexapla::{Engine, Request, Translator, formats::manifest::ManifestFields};
@@ -54,7 +55,7 @@ fn lines(count: usize) -> Option<Vec<String>> {
 }
 
 /// A folder with the lines in a file.
-fn folder(lines: &[String]) -> (tempfile::TempDir, PathBuf) {
+fn folder<T: serde::Serialize>(lines: &[T]) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("lines.json");
     fs::write(&path, json!(lines).to_string()).unwrap();
@@ -282,7 +283,7 @@ fn words_become_phonemes_as_in_transformers() {
         [1].into_iter().chain(word).chain([2]).collect::<Vec<u32>>()
     };
     let ids: Vec<Vec<u32>> = words.iter().map(ids).collect();
-    let (out, job) = folder(&[]);
+    let (out, job) = folder::<String>(&[]);
     fs::write(&job, json!({"folder": model, "ids": ids}).to_string()).unwrap();
     python(&[Path::new("bart"), &job, out.path()]);
     let expected = read(&out.path().join("bart.json"));
@@ -457,21 +458,51 @@ const PROMPTS: [&str; 10] = [
     "<|im_start|>user\n你好！<|im_end|>\n<|im_start|>assistant\n",
 ];
 
+/// Conversations that wait for an answer: with and without a system text, of one message and of several.
+fn conversations() -> Vec<Vec<Message>> {
+    let roles = ["user", "assistant"];
+    let turns = |texts: &[&str]| -> Vec<Message> {
+        let roles = roles.iter().cycle();
+        let turns = roles.zip(texts);
+        turns
+            .map(|(role, text)| Message::new(role, *text))
+            .collect()
+    };
+    let system = |text: &str, texts: &[&str]| {
+        let first = [Message::new("system", text)];
+        first.into_iter().chain(turns(texts)).collect()
+    };
+    vec![
+        turns(&["What is the capital of France?"]),
+        turns(&["My name is Ada.", "Hello, Ada!", "What is my name?"]),
+        system(
+            "You answer in one word.",
+            &["Which colour has the sky?", "Blue.", "And grass?"],
+        ),
+        system("", &["你好！", "  Hi.\n", "<|im_end|> is no text. 😀"]),
+    ]
+}
+
 #[test]
 #[ignore = "needs Python with transformers: set HEXAPLA_PYTHON"]
 fn a_gguf_file_goes_on_as_in_transformers() {
-    let prompts: Vec<String> = PROMPTS.map(String::from).to_vec();
-    let (out, file) = folder(&prompts);
+    let conversations = conversations();
+    let texts = PROMPTS.iter().map(|text| json!(text));
+    let asked: Vec<Value> = texts
+        .chain(conversations.iter().map(|messages| json!(messages)))
+        .collect();
+    let (out, file) = folder(&asked);
     let path = python(&[Path::new("gguf"), &file, out.path()]);
     let expected = read(&out.path().join("gguf.json"));
+    let (expected, answers) = expected.as_array().unwrap().split_at(PROMPTS.len());
     let model = LanguageModel::open(path.trim(), ComputeType::Float32).unwrap();
     let options = GenerateOptions {
         max_new_tokens: Some(24),
         ..model.options()
     };
+    let prompts = model.prompts(&PROMPTS, &options).unwrap();
     let found = model.generate(&prompts, &options).unwrap();
-    for ((prompt, found), expected) in prompts.iter().zip(&found).zip(expected.as_array().unwrap())
-    {
+    for ((prompt, found), expected) in PROMPTS.iter().zip(&found).zip(expected) {
         let ids = model.tokenizer().encode(prompt, true).unwrap();
         assert_eq!(json!(ids), expected["ids"], "{prompt}");
         assert_eq!(json!(found[0].ids), expected["new"], "{prompt}");
@@ -493,14 +524,20 @@ fn a_gguf_file_goes_on_as_in_transformers() {
         let mut told = String::new();
         let each = |_, text: &str| {
             told.push_str(text);
-            Ok(())
+            Ok(true)
         };
         let streamed = model.stream(prompt, &options, each).unwrap();
-        assert_eq!(
-            (&told, &streamed[0]),
-            (&found[0].text, &found[0]),
-            "{prompt}"
-        );
+        assert_eq!((&told, &streamed[0]), (&found[0].text, &found[0]));
+    }
+    // Conversations are put down, and answered, as by transformers.
+    let template = model.chat_template().unwrap();
+    for (messages, expected) in conversations.iter().zip(answers) {
+        let said = (messages.as_slice(), &Values::new());
+        let prompt = model.conversation(&template, said, 0, &options).unwrap();
+        assert_eq!(json!(prompt.ids), expected["ids"], "{messages:?}");
+        let found = model.generate(&[prompt], &options).unwrap();
+        assert_eq!(json!(found[0][0].ids), expected["new"], "{messages:?}");
+        assert_eq!(json!(found[0][0].text), expected["text"], "{messages:?}");
     }
     // A stop string, which lies across tokens, ends it there.
     let whole = &found[1][0].text;

@@ -246,7 +246,10 @@ impl Generator {
     }
 
     /// Refuses what the model has no row for, and what it has no room for.
-    pub(crate) fn check(&self, prompt: &Prompt) -> Result<()> {
+    ///
+    /// # Errors
+    /// An id or a length out of range.
+    pub fn check(&self, prompt: &Prompt) -> Result<()> {
         self.check_text(&prompt.ids).map_err(|e| e.at("prompt"))?;
         let room = self.max_tokens() - prompt.ids.len();
         if !(1..=room).contains(&prompt.max_new_tokens) {

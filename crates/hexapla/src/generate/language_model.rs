@@ -12,6 +12,7 @@ use crate::config::ComputeType;
 use crate::error::{Error, Result};
 use crate::files::Folder;
 use crate::formats::{self, Family, ManifestMetric};
+use crate::text::chat::{ChatSettings, ChatTemplate, Message, Values};
 use crate::text::tokenizer::{DecoderTokenizer, TextStream};
 
 /// A decoder with its tokenizer: goes on with texts.
@@ -19,6 +20,7 @@ use crate::text::tokenizer::{DecoderTokenizer, TextStream};
 pub struct LanguageModel {
     generator: Generator,
     tokenizer: DecoderTokenizer,
+    chat: ChatSettings,
     options: GenerateOptions,
     family: Family,
     metrics: Vec<ManifestMetric>,
@@ -57,7 +59,7 @@ pub struct Continuation {
 pub enum Finish {
     /// The model wrote an end token.
     End,
-    /// A stop string came.
+    /// A stop string came, or whoever was told its text wanted no more.
     Stop,
     /// It is as long as it may be.
     Length,
@@ -77,6 +79,7 @@ impl LanguageModel {
             Err(e) => Err(e.within(opened.folder().path().display())),
         };
         let tokenizer = tokenizer.map_err(Error::of_model)?;
+        let chat = ChatSettings::read(opened.folder(), &opened.files)?;
         let options = GenerateOptions {
             search: SearchOptions::for_decoder(config, &opened.generation),
             max_new_tokens: opened.generation.max_new_tokens,
@@ -89,6 +92,7 @@ impl LanguageModel {
         Ok(LanguageModel {
             generator,
             tokenizer,
+            chat,
             options,
             family: opened.family,
             metrics: fields.unwrap_or_default().metrics,
@@ -130,38 +134,44 @@ impl LanguageModel {
         &self.metrics
     }
 
-    /// Goes on with each text: for each as many outputs as `options.search.n_best`.
+    /// How its makers put conversations down.
     ///
     /// # Errors
-    /// A text that leaves the model no room, settings that do not fit, or output that is not a number. [`Error::item`] says in which
-    /// text.
-    pub fn generate<S: AsRef<str>>(
-        &self,
-        texts: &[S],
-        options: &GenerateOptions,
-    ) -> Result<Vec<Vec<Continuation>>> {
-        let prompts = self.prompts(texts, options)?;
-        self.go_on(&prompts, options, None)
+    /// The folder does not say, or not in a way that can be read.
+    pub fn chat_template(&self) -> Result<ChatTemplate> {
+        self.chat.template()
     }
 
-    /// As [`LanguageModel::generate`] for one text; `each` is given text as it becomes certain, with the number of its sample. In beam
-    /// search it comes all at once.
+    /// Goes on with each prompt: for each as many outputs as `options.search.n_best`.
+    ///
+    /// # Errors
+    /// A prompt that leaves the model no room, settings that do not fit, or output that is not a number. [`Error::item`] says in
+    /// which prompt.
+    pub fn generate(
+        &self,
+        prompts: &[Prompt],
+        options: &GenerateOptions,
+    ) -> Result<Vec<Vec<Continuation>>> {
+        self.go_on(prompts, options, None)
+    }
+
+    /// As [`LanguageModel::generate`] for one prompt; `each` is given text as it becomes certain, with the number of its sample, and
+    /// says whether that sample is to go on. In beam search the text comes all at once.
     ///
     /// # Errors
     /// As [`LanguageModel::generate`], or that of `each`, which ends all.
     pub fn stream(
         &self,
-        text: &str,
+        prompt: &Prompt,
         options: &GenerateOptions,
-        each: impl FnMut(usize, &str) -> Result<()> + Send,
+        each: impl FnMut(usize, &str) -> Result<bool> + Send,
     ) -> Result<Vec<Continuation>> {
-        let prompts = self.prompts(&[text], options)?;
         let each = Mutex::new(each);
         let told = |sample: usize, text: &str| {
             let mut each = each.lock().unwrap_or_else(PoisonError::into_inner);
             (*each)(sample, text)
         };
-        let found = self.go_on(&prompts, options, Some(&told))?;
+        let found = self.go_on(std::slice::from_ref(prompt), options, Some(&told))?;
         let found = found.into_iter().next().unwrap_or_default();
         if options.search.beam_size > 1 {
             for (number, output) in found.iter().enumerate() {
@@ -199,21 +209,51 @@ impl LanguageModel {
         Ok(losses)
     }
 
+    /// The tokens of a conversation up to where the model's answer begins, as the `number`th prompt. `values` are others that the
+    /// template knows.
+    ///
+    /// # Errors
+    /// What the template refuses, or a text that the tokenizer cannot take.
+    pub fn conversation(
+        &self,
+        template: &ChatTemplate,
+        (messages, values): (&[Message], &Values),
+        number: u64,
+        options: &GenerateOptions,
+    ) -> Result<Prompt> {
+        // The template writes what stands around a text itself.
+        let text = template.render(messages, true, values)?;
+        self.prompt(self.tokenizer.encode(&text, false)?, number, options)
+    }
+
     /// The tokens of texts, with what stands around a text.
     ///
     /// # Errors
-    /// As [`LanguageModel::generate`].
+    /// A text that the tokenizer cannot take, or an empty one where nothing begins a text. [`Error::item`] says which.
     pub fn prompts<S: AsRef<str>>(
         &self,
         texts: &[S],
         options: &GenerateOptions,
     ) -> Result<Vec<Prompt>> {
         let prompt = |(i, text): (usize, &S)| {
-            let ids = self.tokenizer.encode(text.as_ref(), true)?;
-            self.prompt(ids, options.first_text + i as u64, options)
+            let number = options.first_text + i as u64;
+            self.text_prompt(text.as_ref(), number, options)
                 .map_err(|e| e.in_item(i))
         };
         texts.iter().enumerate().map(prompt).collect()
+    }
+
+    /// The tokens of one text, as the `number`th prompt.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::prompts`].
+    pub fn text_prompt(
+        &self,
+        text: &str,
+        number: u64,
+        options: &GenerateOptions,
+    ) -> Result<Prompt> {
+        self.prompt(self.tokenizer.encode(text, true)?, number, options)
     }
 
     /// A prompt of these tokens, or of the token that begins a text where there are none.
@@ -260,7 +300,7 @@ impl LanguageModel {
     ) -> Result<Vec<Vec<Continuation>>> {
         // Nobody else need look at every step.
         let is_watched = told.is_some() || !options.stop.is_empty();
-        let told = |sample: usize, text: &str| told.map_or(Ok(()), |told| told(sample, text));
+        let told = |sample: usize, text: &str| told.map_or(Ok(true), |told| told(sample, text));
         let texts: Mutex<BTreeMap<(usize, usize), GrowingText>> = Mutex::default();
         let watch = |prompt: usize, sample: usize, chain: &Hypothesis| {
             let mut texts = texts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -269,8 +309,8 @@ impl LanguageModel {
                 Entry::Vacant(new) => new.insert(self.growing(&prompts[prompt], options)?),
             };
             let certain = text.grow(&chain.ids, chain.finished)?;
-            if prompt == 0 && !certain.is_empty() {
-                told(sample, &certain)?;
+            if prompt == 0 && !certain.is_empty() && !told(sample, &certain)? {
+                text.stopped = true;
             }
             Ok(!text.stopped)
         };
@@ -312,8 +352,8 @@ impl LanguageModel {
     }
 }
 
-/// Is told the text of a sample as it becomes certain.
-type Listener<'a> = dyn Fn(usize, &str) -> Result<()> + Sync + 'a;
+/// Is told the text of a sample as it becomes certain, and says whether the sample is to go on.
+type Listener<'a> = dyn Fn(usize, &str) -> Result<bool> + Sync + 'a;
 
 /// A text as its tokens come, up to a stop string.
 struct GrowingText<'a> {

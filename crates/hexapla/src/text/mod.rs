@@ -2,6 +2,7 @@
 //!
 //! Lines end at LF and nowhere else (a CR before it goes with it); U+2028 and its like are ordinary characters.
 
+pub mod chat;
 #[doc(hidden)]
 pub mod clean;
 #[doc(hidden)]

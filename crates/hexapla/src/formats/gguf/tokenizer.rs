@@ -20,17 +20,42 @@ const USER_DEFINED: i64 = 4;
 /// A kind that is not known, or lists that do not fit together.
 pub(super) fn files(settings: &Settings) -> Result<BTreeMap<String, Vec<u8>>> {
     let key = "tokenizer.ggml.model";
-    match settings.text(key)? {
-        "gpt2" => Ok([("tokenizer.json".to_string(), json(settings)?)].into()),
-        "llama" => sentencepiece(settings),
-        _ => Err(settings
-            .wrong(key, "`gpt2` (byte-level BPE) or `llama` (SentencePiece)")
-            .hint("take the model's safetensors with its tokenizer.json")),
+    let (name, file) = match settings.text(key)? {
+        "gpt2" => ("tokenizer.json", json(settings)?),
+        "llama" => ("tokenizer.model", sentencepiece(settings)?),
+        _ => {
+            return Err(settings
+                .wrong(key, "`gpt2` (byte-level BPE) or `llama` (SentencePiece)")
+                .hint("take the model's safetensors with its tokenizer.json"));
+        }
+    };
+    let config = config(settings)?.to_string().into_bytes();
+    Ok([
+        (name.to_string(), file),
+        ("tokenizer_config.json".into(), config),
+    ]
+    .into())
+}
+
+/// What else is said of the tokens: those by which a chat template calls special ones, and whether one begins each text.
+fn config(settings: &Settings) -> Result<Json> {
+    let mut config = Map::new();
+    if let Some(Value::Texts(tokens)) = settings.metadata.get("tokenizer.ggml.tokens") {
+        for name in ["bos", "eos"] {
+            let id = settings.id(&format!("tokenizer.ggml.{name}_token_id"))?;
+            if let Some(token) = id.and_then(|id| tokens.get(id as usize)) {
+                config.insert(format!("{name}_token"), json!(token));
+            }
+        }
     }
+    if let Some(begins) = settings.flag("tokenizer.ggml.add_bos_token")? {
+        config.insert("add_bos_token".into(), json!(begins));
+    }
+    Ok(config.into())
 }
 
 /// SentencePiece's BPE: pieces with scores.
-fn sentencepiece(settings: &Settings) -> Result<BTreeMap<String, Vec<u8>>> {
+fn sentencepiece(settings: &Settings) -> Result<Vec<u8>> {
     let list = |key: &str| settings.metadata.get(&format!("tokenizer.ggml.{key}"));
     let (tokens, scores, kinds) = match (list("tokens"), list("scores"), list("token_type")) {
         (Some(Value::Texts(tokens)), Some(Value::Reals(scores)), Some(Value::Wholes(kinds)))
@@ -47,13 +72,10 @@ fn sentencepiece(settings: &Settings) -> Result<BTreeMap<String, Vec<u8>>> {
     let pieces = pieces
         .map(|((token, score), kind)| (token.clone(), *score, i32::try_from(*kind).unwrap_or(0)));
     let space_before = settings.flag("tokenizer.ggml.add_space_prefix")?;
-    let file = SentencePiece::file_of_bpe(pieces, space_before.unwrap_or(true));
-    let mut files: BTreeMap<String, Vec<u8>> = [("tokenizer.model".to_string(), file)].into();
-    if settings.flag("tokenizer.ggml.add_bos_token")? == Some(false) {
-        let config = json!({"add_bos_token": false}).to_string();
-        files.insert("tokenizer_config.json".into(), config.into_bytes());
-    }
-    Ok(files)
+    Ok(SentencePiece::file_of_bpe(
+        pieces,
+        space_before.unwrap_or(true),
+    ))
 }
 
 /// Byte-level BPE.
