@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use hexapla::batch::PairRows;
+use hexapla::batch::TrainingRows;
 use hexapla::config::{Precision, TrainingTable, TransformerConfig};
 use hexapla::error::{Error, Result};
 use hexapla::model::transformer::Transformer;
@@ -86,8 +86,8 @@ impl Sentences {
     }
 
     /// Sentences in turn to each of the shards, as the trainer deals them.
-    fn shards(&self, shards: usize) -> Vec<PairRows> {
-        let mut parts = vec![PairRows::default(); shards];
+    fn shards(&self, shards: usize) -> Vec<TrainingRows> {
+        let mut parts = vec![TrainingRows::default(); shards];
         let rows = self
             .source
             .iter()
@@ -113,7 +113,7 @@ pub(crate) fn write_weights(job: &Job) -> Result<()> {
 pub(crate) fn serve(job: &Job) -> Result<()> {
     let table = job.table()?;
     let mut train_step = train_step(job, &table)?;
-    let batches: Vec<Vec<PairRows>> =
+    let batches: Vec<Vec<TrainingRows>> =
         crate::read::<Vec<Sentences>>(&job.batches.to_string_lossy())?
             .iter()
             .map(|b| b.shards(table.shards))
@@ -142,7 +142,7 @@ fn run(
     train_step: &mut TrainStep,
     job: &Job,
     table: &TrainingTable,
-    batches: &[Vec<PairRows>],
+    batches: &[Vec<TrainingRows>],
     done: &mut usize,
     steps: usize,
 ) -> Result<Value> {

@@ -98,24 +98,31 @@ impl Pair {
     }
 }
 
-/// Sentence pairs of one part of a training batch.
+/// Examples of one part of a training batch: what is read, and what is to be said for each row.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PairRows {
-    /// What the encoder reads: source tokens and the end token.
+pub struct TrainingRows {
+    /// What the encoder reads: source tokens and the end token. No rows where a decoder stands alone.
     pub source: Rows,
-    /// What the decoder reads: the start token and the target tokens.
+    /// What the decoder reads: the start token and the target tokens; alone: tokens of a text.
     pub target: Rows,
-    /// What the decoder is to say, row by row: target tokens and the end token.
+    /// What the decoder is to say, row by row: target tokens and the end token; alone: the tokens that follow.
     pub labels: Vec<u32>,
 }
 
-impl PairRows {
+impl TrainingRows {
     /// Adds a pair of token sequences without special tokens.
     pub fn push(&mut self, source: &[u32], target: &[u32], decoder_start: u32, eos: u32) {
         self.source.push(source.iter().copied().chain([eos]));
         self.target
             .push([decoder_start].into_iter().chain(target.iter().copied()));
         self.labels.extend(target.iter().copied().chain([eos]));
+    }
+
+    /// Adds a piece of a text: `ids`, of which each but the first is to be said behind those before it.
+    pub fn push_text(&mut self, ids: &[u32]) {
+        let read = ids.len().saturating_sub(1);
+        self.target.push(ids[..read].iter().copied());
+        self.labels.extend(&ids[ids.len() - read..]);
     }
 }
 
@@ -212,7 +219,7 @@ mod tests {
 
     #[test]
     fn the_decoder_reads_its_labels_one_step_late() {
-        let mut pair = PairRows::default();
+        let mut pair = TrainingRows::default();
         pair.push(&[5, 6], &[7, 8, 9], 1, 2);
         assert_eq!(pair.source.ids, [5, 6, 2]);
         assert_eq!(pair.target.ids, [1, 7, 8, 9]);

@@ -6,7 +6,7 @@
 
 use std::alloc::System;
 
-use hexapla::batch::{Pair, PairRows};
+use hexapla::batch::{Pair, TrainingRows};
 use hexapla::config::{
     ComputeType, Norm, OptimizerKind, Positions, Precision, TrainingTable, TransformerConfig,
 };
@@ -71,10 +71,10 @@ impl Case {
     }
 
     /// Batches of many shapes: from one short sentence, which leaves shards empty, to many long ones.
-    fn batches(self) -> Vec<Vec<Vec<PairRows>>> {
+    fn batches(self) -> Vec<Vec<Vec<TrainingRows>>> {
         let mut random = SplitMix(9);
         let mut batch = |sentences: usize, longest: usize| {
-            let mut parts = vec![PairRows::default(); self.shards];
+            let mut parts = vec![TrainingRows::default(); self.shards];
             for s in 0..sentences {
                 let mut ids = || -> Vec<u32> {
                     let length = 1 + random.below(longest);
@@ -130,7 +130,7 @@ fn count(work: impl FnOnce()) -> (usize, usize) {
 fn train(
     train_step: &mut TrainStep,
     t: &TrainingTable,
-    batches: &[Vec<Vec<PairRows>>],
+    batches: &[Vec<Vec<TrainingRows>>],
     rounds: usize,
 ) {
     for batch in std::iter::repeat_n(batches, rounds).flatten() {
@@ -148,7 +148,7 @@ fn settled(
     case: Case,
     train_step: &mut TrainStep,
     t: &TrainingTable,
-    batches: &[Vec<Vec<PairRows>>],
+    batches: &[Vec<Vec<TrainingRows>>],
     rounds: usize,
 ) -> (usize, usize) {
     let shared = case.optimizer == OptimizerKind::Muon || case.shards > 2;

@@ -8,7 +8,7 @@ use hexapla::generate::{Hypothesis, SearchOptions};
 use hexapla::model::transformer::Transformer;
 use hexapla::packed::PackedWeights;
 use hexapla::random::SplitMix;
-use hexapla::train::pairs::TrainingPairs;
+use hexapla::train::pairs::{Marks, TrainingPairs};
 use hexapla::train::progress::{Progress, Validation};
 use hexapla::train::shards::StepReport;
 use hexapla::train::trainer::{Trainer, Watcher};
@@ -90,6 +90,9 @@ impl Watcher for Losses {
     }
 }
 
+/// Those of `model`.
+const MARKS: Marks = Marks { start: 0, end: 2 };
+
 fn pairs() -> Vec<Pair> {
     let mut random = SplitMix(5);
     let mut ids = |_| {
@@ -135,7 +138,11 @@ fn train(
     };
     in_pool(threads, || {
         trainer
-            .run(&TrainingPairs::fixed(&pairs()), &mut none, &mut losses)
+            .run(
+                &TrainingPairs::fixed(&pairs(), MARKS),
+                &mut none,
+                &mut losses,
+            )
             .map(|_| ())
     })
     .unwrap();
@@ -180,7 +187,11 @@ fn a_gradient_that_is_not_finite_stops_the_run_in_the_end() {
     };
     let mut losses = Losses(Vec::new());
     let error = trainer
-        .run(&TrainingPairs::fixed(&pairs()), &mut none, &mut losses)
+        .run(
+            &TrainingPairs::fixed(&pairs(), MARKS),
+            &mut none,
+            &mut losses,
+        )
         .unwrap_err()
         .to_string();
     assert!(
@@ -239,7 +250,7 @@ fn ids_that_the_model_has_no_row_for_are_errors() {
         let mut none = |_: &Transformer, _: &Weights| -> Result<Option<Validation>> { Ok(None) };
         let pairs = [good(), pair];
         let run = trainer.run(
-            &TrainingPairs::fixed(&pairs),
+            &TrainingPairs::fixed(&pairs, MARKS),
             &mut none,
             &mut Losses(Vec::new()),
         );
@@ -257,7 +268,7 @@ fn a_run_with_other_pairs_is_refused() {
     let mut none = |_: &Transformer, _: &Weights| -> Result<Option<Validation>> { Ok(None) };
     let few = pairs()[..1].to_vec();
     let run = trainer.run(
-        &TrainingPairs::fixed(&few),
+        &TrainingPairs::fixed(&few, MARKS),
         &mut none,
         &mut Losses(Vec::new()),
     );

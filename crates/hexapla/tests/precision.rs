@@ -5,7 +5,7 @@
 //! add up to about √30·2⁻⁹ ≈ 1 %. A gradient that is off by 1 % of its length has a cosine of 1 − 0.01²/2; the bound of 0.999
 //! allows 4.5 %. The loss is a mean over tokens, near which errors cancel; it gets half a per cent.
 
-use hexapla::batch::PairRows;
+use hexapla::batch::TrainingRows;
 use hexapla::config::{Precision, TrainingTable, TransformerConfig};
 use hexapla::model::transformer::Transformer;
 use hexapla::random::SplitMix;
@@ -29,8 +29,8 @@ fn train_step(precision: Precision) -> (TrainStep, TrainingTable) {
 }
 
 /// Sentences whose target is the source's tokens, each one larger.
-fn batch(random: &mut SplitMix, shards: usize) -> Vec<PairRows> {
-    let mut parts = vec![PairRows::default(); shards];
+fn batch(random: &mut SplitMix, shards: usize) -> Vec<TrainingRows> {
+    let mut parts = vec![TrainingRows::default(); shards];
     for s in 0..48 {
         let source: Vec<u32> = (0..2 + random.below(8))
             .map(|_| 3 + random.below(VOCABULARY - 4) as u32)

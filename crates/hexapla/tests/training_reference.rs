@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use hexapla::batch::PairRows;
+use hexapla::batch::TrainingRows;
 use hexapla::config::{Norm, Positions, TrainingTable, TransformerConfig};
 use hexapla::formats::safetensors::TensorStore;
 use hexapla::model::transformer::Transformer;
@@ -47,7 +47,7 @@ fn check(name: &str, norm: Norm, shards: usize) {
             .unwrap();
         weights.data[p.range.clone()].copy_from_slice(&values);
     }
-    let mut parts = vec![PairRows::default(); shards];
+    let mut parts = vec![TrainingRows::default(); shards];
     let (source, input, labels) = (
         rows(&golden["source"]),
         rows(&golden["decoder_input"]),

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::{Hypothesis, SearchInput, SearchOptions, StepDecoder, search};
-use crate::batch::{Pair, PairRows, Rows, batches, check_ids, check_length, in_order};
+use crate::batch::{Pair, Rows, TrainingRows, batches, check_ids, check_length, in_order};
 use crate::config::{ComputeType, TransformerConfig};
 use crate::error::{Error, Result};
 use crate::files::Folder;
@@ -279,7 +279,7 @@ impl Engine {
 
     fn loss_of(&self, arena: &Arena, pairs: &[&Pair], options: LossOptions) -> (f64, f64, usize) {
         let c = self.config();
-        let mut rows = PairRows::default();
+        let mut rows = TrainingRows::default();
         for p in pairs {
             rows.push(
                 &p.source,

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::engine::Engine;
 use super::log_softmax::log_sum_exp;
 use super::sentence::not_a_number;
-use crate::batch::{PairRows, Span, batches, in_order};
+use crate::batch::{Span, TrainingRows, batches, in_order};
 use crate::error::Result;
 use crate::ops::Run;
 use crate::ops::cross_entropy::LossOptions;
@@ -127,7 +127,7 @@ impl Engine {
         pairs: &[IdPair],
         start: u32,
         batch_tokens: usize,
-        work: impl Fn(&Arena, &PairRows) -> Vec<T> + Send + Sync,
+        work: impl Fn(&Arena, &TrainingRows) -> Vec<T> + Send + Sync,
     ) -> Result<Vec<T>> {
         let c = self.model().config();
         for (i, (source, target)) in pairs.iter().enumerate() {
@@ -140,7 +140,7 @@ impl Engine {
         let lengths = pairs.iter().map(|(s, t)| s.len().max(t.len() + 1));
         let batches = batches(lengths, batch_tokens);
         let of_batch = |batch: &Vec<usize>| {
-            let mut rows = PairRows::default();
+            let mut rows = TrainingRows::default();
             for i in batch {
                 let (source, target) = &pairs[*i];
                 let target = || target.iter().copied();

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::engine::StateDecoder;
 use super::{Hypothesis, Progress, SearchInput, SearchOptions, search_watched};
-use crate::batch::{Rows, batches, check_ids, in_order};
+use crate::batch::{TrainingRows, batches, check_ids, in_order};
 use crate::config::{ComputeType, DecoderConfig};
 use crate::error::{Error, Result};
 use crate::files::Folder;
@@ -232,13 +232,12 @@ impl Generator {
             scale: 1.0,
             r_drop: 0.0,
         };
-        let text: Rows = [&ids[..ids.len() - 1]].into_iter().collect();
+        let mut rows = TrainingRows::default();
+        rows.push_text(ids);
         Ok(self.workers.on_threads(|| {
             self.workers.with_arena(|arena| {
                 let mut run = Run::inference(arena, &self.parameters).alone(true);
-                let losses = self
-                    .model
-                    .language_loss(&mut run, &text, &ids[1..], options);
+                let losses = self.model.loss(&mut run, &rows, options);
                 let of = |loss: RowLoss| loss.negative_log_likelihood;
                 losses.iter().skip(given.max(1) - 1).map(of).collect()
             })

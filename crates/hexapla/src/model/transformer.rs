@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hexapla_kernels::{Int8Scales, Matrix};
 
-use crate::batch::{PairRows, Rows};
+use crate::batch::{Rows, TrainingRows, check_ids, check_length};
 use crate::config::{Assembly, DecoderConfig, EncoderConfig, Precision, TransformerConfig};
 use crate::error::Result;
 use crate::model::embedding::{Embedder, table};
@@ -233,23 +233,37 @@ impl Transformer {
         self.head().logits_into(run, x, out);
     }
 
-    /// The loss of each target row of `pairs`.
-    pub fn loss(&self, run: &mut Run, pairs: &PairRows, options: LossOptions) -> Losses {
-        let memory = self.encode(run, &pairs.source);
-        let x = self.decode(run, &pairs.target, &memory, &pairs.source);
-        self.head().loss(run, &x, &pairs.labels, options)
+    /// Refuses rows that the model has no room for.
+    ///
+    /// # Errors
+    /// An id or a length out of range.
+    pub fn check(&self, rows: &TrainingRows) -> Result<()> {
+        for (side, rows, stack) in [
+            ("source", &rows.source, &self.encoder),
+            ("target", &rows.target, &self.decoder),
+        ] {
+            let Some(Stack { config, .. }) = stack else {
+                continue;
+            };
+            check_ids(&rows.ids, config.embedding.vocab_size).map_err(|e| e.at(side))?;
+            for (number, span) in rows.spans.iter().enumerate() {
+                check_length(span.len, config.embedding.max_positions)
+                    .map_err(|e| e.at(side).in_item(number))?;
+            }
+        }
+        check_ids(&rows.labels, self.vocab_size()).map_err(|e| e.at("labels"))
     }
 
-    /// The loss of each row of `texts`, in a decoder alone; `labels` are the tokens that follow them.
-    pub fn language_loss(
-        &self,
-        run: &mut Run,
-        texts: &Rows,
-        labels: &[u32],
-        options: LossOptions,
-    ) -> Losses {
-        let x = self.go_on(run, texts);
-        self.head().loss(run, &x, labels, options)
+    /// The loss of each target row.
+    pub fn loss(&self, run: &mut Run, rows: &TrainingRows, options: LossOptions) -> Losses {
+        let x = match self.encoder {
+            Some(_) => {
+                let memory = self.encode(run, &rows.source);
+                self.decode(run, &rows.target, &memory, &rows.source)
+            }
+            None => self.go_on(run, &rows.target),
+        };
+        self.head().loss(run, &x, &rows.labels, options)
     }
 }
 
@@ -273,8 +287,8 @@ mod tests {
         Transformer::new(c).unwrap()
     }
 
-    fn pairs() -> PairRows {
-        let mut pairs = PairRows::default();
+    fn pairs() -> TrainingRows {
+        let mut pairs = TrainingRows::default();
         pairs.push(&[3, 4, 5, 6, 7], &[8, 9, 10], 1, 2);
         pairs.push(&[11], &[12, 13, 14, 15, 16, 17, 18], 1, 2);
         pairs.push(&[19, 20, 21, 22, 0], &[], 1, 2);

@@ -10,6 +10,8 @@ pub mod checkpoint;
 pub mod data;
 mod evaluator;
 #[doc(hidden)]
+pub mod examples;
+#[doc(hidden)]
 pub mod held_out;
 mod lock;
 #[doc(hidden)]

@@ -4,16 +4,33 @@ use std::borrow::Cow;
 
 use rayon::prelude::*;
 
-use crate::batch::Pair;
+use crate::batch::{Pair, TrainingRows};
 use crate::error::Result;
 use crate::random::{SplitMix, mix};
 use crate::text::tokenizer::{BpeDropout, Tokenizers};
+use crate::train::examples::{EpochExamples, Examples};
 
 /// Pairs that are the same in each epoch, or cut anew for each.
 #[derive(Debug)]
 pub struct TrainingPairs<'a> {
     pairs: &'a [Pair],
+    marks: Marks,
     dropout: Option<SubwordDropout>,
+}
+
+/// The tokens that stand around a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Marks {
+    /// What the decoder reads first.
+    pub start: u32,
+    /// What ends both sides.
+    pub end: u32,
+}
+
+/// The pairs of one epoch.
+struct EpochPairs<'a> {
+    pairs: Cow<'a, [Pair]>,
+    marks: Marks,
 }
 
 #[derive(Debug)]
@@ -29,9 +46,10 @@ struct SubwordDropout {
 
 impl<'a> TrainingPairs<'a> {
     /// `pairs`, always.
-    pub fn fixed(pairs: &'a [Pair]) -> Self {
+    pub fn fixed(pairs: &'a [Pair], marks: Marks) -> Self {
         TrainingPairs {
             pairs,
+            marks,
             dropout: None,
         }
     }
@@ -42,12 +60,12 @@ impl<'a> TrainingPairs<'a> {
     /// A tokenizer is of another kind.
     pub fn with_bpe_dropout(
         pairs: &'a [Pair],
+        marks: Marks,
         tokenizers: &Tokenizers,
-        p: f32,
-        seed: u64,
+        (p, seed): (f32, u64),
     ) -> Result<Self> {
         if p == 0.0 {
-            return Ok(Self::fixed(pairs));
+            return Ok(Self::fixed(pairs, marks));
         }
         let source = tokenizers.source.bpe_dropout()?;
         let target = match tokenizers.is_joint() {
@@ -62,12 +80,16 @@ impl<'a> TrainingPairs<'a> {
             seed,
             longest,
         });
-        Ok(TrainingPairs { pairs, dropout })
+        Ok(TrainingPairs {
+            pairs,
+            marks,
+            dropout,
+        })
     }
 
     /// Those of one epoch, the same for a seed and an epoch. Dropout makes a pair longer; where it would be longer than any
     /// was before, it stays as it was.
-    pub fn of_epoch(&self, epoch: u64) -> Cow<'a, [Pair]> {
+    pub fn pairs(&self, epoch: u64) -> Cow<'a, [Pair]> {
         let Some(dropout) = &self.dropout else {
             return Cow::Borrowed(self.pairs);
         };
@@ -82,6 +104,26 @@ impl<'a> TrainingPairs<'a> {
             }
         });
         Cow::Owned(cut.collect())
+    }
+}
+
+impl Examples for TrainingPairs<'_> {
+    fn of_epoch(&self, number: u64) -> Box<dyn EpochExamples + '_> {
+        Box::new(EpochPairs {
+            pairs: self.pairs(number),
+            marks: self.marks,
+        })
+    }
+}
+
+impl EpochExamples for EpochPairs<'_> {
+    fn lengths(&self) -> Vec<usize> {
+        self.pairs.iter().map(Pair::tokens).collect()
+    }
+
+    fn push(&self, number: usize, rows: &mut TrainingRows) {
+        let (pair, marks) = (&self.pairs[number], self.marks);
+        rows.push(&pair.source, &pair.target, marks.start, marks.end);
     }
 }
 
@@ -124,16 +166,19 @@ mod tests {
                 target: ids[(i + 1) % 4].clone(),
             };
             let pairs: Vec<Pair> = (0..4).map(pair).collect();
-            let fixed = TrainingPairs::fixed(&pairs);
-            assert_eq!(fixed.of_epoch(3), pairs);
-            let none = TrainingPairs::with_bpe_dropout(&pairs, &tokenizers, 0.0, 1).unwrap();
-            assert_eq!(none.of_epoch(3), pairs);
-            let cut = TrainingPairs::with_bpe_dropout(&pairs, &tokenizers, 0.3, 1).unwrap();
-            assert_eq!(cut.of_epoch(0), cut.of_epoch(0));
-            assert_ne!(cut.of_epoch(0), cut.of_epoch(1));
+            let marks = Marks { start: 2, end: 2 };
+            let fixed = TrainingPairs::fixed(&pairs, marks);
+            assert_eq!(fixed.pairs(3), pairs);
+            let none =
+                TrainingPairs::with_bpe_dropout(&pairs, marks, &tokenizers, (0.0, 1)).unwrap();
+            assert_eq!(none.pairs(3), pairs);
+            let cut =
+                TrainingPairs::with_bpe_dropout(&pairs, marks, &tokenizers, (0.3, 1)).unwrap();
+            assert_eq!(cut.pairs(0), cut.pairs(0));
+            assert_ne!(cut.pairs(0), cut.pairs(1));
             let longest = pairs.iter().map(Pair::tokens).max();
             for epoch in 0..20 {
-                let cut = cut.of_epoch(epoch);
+                let cut = cut.pairs(epoch);
                 assert!(cut.iter().map(Pair::tokens).max() <= longest);
                 for (cut, pair) in cut.iter().zip(&pairs) {
                     let text = |ids: &[u32]| tokenizers.target.decode(ids).unwrap();

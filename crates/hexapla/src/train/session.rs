@@ -19,7 +19,7 @@ use crate::train::checkpoint;
 use crate::train::data::{DRAWN_FILE, Data};
 use crate::train::evaluator::{Evaluation, Evaluator, engine};
 use crate::train::lock::{self, Lock};
-use crate::train::pairs::TrainingPairs;
+use crate::train::pairs::{Marks, TrainingPairs};
 use crate::train::progress::Validation;
 use crate::train::provenance;
 use crate::train::report::{Report, Sample};
@@ -273,7 +273,7 @@ impl Session {
         let Some(((validation, metrics, samples), weights)) = best else {
             return Err(Error::internal("there is no model to save"));
         };
-        if let Some(note) = validation.worse_than_guessing(model.config().target_vocab_size) {
+        if let Some(note) = validation.worse_than_guessing(model.vocab_size()) {
             watcher.note(&note);
         }
         if !self.tests.is_empty() {
@@ -468,8 +468,13 @@ impl Session {
 
 /// What an epoch is made of.
 fn training_pairs<'a>(recipe: &Recipe, data: &'a Data) -> Result<TrainingPairs<'a>> {
-    let t = &recipe.training;
-    TrainingPairs::with_bpe_dropout(&data.train, &data.tokenizers, t.bpe_dropout, t.seed)
+    let (t, config) = (&recipe.training, data.model_config(recipe)?);
+    let marks = Marks {
+        start: config.decoder_start_token_id,
+        end: config.eos_token_id,
+    };
+    let dropout = (t.bpe_dropout, t.seed);
+    TrainingPairs::with_bpe_dropout(&data.train, marks, &data.tokenizers, dropout)
 }
 
 /// Removes what was prepared in a training's folder before the first step, file by file.

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::batch::{PairRows, check_ids, check_length};
+use crate::batch::TrainingRows;
 use crate::config::{Precision, TrainingTable};
 use crate::error::Result;
 use crate::fastest;
@@ -78,10 +78,10 @@ impl TrainStep {
         t: &TrainingTable,
         number: u64,
         learning_rate: f32,
-        parts: &[Vec<PairRows>],
+        parts: &[Vec<TrainingRows>],
     ) -> Result<StepReport> {
         let all = || parts.iter().flatten();
-        all().try_for_each(|pairs| self.check(pairs))?;
+        all().try_for_each(|rows| self.model.check(rows))?;
         let rows: usize = all().map(|p| p.labels.len()).sum();
         let options = LossOptions {
             label_smoothing: t.label_smoothing,
@@ -130,25 +130,6 @@ impl TrainStep {
             source_tokens: all().map(|p| p.source.len()).sum::<usize>() / passes,
             gradient_norm,
         })
-    }
-
-    /// Refuses rows that the model has no room for.
-    fn check(&self, pairs: &PairRows) -> Result<()> {
-        let c = self.model.config();
-        for (side, ids, vocab_size) in [
-            ("source", &pairs.source.ids, c.source_vocab_size),
-            ("target", &pairs.target.ids, c.target_vocab_size),
-            ("labels", &pairs.labels, c.target_vocab_size),
-        ] {
-            check_ids(ids, vocab_size).map_err(|e| e.at(side))?;
-        }
-        for (side, rows) in [("source", &pairs.source), ("target", &pairs.target)] {
-            for (number, span) in rows.spans.iter().enumerate() {
-                check_length(span.len, c.max_position_embeddings)
-                    .map_err(|e| e.at(side).in_item(number))?;
-            }
-        }
-        Ok(())
     }
 
     /// The gradient of the last step, summed over the shards and not clipped, laid out as the parameters are.

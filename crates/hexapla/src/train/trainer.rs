@@ -1,6 +1,5 @@
 //! The training loop: batches, updates, validations, checkpoints, and a clean end whatever happens.
 
-use std::borrow::Cow;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -10,7 +9,7 @@ use std::time::Instant;
 
 use hexapla_kernels::Buffer;
 
-use crate::batch::{Pair, PairRows};
+use crate::batch::TrainingRows;
 use crate::config::{Metric, TrainingTable};
 use crate::error::{Error, Result};
 use crate::files::{remove_leftovers, write_atomically, write_error};
@@ -18,7 +17,7 @@ use crate::model::transformer::Transformer;
 use crate::train::batches::{self, shard};
 use crate::train::change::{self, Change, Difference};
 use crate::train::checkpoint;
-use crate::train::pairs::TrainingPairs;
+use crate::train::examples::{EpochExamples, Examples};
 use crate::train::progress::{Point, Progress, Validation};
 use crate::train::schedule::learning_rate;
 use crate::train::shards::{StepReport, TrainStep};
@@ -44,9 +43,10 @@ pub trait Watcher {
 /// Nobody watches.
 impl Watcher for () {}
 
-/// One pass over the data: its pairs, and their numbers batch by batch.
+/// One pass over the data: its examples, their lengths, and their numbers batch by batch.
 struct Epoch<'a> {
-    pairs: Cow<'a, [Pair]>,
+    examples: Box<dyn EpochExamples + 'a>,
+    lengths: Vec<usize>,
     batches: Vec<Vec<usize>>,
 }
 
@@ -205,34 +205,34 @@ impl Trainer {
         &self.train_step
     }
 
-    /// Trains on `pairs` until the settings, early stopping or a signal end it. The state is saved then.
+    /// Trains on `examples` until the settings, early stopping or a signal end it. The state is saved then.
     ///
     /// # Errors
     /// A checkpoint cannot be written (the last one stays whole), validation fails, or the gradient was not finite too
     /// often in a row.
     pub fn run(
         &mut self,
-        pairs: &TrainingPairs,
+        examples: &dyn Examples,
         validate: &mut Validate,
         watcher: &mut dyn Watcher,
     ) -> Result<Ended> {
         let mut log = self.open_log()?;
-        let mut epoch = self.epoch(pairs);
+        let mut epoch = self.epoch(examples);
         if epoch.batches.is_empty() {
             return Err(Error::input("there is nothing to train on")
-                .expected("at least one pair")
+                .expected("at least one example")
                 .found("none"));
         }
         if self.progress.batch >= epoch.batches.len() {
             return Err(
                 Error::conflict("the data is not what the training was started with")
-                    .at("pairs")
+                    .at("examples")
                     .expected(format!(
                         "more than {} batches an epoch",
                         self.progress.batch
                     ))
                     .found(epoch.batches.len().to_string())
-                    .hint("give the pairs that it was started with"),
+                    .hint("give what it was started with"),
             );
         }
         loop {
@@ -258,20 +258,20 @@ impl Trainer {
                 }
                 return Ok(ended);
             }
-            self.step(pairs, &mut epoch, &mut log, watcher)?;
+            self.step(examples, &mut epoch, &mut log, watcher)?;
         }
     }
 
     fn step<'a>(
         &mut self,
-        pairs: &TrainingPairs<'a>,
+        examples: &'a dyn Examples,
         epoch: &mut Epoch<'a>,
         log: &mut File,
         watcher: &mut dyn Watcher,
     ) -> Result<()> {
         let start = Instant::now();
         let rate = learning_rate(&self.settings, self.progress.updates + 1);
-        let parts = self.next_parts(pairs, epoch);
+        let parts = self.next_parts(examples, epoch);
         let step = self.progress.step + 1;
         let report = self.train_step.run(&self.settings, step, rate, &parts)?;
         self.count(&report, start.elapsed().as_secs_f64());
@@ -394,34 +394,34 @@ impl Trainer {
     }
 
     /// The pass over the data that is due.
-    fn epoch<'a>(&self, pairs: &TrainingPairs<'a>) -> Epoch<'a> {
+    fn epoch<'a>(&self, examples: &'a dyn Examples) -> Epoch<'a> {
         let (number, t) = (self.progress.epoch, &self.settings);
-        let pairs = pairs.of_epoch(number);
+        let examples = examples.of_epoch(number);
+        let lengths = examples.lengths();
         Epoch {
-            batches: batches::epoch(&pairs, t.batch_tokens, t.seed, number),
-            pairs,
+            batches: batches::epoch(&lengths, t.batch_tokens, t.seed, number),
+            examples,
+            lengths,
         }
     }
 
     /// The next `accumulate` batches, cut into shards.
     fn next_parts<'a>(
         &mut self,
-        pairs: &TrainingPairs<'a>,
+        examples: &'a dyn Examples,
         epoch: &mut Epoch<'a>,
-    ) -> Vec<Vec<PairRows>> {
-        let c = self.train_step.model.config();
-        let (start, eos) = (c.decoder_start_token_id, c.eos_token_id);
+    ) -> Vec<Vec<TrainingRows>> {
         let mut parts = Vec::with_capacity(self.settings.accumulate);
         for _ in 0..self.settings.accumulate {
             let batch = &epoch.batches[self.progress.batch];
             self.progress.add_batch(batch);
             let cut = (self.settings.shards, self.settings.passes());
-            parts.push(shard(&epoch.pairs, batch, cut, start, eos));
+            parts.push(shard((&*epoch.examples, &epoch.lengths), batch, cut));
             self.progress.batch += 1;
             if self.progress.batch == epoch.batches.len() {
                 self.progress.batch = 0;
                 self.progress.epoch += 1;
-                *epoch = self.epoch(pairs);
+                *epoch = self.epoch(examples);
             }
         }
         parts
@@ -492,7 +492,7 @@ impl Trainer {
             self.progress.best = Some(step);
         }
         watcher.validation(&validation, better);
-        let vocab_size = self.train_step.model.config().target_vocab_size;
+        let vocab_size = self.train_step.model.vocab_size();
         if let Some(note) = validation.worse_than_guessing(vocab_size) {
             watcher.note(&note);
         }
