@@ -16,7 +16,7 @@ use hexapla::formats::{self, SaveModel};
 use hexapla::generate::engine::Engine;
 use hexapla::model::transformer::Transformer;
 use hexapla::packed::PackedWeights;
-use hexapla::train::data::Data;
+use hexapla::train::pair_data::PairData;
 use hexapla::train::test_set::TestSentences;
 use hexapla::train::trainer::Trainer;
 use hexapla::weights::Weights;
@@ -73,7 +73,7 @@ struct PairsFile<'a> {
 /// A recipe with its data and its model.
 struct Opened {
     recipe: Recipe,
-    data: Data,
+    data: PairData,
     model: Transformer,
 }
 
@@ -84,7 +84,7 @@ impl Opened {
             .num_threads(job.threads)
             .build_global();
         let recipe = Recipe::open(&job.recipe)?;
-        let data = Data::prepare(&recipe, &job.training)?;
+        let data = PairData::prepare(&recipe, &job.training)?;
         let model = Transformer::new(data.model_config(&recipe)?)?;
         Ok(Opened {
             recipe,

@@ -10,6 +10,7 @@ use hexapla::generate::translator::Translator;
 use hexapla::text::corpus::SentencePairs;
 use hexapla::text::tokenizer::{Tokenizer, Tokenizers};
 use hexapla::train::data::Data;
+use hexapla::train::pair_data::PairData;
 
 use crate::console::broken;
 use crate::numerals::{self, NumeralPair, NumeralPairs};
@@ -57,7 +58,7 @@ pub(crate) fn recipe() -> Recipe {
 /// The demo's data; the tokenizer is kept in `folder`.
 pub(crate) fn data(recipe: &Recipe, folder: &Path) -> Result<Data> {
     let made = numbers(recipe.training.seed)?;
-    Data::keep_tokenizers(folder, recipe.data.max_tokens, || {
+    PairData::keep_tokenizers(folder, recipe.data.max_tokens, || {
         let sample = made.training.iter().take(FOR_TOKENIZER);
         // Between spaces a character joins no other: pieces of the numeral system, not of frequent numbers.
         let texts = sample.flat_map(|p| [spaced(&p.chinese), p.english.clone()]);
@@ -73,13 +74,14 @@ pub(crate) fn data(recipe: &Recipe, folder: &Path) -> Result<Data> {
     }
     training.extend(made.training.iter().cloned());
     let validation = made.held_out.get(..VALIDATION).unwrap_or_default();
-    Data::from_pairs(
+    let data = PairData::from_pairs(
         recipe,
         both_ways(&training),
         Some(both_ways(validation)),
         folder,
         BTreeMap::new(),
-    )
+    )?;
+    Ok(Data::Pairs(Box::new(data)))
 }
 
 fn numbers(seed: u64) -> Result<NumeralPairs> {
@@ -156,6 +158,9 @@ mod tests {
     fn every_word_and_character_is_one_piece() {
         let folder = tempfile::tempdir().unwrap();
         let data = data(&recipe(), folder.path()).unwrap();
+        let Data::Pairs(data) = data else {
+            panic!("pairs")
+        };
         assert!(data.train.len() > 2 * TRAINING && data.valid.len() == 2 * VALIDATION);
         let tokenizer = &data.tokenizers.source;
         for (text, pieces) in [

@@ -6,18 +6,18 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use crate::demo;
-use hexapla::config::{Precision, Recipe, TrainingTable};
+use hexapla::config::{Precision, Recipe, Task, TrainingTable};
 use hexapla::error::{Error, Result};
 use hexapla::fastest;
 use hexapla::train::data::Data;
-use hexapla::train::progress::{Point, Progress, Validation, short};
+use hexapla::train::progress::{Point, Progress, Sample, Validation, short};
 use hexapla::train::session::{Outcome, Session, SessionOptions};
 use hexapla::train::shards::StepReport;
 use hexapla::train::tensorboard::TensorBoard;
 use hexapla::train::trainer::{Ended, Watcher};
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 
-use crate::console::{broken, say};
+use crate::console::{broken, say, shown};
 use crate::signals::Caught;
 
 #[derive(Debug, clap::Args)]
@@ -41,6 +41,9 @@ pub(crate) struct TrainArgs {
     /// Target sentences.
     #[arg(long, requires = "source")]
     target: Option<PathBuf>,
+    /// Texts that a decoder alone learns to go on with (`task = "language"`); may be given several times.
+    #[arg(long, conflicts_with_all = ["tsv", "source", "demo"])]
+    text: Vec<PathBuf>,
     /// tiny, small, base or big.
     #[arg(long)]
     preset: Option<String>,
@@ -69,8 +72,13 @@ impl TrainArgs {
         let mut recipe = match &self.config {
             Some(path) => Recipe::open(path)?,
             None if self.demo => demo::recipe(),
+            None if !self.text.is_empty() => Recipe::of_task(Task::Language),
             None => Recipe::default(),
         };
+        if !self.text.is_empty() {
+            recipe.data.text.clone_from(&self.text);
+            recipe.data.json_lines.clear();
+        }
         if self.tsv.is_some() || self.source.is_some() {
             recipe.data.corpora.clear();
             recipe.data.tsv.clone_from(&self.tsv);
@@ -109,35 +117,16 @@ pub(crate) fn run(args: TrainArgs) -> Result<ExitCode> {
     };
     let prepare = if demo { demo::data } else { Data::prepare };
     let mut session = Session::open_with(options, prepare)?;
-    say(format_args!(
-        "{}\n{}",
-        session.data.audit, session.data.filters
-    ));
-    if session.data.valid_too_long > 0 {
-        say(format_args!(
-            "note: {} validation pairs are longer than max_tokens and left out",
-            session.data.valid_too_long
-        ));
+    say(session.data.audit());
+    if !session.data.filters().is_empty() {
+        say(session.data.filters());
     }
-    for drawn in &session.data.drawn {
-        let body = if drawn.body.is_empty() {
-            "the data"
-        } else {
-            &drawn.body
-        };
-        say(format_args!(
-            "validation: {} of {} pairs drawn from {body}",
-            drawn.drawn, drawn.of
-        ));
-    }
-    for note in session.data.tokenizers.notes() {
-        say(format_args!("note: {note}"));
-    }
+    session.data.notes().iter().for_each(say);
     let model = &session.trainer.train_step().model;
     say(format_args!(
-        "{} parameters, {} training pairs",
+        "{} parameters, {}",
         model.index().len(),
-        session.data.train.len()
+        session.data.amount()
     ));
     let done = session.trainer.progress().step;
     if recipe.training.precision == Precision::Auto {
@@ -191,6 +180,8 @@ fn tell(outcome: &Outcome, folder: &Path) -> std::io::Result<()> {
     out.flush()
 }
 
+/// Characters of a sample in a line.
+const SHOWN: usize = 100;
 /// Seconds between two lines about the steps where there is no bar.
 const LINE_EVERY: u64 = 60;
 
@@ -198,6 +189,7 @@ const LINE_EVERY: u64 = 60;
 struct Console {
     bar: ProgressBar,
     board: TensorBoard,
+    task: Task,
     training: TrainingTable,
     latest: Option<Point>,
     last_line: Instant,
@@ -223,6 +215,7 @@ impl Console {
         Ok(Console {
             bar,
             board,
+            task: recipe.task,
             training: recipe.training.clone(),
             latest: None,
             last_line: Instant::now(),
@@ -282,20 +275,30 @@ impl Watcher for Console {
         self.scalar("train/tokens_per_second", p.step, p.tokens_per_second);
     }
 
-    fn validation(&mut self, v: &Validation, best: bool) {
+    fn validation(&mut self, v: &Validation, best: bool, samples: &[Sample]) {
         let mark = if best { " (best)" } else { "" };
-        let line = format!(
-            "step {}: loss {}, perplexity {}, BLEU {:.2}, chrF {:.2}, exact match {:.2} %{mark}",
-            v.step,
-            short(v.loss, 4),
-            short(v.perplexity, 2),
-            v.bleu,
-            v.chrf,
-            v.exact_match
-        );
-        self.note(&line);
+        let (loss, perplexity) = (short(v.loss, 4), short(v.perplexity, 2));
+        let scores = match self.task {
+            Task::Translation => format!(
+                ", BLEU {:.2}, chrF {:.2}, exact match {:.2} %",
+                v.bleu, v.chrf, v.exact_match
+            ),
+            Task::Language => String::new(),
+        };
+        let step = v.step;
+        self.note(&format!(
+            "step {step}: loss {loss}, perplexity {perplexity}{scores}{mark}"
+        ));
+        if let (Task::Language, Some(sample)) = (self.task, samples.first()) {
+            let text: String = sample.hypothesis.chars().take(SHOWN).collect();
+            self.note(&format!("  … {}", shown(&text)));
+        }
         self.last_line = Instant::now();
         self.scalar("valid/loss", v.step, v.loss);
+        if self.task == Task::Language {
+            let _ = self.board.flush();
+            return;
+        }
         self.scalar("valid/bleu", v.step, v.bleu);
         self.scalar("valid/chrf", v.step, v.chrf);
         self.scalar("valid/exact_match", v.step, v.exact_match);

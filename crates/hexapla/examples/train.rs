@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use hexapla::train::progress::Validation;
+use hexapla::train::progress::{Sample, Validation};
 use hexapla::{Outcome, Recipe, Result, Session, SessionOptions, Translator, Watcher};
 
 /// What the pairs and the steps are is set below. `docs/training.md` explains every key.
@@ -26,7 +26,7 @@ valid_every = 100
 struct Console;
 
 impl Watcher for Console {
-    fn validation(&mut self, validation: &Validation, best: bool) {
+    fn validation(&mut self, validation: &Validation, best: bool, _samples: &[Sample]) {
         let note = if best { ", the best so far" } else { "" };
         let (step, loss, bleu) = (validation.step, validation.loss, validation.bleu);
         println!("step {step}: validation loss {loss:.3}, BLEU {bleu:.2}{note}");

@@ -8,8 +8,9 @@ use hexapla::generate::{Hypothesis, SearchOptions};
 use hexapla::model::transformer::Transformer;
 use hexapla::packed::PackedWeights;
 use hexapla::random::SplitMix;
+use hexapla::train::evaluation::Evaluation;
 use hexapla::train::pairs::{Marks, TrainingPairs};
-use hexapla::train::progress::{Progress, Validation};
+use hexapla::train::progress::Progress;
 use hexapla::train::shards::StepReport;
 use hexapla::train::trainer::{Trainer, Watcher};
 use hexapla::weights::Weights;
@@ -133,7 +134,7 @@ fn train(
     };
     let mut trainer = Trainer::open(folder, t, model(32, 1, 50)).unwrap();
     let mut losses = Losses(Vec::new());
-    let mut none = |_: &Transformer, _: &Weights| -> Result<Option<Validation>> {
+    let mut none = |_: &Transformer, _: &Weights| -> Result<Option<Evaluation>> {
         unreachable!("no validation is due")
     };
     in_pool(threads, || {
@@ -182,7 +183,7 @@ fn a_gradient_that_is_not_finite_stops_the_run_in_the_end() {
         ..settings(50)
     };
     let mut trainer = Trainer::open(dir.path(), t, model(32, 1, 50)).unwrap();
-    let mut none = |_: &Transformer, _: &Weights| -> Result<Option<Validation>> {
+    let mut none = |_: &Transformer, _: &Weights| -> Result<Option<Evaluation>> {
         unreachable!("no validation is due")
     };
     let mut losses = Losses(Vec::new());
@@ -247,7 +248,7 @@ fn ids_that_the_model_has_no_row_for_are_errors() {
     for pair in bad.into_iter().chain([too_long]) {
         let dir = tempfile::tempdir().unwrap();
         let mut trainer = Trainer::open(dir.path(), settings(3), model.clone()).unwrap();
-        let mut none = |_: &Transformer, _: &Weights| -> Result<Option<Validation>> { Ok(None) };
+        let mut none = |_: &Transformer, _: &Weights| -> Result<Option<Evaluation>> { Ok(None) };
         let pairs = [good(), pair];
         let run = trainer.run(
             &TrainingPairs::fixed(&pairs, MARKS),
@@ -265,7 +266,7 @@ fn a_run_with_other_pairs_is_refused() {
     train(OptimizerKind::Adam, dir.path(), 1, 8);
     let mut trainer = Trainer::open(dir.path(), settings(20), model(32, 1, 50)).unwrap();
     assert!(trainer.progress().batch > 0);
-    let mut none = |_: &Transformer, _: &Weights| -> Result<Option<Validation>> { Ok(None) };
+    let mut none = |_: &Transformer, _: &Weights| -> Result<Option<Evaluation>> { Ok(None) };
     let few = pairs()[..1].to_vec();
     let run = trainer.run(
         &TrainingPairs::fixed(&few, MARKS),

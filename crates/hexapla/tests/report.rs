@@ -2,7 +2,8 @@
 
 use hexapla::chart::{Curve, Series};
 use hexapla::random::SplitMix;
-use hexapla::train::report::{Report, Sample};
+use hexapla::train::progress::Sample;
+use hexapla::train::report::Report;
 
 fn curve(title: &str, y_label: &str, series: &[(&str, Vec<(f64, f64)>)]) -> Curve {
     let series = series.iter().map(|(name, points)| Series {
@@ -56,6 +57,7 @@ fn made_up() -> Report {
         reference: reference.to_owned(),
     });
     Report {
+        task: hexapla::config::Task::Translation,
         title: "Chinese numerals → English".to_owned(),
         command: "hexapla train --config numerals.toml --out models/numerals --threads 2 --seed 1".to_owned(),
         config_toml: "[model]\npreset = \"tiny\"\ndropout = 0.1\n\n[training]\nlearning_rate = 0.001\n".to_owned(),

@@ -9,6 +9,8 @@ use crate::math::{erf, exp, sigmoid};
 pub enum Activation {
     /// max(0, x).
     Relu,
+    /// max(0, x)².
+    ReluSquared,
     /// x·Φ(x).
     Gelu,
     /// x·sigmoid(x).
@@ -33,17 +35,17 @@ fn tanh(x: f32) -> f32 {
     2.0f32.mul_add(sigmoid(2.0 * x), -1.0)
 }
 
+/// Unlike `f32::max`, which passes NaN over.
+#[inline(always)]
+fn relu(x: f32) -> f32 {
+    if x < 0.0 { 0.0 } else { x }
+}
+
 #[inline(always)]
 pub(crate) fn value(activation: Activation, x: f32) -> f32 {
     match activation {
-        // Unlike `f32::max`, which passes NaN over.
-        Activation::Relu => {
-            if x < 0.0 {
-                0.0
-            } else {
-                x
-            }
-        }
+        Activation::Relu => relu(x),
+        Activation::ReluSquared => relu(x) * relu(x),
         Activation::Gelu => 0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2)),
         Activation::Swish => x * sigmoid(x),
         Activation::GeluTanh => {
@@ -64,6 +66,7 @@ fn slope(activation: Activation, x: f32) -> f32 {
                 0.0
             }
         }
+        Activation::ReluSquared => 2.0 * relu(x),
         Activation::Gelu => {
             let phi = 0.5 * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2));
             // The normal density at x: 1/√(2π) · e^(−x²/2).
@@ -94,6 +97,7 @@ macro_rules! for_kind {
     ($kind:expr, $run:ident) => {
         match $kind {
             $crate::Activation::Relu => $run!($crate::Activation::Relu),
+            $crate::Activation::ReluSquared => $run!($crate::Activation::ReluSquared),
             $crate::Activation::Gelu => $run!($crate::Activation::Gelu),
             $crate::Activation::Swish => $run!($crate::Activation::Swish),
             $crate::Activation::GeluTanh => $run!($crate::Activation::GeluTanh),
@@ -185,8 +189,9 @@ mod tests {
     use crate::Isa;
     use crate::testing::numbers;
 
-    const KINDS: [Activation; 6] = [
+    const KINDS: [Activation; 7] = [
         Activation::Relu,
+        Activation::ReluSquared,
         Activation::Gelu,
         Activation::Swish,
         Activation::GeluTanh,
@@ -207,6 +212,7 @@ mod tests {
         let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x);
         match kind {
             Activation::Relu => x.max(0.0),
+            Activation::ReluSquared => x.max(0.0).powi(2),
             Activation::Gelu => x * normal(),
             Activation::Swish => x / (1.0 + (-x).exp()),
             Activation::GeluTanh => 0.5 * x * (1.0 + inner.tanh()),

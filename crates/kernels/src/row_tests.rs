@@ -75,6 +75,7 @@ fn every_row_operation_is_the_same_on_every_instruction_set() {
         }
         for kind in [
             Activation::Relu,
+            Activation::ReluSquared,
             Activation::Gelu,
             Activation::Swish,
             Activation::GeluTanh,

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::language::{LanguagePair, tagged_language};
+use super::task::Task;
 
 /// The `[data]` table: where the sentence pairs are and which are kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,6 +38,18 @@ pub struct DataTable {
     pub corpora: Vec<Corpus>,
     /// Validation pairs of the same kind, in place of `valid_…`.
     pub valid_corpora: Vec<Corpus>,
+    /// With `task = "language"`: files of text. Each is a document, or several with `document_end` between them.
+    pub text: Vec<PathBuf>,
+    /// With `task = "language"`: files of JSON lines, a document each: a text, or an object with `text`.
+    pub json_lines: Vec<PathBuf>,
+    /// Texts to validate on, as `text`.
+    pub valid_text: Vec<PathBuf>,
+    /// Texts to validate on, as `json_lines`.
+    pub valid_json_lines: Vec<PathBuf>,
+    /// What stands between documents in files of text, such as `<|endoftext|>`.
+    pub document_end: Option<String>,
+    /// Where no texts to validate on are named: this share of the characters, the last ones, is set aside from training.
+    pub valid_share: f64,
 }
 
 /// One body of sentence pairs among several.
@@ -92,6 +105,12 @@ impl Default for DataTable {
             remove_duplicates: true,
             corpora: Vec::new(),
             valid_corpora: Vec::new(),
+            text: Vec::new(),
+            json_lines: Vec::new(),
+            valid_text: Vec::new(),
+            valid_json_lines: Vec::new(),
+            document_end: None,
+            valid_share: 0.1,
         }
     }
 }
@@ -115,6 +134,32 @@ impl DataTable {
         all.unwrap_or_default()
     }
 
+    /// The first key that is of another task than `task`.
+    pub(super) fn of_another_task(&self, task: Task) -> Option<&'static str> {
+        let pairs = [
+            ("source", self.source.is_some()),
+            ("target", self.target.is_some()),
+            ("tsv", self.tsv.is_some()),
+            ("valid_source", self.valid_source.is_some()),
+            ("valid_target", self.valid_target.is_some()),
+            ("valid_tsv", self.valid_tsv.is_some()),
+            ("corpora", !self.corpora.is_empty()),
+            ("valid_corpora", !self.valid_corpora.is_empty()),
+        ];
+        let texts = [
+            ("text", !self.text.is_empty()),
+            ("json_lines", !self.json_lines.is_empty()),
+            ("valid_text", !self.valid_text.is_empty()),
+            ("valid_json_lines", !self.valid_json_lines.is_empty()),
+            ("document_end", self.document_end.is_some()),
+        ];
+        let others: &[(&str, bool)] = match task {
+            Task::Translation => &texts,
+            Task::Language => &pairs,
+        };
+        others.iter().find_map(|(key, set)| set.then_some(*key))
+    }
+
     /// Every file that is named, once.
     pub fn files(&self) -> BTreeSet<&Path> {
         let single = [
@@ -128,7 +173,17 @@ impl DataTable {
         let corpora = self.corpora.iter().chain(&self.valid_corpora);
         let several = corpora.flat_map(|c| [&c.source, &c.target, &c.tsv]);
         let named = single.into_iter().chain(several);
-        named.filter_map(|path| path.as_deref()).collect()
+        let texts = [
+            &self.text,
+            &self.json_lines,
+            &self.valid_text,
+            &self.valid_json_lines,
+        ];
+        let texts = texts.into_iter().flatten().map(PathBuf::as_path);
+        named
+            .filter_map(|path| path.as_deref())
+            .chain(texts)
+            .collect()
     }
 }
 

@@ -12,6 +12,7 @@ mod model;
 mod recipe;
 mod rotary;
 mod stack;
+mod task;
 mod test_set;
 mod tokenizer;
 mod training;
@@ -32,7 +33,8 @@ pub use stack::{
     AttentionConfig, DenseConfig, EmbeddingConfig, FeedForwardConfig, HeadConfig, LayerConfig,
     ModelConfig, NormConfig, NormKind, OutputConfig, RelativePositions, StackConfig,
 };
+pub use task::Task;
 pub use test_set::TestSet;
 pub use tokenizer::{TokenizerKind, TokenizerTable};
-pub use training::{Metric, OptimizerKind, ScheduleKind, TrainingTable};
+pub use training::{InitialWeights, Metric, OptimizerKind, ScheduleKind, TrainingTable};
 pub use transformer::{Activation, Norm, Positions, TransformerConfig};

@@ -5,7 +5,10 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Corpus, DataTable, ModelTable, TestSet, TokenizerTable, TrainingTable};
+use super::{
+    Corpus, DataTable, InitialWeights, Metric, ModelTable, Task, TestSet, TokenizerKind,
+    TokenizerTable, TrainingTable,
+};
 use crate::error::{Error, Result, setting, unknown_name};
 use crate::files::open_input;
 
@@ -25,6 +28,8 @@ pub const FORMAT_VERSION: u32 = 2;
 pub struct Recipe {
     /// The rules that it is read by; the newest where absent. See [`FORMAT_VERSION`].
     pub format_version: Option<u32>,
+    /// What the model is trained to do.
+    pub task: Task,
     /// The model.
     pub model: ModelTable,
     /// The data.
@@ -44,7 +49,9 @@ impl Recipe {
     /// Broken TOML, an unknown key (with the nearest known one), a value of the wrong type or range.
     pub fn parse(text: &str, location: &str) -> Result<Self> {
         refuse_newer(text, location)?;
-        let recipe: Recipe = toml::from_str(text).map_err(|e| toml_error(&e, text, location))?;
+        let mut recipe: Recipe =
+            toml::from_str(text).map_err(|e| toml_error(&e, text, location))?;
+        recipe.fill(&text.parse().unwrap_or_default());
         recipe.validate().map_err(|e| e.within(location))?;
         Ok(recipe)
     }
@@ -75,6 +82,40 @@ impl Recipe {
         Self::parse(&text, &location)
     }
 
+    /// A recipe of `task` that says nothing else.
+    pub fn of_task(task: Task) -> Self {
+        let mut recipe = Recipe {
+            task,
+            ..Recipe::default()
+        };
+        recipe.fill(&toml::Table::new());
+        recipe
+    }
+
+    /// Gives keys that `said` has not the defaults of the task, where these are not those of translation.
+    fn fill(&mut self, said: &toml::Table) {
+        if self.task == Task::Translation {
+            return;
+        }
+        let is_said = |table: &str, key: &str| {
+            let table = said.get(table).and_then(toml::Value::as_table);
+            table.is_some_and(|table| table.contains_key(key))
+        };
+        let t = &mut self.training;
+        if !is_said("training", "metric") {
+            t.metric = Metric::Loss;
+        }
+        if !is_said("training", "label_smoothing") {
+            t.label_smoothing = 0.0;
+        }
+        if !is_said("training", "initial_weights") {
+            t.initial_weights = InitialWeights::Gpt2;
+        }
+        if !is_said("tokenizer", "kind") {
+            self.tokenizer.kind = TokenizerKind::ByteBpe;
+        }
+    }
+
     /// The rules that it is read by.
     pub fn version(&self) -> u32 {
         self.format_version.unwrap_or(FORMAT_VERSION)
@@ -89,10 +130,30 @@ impl Recipe {
             let expected = format!("1 to {FORMAT_VERSION}");
             return out_of_range("format_version", &expected, self.version().to_string());
         }
-        let mut model = self.model.resolve().map_err(|e| e.within("model"))?;
-        // The tokenizer will say; here only the other sizes are looked at.
-        (model.source_vocab_size, model.target_vocab_size) = (1, 1);
-        model.validate().map_err(|e| e.within("model"))?;
+        let others = [
+            ("model", self.model.of_another_task(self.task)),
+            ("data", self.data.of_another_task(self.task)),
+        ];
+        if let Some((table, key)) = others.iter().find_map(|(t, key)| Some((t, (*key)?))) {
+            let expected = format!("a key of `task = \"{}\"`", self.task.name());
+            let key = format!("{table}.{key}");
+            return out_of_range(&key, &expected, "one of another task".into());
+        }
+        // The tokenizer will say how many tokens there are; here only the other sizes are looked at.
+        let checked = match self.task {
+            Task::Translation => self.model.resolve().and_then(|mut model| {
+                (model.source_vocab_size, model.target_vocab_size) = (1, 1);
+                model.validate()
+            }),
+            Task::Language => self.model.resolve_decoder().and_then(|mut model| {
+                model.vocab_size = 1;
+                model.validate()
+            }),
+        };
+        checked.map_err(|e| e.within("model"))?;
+        if self.task == Task::Language {
+            self.validate_language()?;
+        }
         let d = &self.data;
         if d.max_tokens == 0 {
             return out_of_range("data.max_tokens", "at least 1", "0".into());
@@ -130,6 +191,41 @@ impl Recipe {
             }
         }
         self.validate_training()
+    }
+
+    /// What only sentence pairs have a use for.
+    fn validate_language(&self) -> Result<()> {
+        let (t, of_pairs) = (
+            &self.training,
+            "nothing: sentence pairs alone have a use for it",
+        );
+        if t.metric != Metric::Loss {
+            let found = format!("{:?}", t.metric).to_lowercase();
+            return out_of_range("training.metric", "`loss`", found);
+        }
+        for (key, value) in [("r_drop", t.r_drop), ("bpe_dropout", t.bpe_dropout)] {
+            if value != 0.0 {
+                return out_of_range(&format!("training.{key}"), of_pairs, value.to_string());
+            }
+        }
+        if !self.test.is_empty() {
+            return out_of_range("test", of_pairs, "some".into());
+        }
+        let k = &self.tokenizer;
+        let lossless = matches!(k.kind, TokenizerKind::ByteBpe | TokenizerKind::Characters);
+        if k.file.is_none() && !lossless {
+            let found = format!("{:?}", k.kind).to_lowercase();
+            let expected = "`byte_bpe` or `characters`, which keep line breaks and spaces";
+            return out_of_range("tokenizer.kind", expected, found);
+        }
+        if !k.joint {
+            return out_of_range("tokenizer.joint", "true", "false".into());
+        }
+        let share = self.data.valid_share;
+        if !(0.0..=0.5).contains(&share) {
+            return out_of_range("data.valid_share", "0 to 0.5", share.to_string());
+        }
+        Ok(())
     }
 
     fn validate_training(&self) -> Result<()> {

@@ -14,6 +14,8 @@ pub enum TokenizerKind {
     ByteBpe,
     /// Unigram language model, as in SentencePiece, with byte fallback.
     Unigram,
+    /// Each character is a piece.
+    Characters,
     /// The text is cut already: pieces separated by spaces, `@@` marking pieces that join the next.
     Pieces,
 }
@@ -26,7 +28,7 @@ pub struct TokenizerTable {
     pub file: Option<PathBuf>,
     /// subword-nmt merges to use instead of training (`kind = "bpe"`).
     pub codes: Option<PathBuf>,
-    /// Kind of cut.
+    /// Kind of cut; with `task = "language"` `byte_bpe` where absent, or `characters`, which lose nothing.
     pub kind: TokenizerKind,
     /// Number of pieces, special ones included.
     pub vocab_size: usize,

@@ -28,6 +28,18 @@ pub enum ScheduleKind {
     Constant,
 }
 
+/// Where the weights begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InitialWeights {
+    /// Linear layers uniform within ±√(6/(in + out)), tables normal with deviation 1/√d_model.
+    Glorot,
+    /// Linear layers and tables normal with deviation 0.02; the last layer of each sublayer with 0.02/√(sublayers), as in GPT-2.
+    Gpt2,
+    /// As in GPT-2, with the last layer of each sublayer at zero: each layer begins as one that changes nothing.
+    ZeroProjections,
+}
+
 /// What validation watches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -66,6 +78,8 @@ pub struct TrainingTable {
     pub count_validations: bool,
     /// Adam, AdamW or Muon.
     pub optimizer: OptimizerKind,
+    /// Where the weights begin; with `task = "language"` as in GPT-2 where absent.
+    pub initial_weights: InitialWeights,
     /// Highest learning rate, reached at the end of warm-up.
     pub learning_rate: f32,
     /// Where the cosine ends.
@@ -86,7 +100,7 @@ pub struct TrainingTable {
     pub weight_decay: f32,
     /// Largest norm of the gradient; 0 is no limit.
     pub clip_norm: f32,
-    /// Share of probability spread over the whole vocabulary (paper, section 5.4).
+    /// Share of probability spread over the whole vocabulary (paper, section 5.4); with `task = "language"` none where absent.
     pub label_smoothing: f32,
     /// Weight α of R-Drop (Liang et al. 2021): each batch passes twice, under two choices of dropout, and the two
     /// distributions of each token are drawn together; 0 is off.
@@ -102,7 +116,7 @@ pub struct TrainingTable {
     pub average_checkpoints: usize,
     /// Updates between validations.
     pub valid_every: usize,
-    /// What validation watches for early stopping and for the best model.
+    /// What validation watches for early stopping and for the best model; with `task = "language"` it is the loss.
     pub metric: Metric,
     /// Validations without progress after which training stops; 0 is never.
     pub patience: usize,
@@ -127,6 +141,7 @@ impl Default for TrainingTable {
             max_minutes: None,
             count_validations: true,
             optimizer: OptimizerKind::Adam,
+            initial_weights: InitialWeights::Glorot,
             learning_rate: 1e-3,
             min_learning_rate: 0.0,
             schedule: ScheduleKind::InverseSqrt,

@@ -10,6 +10,8 @@ use crate::error::{Error, Result, unknown_name};
 pub enum Activation {
     /// max(0, x), as in the paper.
     Relu,
+    /// max(0, x)² (So et al. 2021, "Primer").
+    ReluSquared,
     /// x·Φ(x) with the exact error function.
     Gelu,
     /// x·sigmoid(x), also called SiLU.

@@ -181,10 +181,14 @@ impl Family {
                 Some(reason) => why.push_str(&format!("{}: {reason}; ", family.model_type())),
             }
         }
-        Err(
-            Error::settings("no family of models can say this configuration")
-                .found(why.trim_end_matches("; ").to_string()),
-        )
+        let why = why.trim_end_matches("; ");
+        match assembly {
+            Assembly::Decoder(_) => {
+                let note = format!("written as `hexapla`, which transformers cannot open: {why}");
+                Ok((Family::Native, Some(note)))
+            }
+            _ => Err(Error::settings("no family of models can say this configuration").found(why)),
+        }
     }
 
     pub(super) fn names(
@@ -193,6 +197,16 @@ impl Family {
         parameter: &Parameter,
         tensors: Option<&TensorStore>,
     ) -> Result<TensorNames> {
+        let own_name = || vec![parameter.name.clone()];
+        match self {
+            Family::Native | Family::Mapped(LinearLayout::InOut) => {
+                return Ok(native::names(parameter));
+            }
+            Family::Mapped(LinearLayout::OutIn) => {
+                return Ok(TensorNames::of_pytorch(parameter, own_name(), own_name()));
+            }
+            _ => (),
+        }
         match (assembly, self.encoder(), self.decoder()) {
             (Assembly::Encoder(config), Some(encoder), _) => encoder.names(config, parameter),
             (Assembly::Decoder(config), _, Some(decoder)) => decoder.names(config, parameter),
@@ -202,12 +216,6 @@ impl Family {
                 _ => Err(other_assembly(self)),
             },
             (Assembly::EncoderDecoder(config), None, None) => match self {
-                Family::Native => Ok(native::names(parameter)),
-                Family::Mapped(LinearLayout::InOut) => Ok(native::names(parameter)),
-                Family::Mapped(LinearLayout::OutIn) => {
-                    let name = vec![parameter.name.clone()];
-                    Ok(TensorNames::of_pytorch(parameter, name.clone(), name))
-                }
                 Family::MarianNmt => marian_nmt::names(config, parameter, tensors),
                 _ => bart::names(config, parameter, tensors),
             },
@@ -237,8 +245,9 @@ impl Family {
                 Family::M2m100 => Ok(m2m_100::write(config)),
                 Family::Bart => Ok(mbart::BART.write(config)),
                 Family::Mbart => Ok(mbart::MBART.write(config)),
-                _ => native::write(config),
+                _ => native::write(assembly),
             },
+            (Assembly::Decoder(_), None, None) => native::write(assembly),
             _ => Err(other_assembly(self)),
         }
     }

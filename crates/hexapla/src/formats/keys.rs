@@ -289,8 +289,9 @@ impl Keys {
 }
 
 /// Activations by their names in transformers; of several names the first is written.
-const ACTIVATIONS: [(&str, Activation); 10] = [
+const ACTIVATIONS: [(&str, Activation); 11] = [
     ("relu", Activation::Relu),
+    ("relu2", Activation::ReluSquared),
     ("gelu", Activation::Gelu),
     ("gelu_python", Activation::Gelu),
     ("swish", Activation::Swish),

@@ -5,14 +5,14 @@ use super::keys::Keys;
 use super::location::TensorPart;
 use super::native;
 use super::safetensors::TensorStore;
-use crate::config::{Assembly, TransformerConfig};
+use crate::config::Assembly;
 use crate::error::{Error, Result};
 use crate::files::{Folder, MappingFile};
 use crate::model::transformer::Transformer;
 
 /// A model: its settings, how it generates, and its tensors under the names that they have here.
 pub(super) struct MappedModel {
-    pub(super) config: TransformerConfig,
+    pub(super) assembly: Assembly,
     pub(super) generation: GenerationDefaults,
     pub(super) tensors: TensorStore,
 }
@@ -22,17 +22,17 @@ pub(super) fn read(folder: &Folder, file: &MappingFile) -> Result<MappedModel> {
     let location = format!("{}: model", MappingFile::path(folder));
     let mut keys = Keys::of_map(location, file.model.clone());
     let (generation, ids) = generation::read(folder, &mut keys)?;
-    let config = native::read(keys, ids)?;
-    config.validate()?;
+    let assembly = native::read(keys, ids, &generation)?;
+    assembly.validate()?;
     let mut tensors = TensorStore::open_in(folder.clone(), &file.weights)?;
-    let model = Transformer::new(Assembly::EncoderDecoder(config.clone()))?;
+    let model = Transformer::new(assembly.clone())?;
     let parameters = model.index().iter().map(|p| p.name.as_str());
     let names: Vec<(&str, TensorPart)> = parameters
         .map(|name| Ok((name, find(folder, file, name)?)))
         .collect::<Result<_>>()?;
     tensors.rename(&names, &file.ignored)?;
     Ok(MappedModel {
-        config,
+        assembly,
         generation,
         tensors,
     })

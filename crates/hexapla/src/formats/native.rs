@@ -1,19 +1,24 @@
 //! `hexapla`: our own family, for combinations that no other family can say.
 //!
-//! `config.json` is the [`TransformerConfig`] with `"model_type": "hexapla"` and a `format_version`; tensors bear our names in our layout
-//! (a linear layer's weight is `[in, out]`). Only this program opens such a folder.
+//! `config.json` is the [`TransformerConfig`], or the [`DecoderConfig`] with `"assembly": "decoder"`, with `"model_type": "hexapla"`
+//! and a `format_version`; tensors bear our names in our layout (a linear layer's weight is `[in, out]`). Only this program opens such a folder.
 
-use serde_json::{Map, Value};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
 
-use super::generation::SpecialIds;
+use super::generation::{GenerationDefaults, SpecialIds};
 use super::keys::Keys;
 use super::names::TensorNames;
-use crate::config::TransformerConfig;
+use crate::config::{Assembly, DecoderConfig, ModelTable, TransformerConfig};
 use crate::error::{Error, Result};
 use crate::weights::Parameter;
 
 /// The newest form of `config.json` that this program knows. The first one did not write its number.
 const FORMAT_VERSION: usize = 1;
+
+/// Of a decoder alone.
+const DECODER: &str = "decoder";
 
 /// What a folder means that lacks a key: settings that change nothing that a finished model computes, and, once there are some,
 /// those that a later version added. All else is required: a model whose settings are damaged is not guessed at.
@@ -26,7 +31,11 @@ fn absent(key: &str) -> Option<Value> {
 }
 
 /// Reads `config.json`, whose generation settings are taken already.
-pub(super) fn read(mut keys: Keys, ids: SpecialIds) -> Result<TransformerConfig> {
+pub(super) fn read(
+    mut keys: Keys,
+    ids: SpecialIds,
+    generation: &GenerationDefaults,
+) -> Result<Assembly> {
     let version = keys.size("format_version")?.unwrap_or(1);
     if version > FORMAT_VERSION {
         return Err(keys
@@ -35,22 +44,50 @@ pub(super) fn read(mut keys: Keys, ids: SpecialIds) -> Result<TransformerConfig>
             .found(version.to_string())
             .hint("a newer hexapla wrote this folder: use that one, or a later one"));
     }
-    let mut map = Map::new();
-    let every_key = TransformerConfig {
-        embedding_norm: true,
-        ..TransformerConfig::preset("base")?
-    };
-    for (key, plain) in write(&every_key)? {
-        // A null is a value here: an id that is not set.
-        let value = match key.as_str() {
-            "eos_token_id" => ids.eos.map(Value::from),
-            "decoder_start_token_id" => ids.decoder_start.map(Value::from),
-            "forced_bos_token_id" => Some(Value::from(ids.forced_bos)),
-            _ => keys.take(&key),
-        };
-        if key == "model_type" || key == "format_version" {
-            continue;
+    match keys.text("assembly")?.as_deref() {
+        // The first form knew no other.
+        None => {
+            let every_key = TransformerConfig {
+                embedding_norm: true,
+                ..TransformerConfig::preset("base")?
+            };
+            let config: TransformerConfig = read_keys(keys, &every_key, |key| match key {
+                "eos_token_id" => Some(ids.eos.map(Value::from)),
+                "decoder_start_token_id" => Some(ids.decoder_start.map(Value::from)),
+                "forced_bos_token_id" => Some(Some(Value::from(ids.forced_bos))),
+                _ => None,
+            })?;
+            Ok(config.into())
         }
+        Some(DECODER) => {
+            let every_key = ModelTable::default().resolve_decoder()?;
+            let more = generation.more_eos_token_ids.iter().copied();
+            let ends: Vec<u32> = ids.eos.into_iter().chain(more).collect();
+            let config: DecoderConfig = read_keys(keys, &every_key, |key| match key {
+                "eos_token_ids" if !ends.is_empty() => Some(Some(json!(ends))),
+                _ => None,
+            })?;
+            Ok(config.into())
+        }
+        Some(other) => Err(keys
+            .error("assembly")
+            .expected(format!("`{DECODER}`, or none for a model with both halves"))
+            .found(format!("`{other}`"))),
+    }
+}
+
+/// A configuration with the keys of `every_key`, some of which are `known` from elsewhere.
+fn read_keys<T: Serialize + DeserializeOwned>(
+    mut keys: Keys,
+    every_key: &T,
+    known: impl Fn(&str) -> Option<Option<Value>>,
+) -> Result<T> {
+    let mut map = Map::new();
+    for (key, plain) in values(every_key)? {
+        // A null is a value here: an id that is not set.
+        let null = keys.is_null(&key).then_some(Value::Null);
+        let own = keys.take(&key).or(null);
+        let value = known(&key).unwrap_or(own);
         let missing = || {
             keys.error(&key)
                 .expected(format!("a value, such as {plain}"))
@@ -59,6 +96,7 @@ pub(super) fn read(mut keys: Keys, ids: SpecialIds) -> Result<TransformerConfig>
         let value = value.or_else(|| absent(&key));
         map.insert(key.clone(), value.ok_or_else(missing)?);
     }
+    keys.pass_over(&["model_type"]);
     // Parsed from a text so that an error names the value, not only its type.
     let config = serde_json::from_value(Value::Object(map));
     let names = keys.error("model_type: hexapla");
@@ -67,16 +105,26 @@ pub(super) fn read(mut keys: Keys, ids: SpecialIds) -> Result<TransformerConfig>
 }
 
 /// `config.json`.
-pub(super) fn write(config: &TransformerConfig) -> Result<Map<String, Value>> {
-    let failed = |e: serde_json::Error| {
-        Error::internal("the configuration cannot be written").found(e.to_string())
+pub(super) fn write(assembly: &Assembly) -> Result<Map<String, Value>> {
+    let mut map = match assembly {
+        Assembly::EncoderDecoder(config) => values(config)?,
+        Assembly::Decoder(config) => {
+            let mut map = values(config)?;
+            map.insert("assembly".into(), DECODER.into());
+            map
+        }
+        Assembly::Encoder(_) => return Err(Error::internal("an encoder has a family of its own")),
     };
-    // Through a text: f32 numbers stay as short as people wrote them.
-    let text = serde_json::to_string(config).map_err(failed)?;
-    let mut map: Map<String, Value> = serde_json::from_str(&text).map_err(failed)?;
     map.insert("model_type".into(), "hexapla".into());
     map.insert("format_version".into(), FORMAT_VERSION.into());
     Ok(map)
+}
+
+/// A configuration's keys. Through a text: f32 numbers stay as short as people wrote them.
+fn values(config: &impl Serialize) -> Result<Map<String, Value>> {
+    let text = serde_json::to_string(config);
+    text.and_then(|text| serde_json::from_str(&text))
+        .map_err(|e| Error::internal("the configuration cannot be written").found(e.to_string()))
 }
 
 /// Every parameter stands under its own name.

@@ -412,7 +412,7 @@ fn read_settings(folder: &Folder, mapped: Option<SharedBytes>) -> Result<Setting
             let model = mapped::read(folder, &file)?;
             return Ok(Settings {
                 family: Family::Mapped(file.linear),
-                assembly: Assembly::EncoderDecoder(model.config),
+                assembly: model.assembly,
                 generation: model.generation,
                 storage: Storage::Float,
                 tensors: model.tensors,
@@ -454,14 +454,14 @@ fn read_settings(folder: &Folder, mapped: Option<SharedBytes>) -> Result<Setting
         }
         (None, None) => {
             let (generation, ids) = generation::read(folder, &mut keys)?;
-            let config = match family {
-                Family::Marian => marian::read(keys, ids, &tensors)?,
-                Family::M2m100 => m2m_100::read(keys, ids, &tensors)?,
-                Family::Bart => mbart::BART.read(keys, ids, &tensors)?,
-                Family::Mbart => mbart::MBART.read(keys, ids, &tensors)?,
-                _ => native::read(keys, ids)?,
+            let assembly = match family {
+                Family::Marian => marian::read(keys, ids, &tensors)?.into(),
+                Family::M2m100 => m2m_100::read(keys, ids, &tensors)?.into(),
+                Family::Bart => mbart::BART.read(keys, ids, &tensors)?.into(),
+                Family::Mbart => mbart::MBART.read(keys, ids, &tensors)?.into(),
+                _ => native::read(keys, ids, &generation)?,
             };
-            (Assembly::EncoderDecoder(config), generation)
+            (assembly, generation)
         }
     };
     assembly

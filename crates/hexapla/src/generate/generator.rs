@@ -244,6 +244,34 @@ impl Generator {
         }))
     }
 
+    /// Label-smoothed loss and −ln p, summed over each of `parts`, on all threads.
+    ///
+    /// # Errors
+    /// An id or a length out of range.
+    pub fn loss(&self, parts: &[TrainingRows], label_smoothing: f32) -> Result<Vec<(f64, f64)>> {
+        parts.iter().try_for_each(|rows| self.model.check(rows))?;
+        let options = LossOptions {
+            label_smoothing,
+            scale: 1.0,
+            r_drop: 0.0,
+        };
+        let sums = |rows: &TrainingRows| {
+            self.workers.with_arena(|arena| {
+                let mut run = Run::inference(arena, &self.parameters);
+                let losses = self.model.loss(&mut run, rows, options);
+                let sum =
+                    |of: fn(&RowLoss) -> f32| losses.iter().map(|row| f64::from(of(&row))).sum();
+                (
+                    sum(|row| row.smoothed),
+                    sum(|row| row.negative_log_likelihood),
+                )
+            })
+        };
+        Ok(self
+            .workers
+            .on_threads(|| parts.par_iter().map(sums).collect()))
+    }
+
     /// Refuses what the model has no row for, and what it has no room for.
     ///
     /// # Errors

@@ -67,6 +67,7 @@ impl Linear {
 pub(crate) fn activation(activation: config::Activation) -> Activation {
     match activation {
         config::Activation::Relu => Activation::Relu,
+        config::Activation::ReluSquared => Activation::ReluSquared,
         config::Activation::Gelu => Activation::Gelu,
         config::Activation::GeluTanh => Activation::GeluTanh,
         config::Activation::GeluSigmoid => Activation::GeluSigmoid,

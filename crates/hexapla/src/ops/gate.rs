@@ -54,6 +54,7 @@ mod tests {
     fn gradients_are_slopes() {
         for kind in [
             Activation::Swish,
+            Activation::ReluSquared,
             Activation::Gelu,
             Activation::GeluTanh,
             Activation::GeluSigmoid,

@@ -141,6 +141,7 @@ mod tests {
     fn gradients_of_activations_are_slopes() {
         for kind in [
             Activation::Relu,
+            Activation::ReluSquared,
             Activation::Gelu,
             Activation::GeluTanh,
             Activation::GeluSigmoid,

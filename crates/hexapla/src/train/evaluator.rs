@@ -1,4 +1,4 @@
-//! How good the weights at hand are: loss, and real decoding scored against references.
+//! How good a translator is: loss, and real decoding scored against references.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,9 +11,9 @@ use crate::metrics::{Scores, Tokenizer as Words};
 use crate::model::transformer::Transformer;
 use crate::packed::PackedWeights;
 use crate::text::tokenizer::join_pieces;
-use crate::train::data::Data;
-use crate::train::progress::Validation;
-use crate::train::report::Sample;
+use crate::train::evaluation::{Evaluation, Judge, finite};
+use crate::train::pair_data::PairData;
+use crate::train::progress::{Sample, Validation};
 use crate::train::test_set::{TestResult, TestSentences};
 use crate::weights::Weights;
 
@@ -28,19 +28,16 @@ pub(super) fn engine(model: &Transformer, weights: &Weights) -> Engine {
     Engine::new(model.clone(), parameters)
 }
 
-/// A validation, its metrics with signatures, and samples.
-pub(super) type Evaluation = (Validation, Vec<ManifestMetric>, Vec<Sample>);
-
 /// Decodes and scores the validation set, and in the end the test sets.
 pub(super) struct Evaluator<'a> {
     recipe: &'a Recipe,
-    data: &'a Data,
+    data: &'a PairData,
     words: Words,
     signal: &'a AtomicUsize,
 }
 
 impl<'a> Evaluator<'a> {
-    pub(super) fn new(recipe: &'a Recipe, data: &'a Data, signal: &'a AtomicUsize) -> Self {
+    pub(super) fn new(recipe: &'a Recipe, data: &'a PairData, signal: &'a AtomicUsize) -> Self {
         let words = match recipe.tokenizer.kind {
             TokenizerKind::Pieces => Words::None,
             _ => Words::fitting(&data.valid_text.target),
@@ -53,8 +50,7 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    /// None if a signal came before the end.
-    pub(super) fn validate(&self, engine: &Engine) -> Result<Option<Evaluation>> {
+    fn judged(&self, engine: &Engine) -> Result<Option<Evaluation>> {
         let t = &self.recipe.training;
         let c = engine.config();
         if self.is_stopped() {
@@ -63,14 +59,6 @@ impl<'a> Evaluator<'a> {
         let (smoothed, nll, tokens) = engine.loss(&self.data.valid, t.label_smoothing)?;
         let n = tokens.max(1) as f64;
         let references = self.references(&self.data.valid_text.target);
-        // A checkpoint holds no infinity, and NaN is the worst of all.
-        let finite = |x: f64| {
-            if x.is_nan() {
-                f64::MAX
-            } else {
-                x.min(f64::MAX)
-            }
-        };
         let mut validation = Validation {
             step: 0,
             loss: finite(smoothed / n),
@@ -83,7 +71,7 @@ impl<'a> Evaluator<'a> {
         };
         // Weights that went astray have nothing to decode; that they did is told elsewhere.
         if references.is_empty() || validation.loss == f64::MAX {
-            return Ok(Some((validation, Vec::new(), Vec::new())));
+            return Ok(Some(validation.into()));
         }
         let options = SearchOptions {
             beam_size: t.valid_beam_size,
@@ -132,7 +120,11 @@ impl<'a> Evaluator<'a> {
                 hypothesis,
             })
             .collect();
-        Ok(Some((validation, metrics, samples)))
+        Ok(Some(Evaluation {
+            validation,
+            metrics,
+            samples,
+        }))
     }
 
     /// Translates and scores a test set. None if a signal came before the end.
@@ -206,5 +198,11 @@ impl<'a> Evaluator<'a> {
 
     fn is_stopped(&self) -> bool {
         self.signal.load(Ordering::Relaxed) != 0
+    }
+}
+
+impl Judge for Evaluator<'_> {
+    fn validate(&self, model: &Transformer, weights: &Weights) -> Result<Option<Evaluation>> {
+        self.judged(&engine(model, weights))
     }
 }

@@ -1,4 +1,4 @@
-//! From sentence pairs to a trained model.
+//! From sentence pairs, or from texts, to a trained model.
 
 #[doc(hidden)]
 pub mod batches;
@@ -7,17 +7,25 @@ pub mod change;
 #[doc(hidden)]
 pub mod checkpoint;
 #[doc(hidden)]
+pub mod contexts;
+#[doc(hidden)]
 pub mod data;
+#[doc(hidden)]
+pub mod evaluation;
 mod evaluator;
 #[doc(hidden)]
 pub mod examples;
 #[doc(hidden)]
 pub mod held_out;
+#[doc(hidden)]
+pub mod initial;
 mod lock;
 #[doc(hidden)]
 pub mod muon;
 #[doc(hidden)]
 pub mod optimizer;
+#[doc(hidden)]
+pub mod pair_data;
 #[doc(hidden)]
 pub mod pairs;
 pub mod progress;
@@ -34,4 +42,7 @@ pub mod shards;
 pub mod tensorboard;
 #[doc(hidden)]
 pub mod test_set;
+#[doc(hidden)]
+pub mod text_data;
+mod text_evaluator;
 pub mod trainer;

@@ -75,6 +75,17 @@ impl Validation {
     }
 }
 
+/// What the model makes of one input.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sample {
+    /// What was translated, or gone on with.
+    pub source: String,
+    /// A person's translation; how the text itself goes on.
+    pub reference: String,
+    /// The model's.
+    pub hypothesis: String,
+}
+
 /// A number for a person: with so many decimals, or, where it is too long for that, as 1.23e45.
 pub fn short(x: f64, decimals: usize) -> String {
     match x.abs() < 1e6 {

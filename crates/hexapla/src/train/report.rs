@@ -6,10 +6,14 @@
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::chart::{self, Curve};
+use crate::config::Task;
+use crate::train::progress::Sample;
 
 /// A training run, ready to be shown.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Report {
+    /// What was learned.
+    pub task: Task,
     /// The page's title.
     pub title: String,
     /// The exact command.
@@ -24,21 +28,10 @@ pub struct Report {
     pub summary: Vec<(String, String)>,
     /// The charts, in order.
     pub curves: Vec<Curve>,
-    /// Example translations.
+    /// Examples of what it does.
     pub samples: Vec<Sample>,
     /// Name and version of what else took part; Hexapla's own is added.
     pub versions: Vec<(String, String)>,
-}
-
-/// One translated sentence.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Sample {
-    /// What was translated.
-    pub source: String,
-    /// A person's translation.
-    pub reference: String,
-    /// The model's translation.
-    pub hypothesis: String,
 }
 
 impl Report {
@@ -101,13 +94,20 @@ impl Report {
     }
 
     fn samples(&self) -> Markup {
+        let (title, columns) = match self.task {
+            Task::Translation => ("Sample translations", ["Source", "Reference", "Hypothesis"]),
+            Task::Language => (
+                "Sample continuations",
+                ["Text", "How it goes on", "What the model writes"],
+            ),
+        };
         section(
-            "Sample translations",
+            title,
             self.samples.is_empty(),
             html! {
                 div.wide {
                     table.samples {
-                        thead { tr { th { "Source" } th { "Reference" } th { "Hypothesis" } } }
+                        thead { tr { @for column in columns { th { (column) } } } }
                         @for sample in &self.samples {
                             tr {
                                 td dir="auto" { (sample.source) }
@@ -164,6 +164,7 @@ mod tests {
     fn attacked() -> Report {
         let text = || ATTACK.to_owned();
         Report {
+            task: Task::Translation,
             title: text(),
             command: text(),
             config_toml: text(),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use crate::chart::{Curve, Series};
-use crate::config::{Precision, Recipe, TransformerConfig};
+use crate::config::{Assembly, Precision, Recipe, Task};
 use crate::error::{Error, Result};
 use crate::fastest;
 use crate::files::{check_replaceable, remove_leftovers, write_atomically, write_error};
@@ -16,13 +16,14 @@ use crate::formats::{self, SaveModel, Saved};
 use crate::model::transformer::Transformer;
 use crate::train::change::Difference;
 use crate::train::checkpoint;
-use crate::train::data::{DRAWN_FILE, Data};
-use crate::train::evaluator::{Evaluation, Evaluator, engine};
+use crate::train::data::Data;
+use crate::train::evaluation::Evaluation;
+use crate::train::evaluator::{Evaluator, engine};
 use crate::train::lock::{self, Lock};
-use crate::train::pairs::{Marks, TrainingPairs};
-use crate::train::progress::Validation;
+use crate::train::pair_data::DRAWN_FILE;
+use crate::train::progress::{Sample, Validation};
 use crate::train::provenance;
-use crate::train::report::{Report, Sample};
+use crate::train::report::Report;
 use crate::train::test_set::{TestResult, TestSentences};
 use crate::train::trainer::{Ended, Trainer, Watcher};
 use crate::weights::Weights;
@@ -187,15 +188,17 @@ impl Session {
             .map(TestSentences::open)
             .collect::<Result<_>>()?;
         let data = data(&recipe, inner)?;
-        provenance::keep_data(inner, &data.hashes)?;
-        data.keep_drawn(inner)?;
+        provenance::keep_data(inner, data.hashes())?;
         // As above: a tokenizer without merges.
-        training_pairs(&recipe, &data)?;
-        let config = data.model_config(&recipe)?;
-        for set in &tests {
-            set.sources(&data.tokenizers.source, config.max_position_embeddings)?;
+        data.examples(&recipe)?;
+        let assembly = data.assembly(&recipe)?;
+        if let (Data::Pairs(pairs), Assembly::EncoderDecoder(config)) = (&data, &assembly) {
+            pairs.keep_drawn(inner)?;
+            for set in &tests {
+                set.sources(&pairs.tokenizers.source, config.max_position_embeddings)?;
+            }
         }
-        let model = Transformer::new(config)?;
+        let model = Transformer::new(assembly)?;
         // Checked before the memory is asked for.
         if model.index().len() > MAX_PARAMETERS {
             return Err(Error::settings("the model is too large to train")
@@ -205,8 +208,8 @@ impl Session {
                 .hint("choose smaller sizes"));
         }
         let mut training = recipe.training.clone();
-        if data.valid.is_empty() {
-            // Without pairs there is no validation: no progress to miss, and no goal to reach.
+        if !data.has_validation() {
+            // Without data for it there is no validation: no progress to miss, and no goal to reach.
             (training.patience, training.goal) = (0, None);
             training.valid_every = usize::MAX;
         }
@@ -238,13 +241,12 @@ impl Session {
     /// As [`Trainer::run`] and [`formats::save`].
     pub fn run(&mut self, watcher: &mut dyn Watcher) -> Result<Outcome> {
         let signal = self.trainer.signal();
-        let evaluator = Evaluator::new(&self.recipe, &self.data, &signal);
-        let mut validate = |model: &Transformer, weights: &Weights| {
-            let judged = evaluator.validate(&engine(model, weights))?;
-            Ok(judged.map(|(validation, ..)| validation))
-        };
-        let pairs = training_pairs(&self.recipe, &self.data)?;
-        let ended = self.trainer.run(&pairs, &mut validate, watcher)?;
+        let judge = self.data.judge(&self.recipe, &signal);
+        let mut validate = |model: &Transformer, weights: &Weights| judge.validate(model, weights);
+        let examples = self.data.examples(&self.recipe)?;
+        let ended = self
+            .trainer
+            .run(examples.as_ref(), &mut validate, watcher)?;
         let stopped = |ended| Outcome {
             ended,
             saved: None,
@@ -254,42 +256,50 @@ impl Session {
         if matches!(ended, Ended::Signal(_)) {
             return Ok(stopped(ended));
         }
-        watcher.note("averaging, and decoding the validation set");
+        watcher.note("averaging, and judging what is averaged");
         let model = self.trainer.train_step().model.clone();
         let metric = self.recipe.training.metric;
         let mut best: Option<(Evaluation, Weights)> = None;
         for weights in self.trainer.candidates()? {
-            let judged = evaluator.validate(&engine(&model, &weights))?;
+            let judged = judge.validate(&model, &weights)?;
             let Some(judged) = judged else {
                 return Ok(stopped(Ended::Signal(signal.load(Ordering::Relaxed))));
             };
             if best
                 .as_ref()
-                .is_none_or(|(old, _)| judged.0.is_better(&old.0, metric))
+                .is_none_or(|(old, _)| judged.validation.is_better(&old.validation, metric))
             {
                 best = Some((judged, weights));
             }
         }
-        let Some(((validation, metrics, samples), weights)) = best else {
+        let Some((judged, weights)) = best else {
             return Err(Error::internal("there is no model to save"));
         };
+        let Evaluation {
+            validation,
+            metrics,
+            samples,
+        } = judged;
         if let Some(note) = validation.worse_than_guessing(model.vocab_size()) {
             watcher.note(&note);
         }
         if !self.tests.is_empty() {
             watcher.note("decoding the test sets");
         }
-        let finished = engine(&model, &weights);
         let mut tests = Vec::new();
-        for set in &self.tests {
-            let Some(result) = evaluator.test(&finished, set)? else {
-                return Ok(stopped(Ended::Signal(signal.load(Ordering::Relaxed))));
-            };
-            tests.push(result);
+        if let (Data::Pairs(data), false) = (&self.data, self.tests.is_empty()) {
+            let evaluator = Evaluator::new(&self.recipe, data, &signal);
+            let finished = engine(&model, &weights);
+            for set in &self.tests {
+                let Some(result) = evaluator.test(&finished, set)? else {
+                    return Ok(stopped(Ended::Signal(signal.load(Ordering::Relaxed))));
+                };
+                tests.push(result);
+            }
         }
         let mut all = metrics.clone();
         all.extend(tests.iter().flat_map(TestResult::metrics));
-        let saved = self.save(model.config(), &weights, &all)?;
+        let saved = self.save(model.assembly(), &weights, &all)?;
         let mut report = self.report(&validation, &metrics, samples);
         let tested = tests.iter().map(|t| (t.name.clone(), t.scores.to_string()));
         report.summary.extend(tested);
@@ -305,7 +315,7 @@ impl Session {
 
     fn save(
         &self,
-        config: &TransformerConfig,
+        assembly: &Assembly,
         weights: &Weights,
         metrics: &[ManifestMetric],
     ) -> Result<Saved> {
@@ -335,14 +345,17 @@ impl Session {
         let saved = save(
             &self.folder,
             &SaveModel {
-                assembly: &config.clone().into(),
+                assembly,
                 family: None,
                 weights,
-                generation: &GenerationDefaults::for_training(config),
+                generation: &match assembly {
+                    Assembly::EncoderDecoder(config) => GenerationDefaults::for_training(config),
+                    Assembly::Encoder(_) | Assembly::Decoder(_) => GenerationDefaults::default(),
+                },
                 files,
                 manifest: ManifestFields {
                     seed: Some(self.recipe.training.seed),
-                    data: self.data.hashes.clone(),
+                    data: self.data.hashes().clone(),
                     metrics: metrics.to_vec(),
                     directions: self.recipe.data.directions(),
                     alignment: None,
@@ -397,7 +410,7 @@ impl Session {
             .iter()
             .map(|m| (m.name.clone(), format!("{:.2}\n{}", m.value, m.signature)))
             .collect();
-        if !self.data.valid.is_empty() {
+        if self.data.has_validation() {
             summary.push(("validation loss".into(), format!("{:.4}", validation.loss)));
         }
         if !self.trainer.changes().is_empty() {
@@ -417,15 +430,20 @@ impl Session {
                 format!("{:.0}", p.target_tokens as f64 / p.step_seconds().max(1e-9)),
             ),
         ]);
+        let scores = match self.recipe.task {
+            Task::Translation => vec![("BLEU", valid(|v| v.bleu)), ("chrF", valid(|v| v.chrf))],
+            Task::Language => Vec::new(),
+        };
         Report {
+            task: self.recipe.task,
             title: self
                 .folder
                 .file_name()
                 .map_or("model".into(), |n| n.to_string_lossy().into_owned()),
             command: self.command.clone(),
             config_toml: toml::to_string(&self.recipe).unwrap_or_default(),
-            audit: self.data.audit.to_string(),
-            filters: self.data.filters.to_string(),
+            audit: self.data.audit(),
+            filters: self.data.filters(),
             summary,
             curves: vec![
                 curve(
@@ -436,11 +454,7 @@ impl Session {
                         ("validation", valid(|v| v.loss)),
                     ],
                 ),
-                curve(
-                    "BLEU and chrF",
-                    "score",
-                    vec![("BLEU", valid(|v| v.bleu)), ("chrF", valid(|v| v.chrf))],
-                ),
+                curve("BLEU and chrF", "score", scores),
                 curve(
                     "Learning rate",
                     "rate",
@@ -464,17 +478,6 @@ impl Session {
             versions: Vec::new(),
         }
     }
-}
-
-/// What an epoch is made of.
-fn training_pairs<'a>(recipe: &Recipe, data: &'a Data) -> Result<TrainingPairs<'a>> {
-    let (t, config) = (&recipe.training, data.model_config(recipe)?);
-    let marks = Marks {
-        start: config.decoder_start_token_id,
-        end: config.eos_token_id,
-    };
-    let dropout = (t.bpe_dropout, t.seed);
-    TrainingPairs::with_bpe_dropout(&data.train, marks, &data.tokenizers, dropout)
 }
 
 /// Removes what was prepared in a training's folder before the first step, file by file.

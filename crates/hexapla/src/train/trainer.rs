@@ -17,8 +17,10 @@ use crate::model::transformer::Transformer;
 use crate::train::batches::{self, shard};
 use crate::train::change::{self, Change, Difference};
 use crate::train::checkpoint;
+use crate::train::evaluation::Evaluation;
 use crate::train::examples::{EpochExamples, Examples};
-use crate::train::progress::{Point, Progress, Validation};
+use crate::train::initial;
+use crate::train::progress::{Point, Progress, Sample, Validation};
 use crate::train::schedule::learning_rate;
 use crate::train::shards::{StepReport, TrainStep};
 use crate::weights::Weights;
@@ -34,8 +36,8 @@ pub trait Watcher {
     fn step(&mut self, _progress: &Progress, _report: &StepReport, _learning_rate: f32) {}
     /// After each point of the curve.
     fn point(&mut self, _point: &Point) {}
-    /// After each validation; `best` if none before was better.
-    fn validation(&mut self, _validation: &Validation, _best: bool) {}
+    /// After each validation; `best` if none before was better. `samples` show what the model makes of some inputs.
+    fn validation(&mut self, _validation: &Validation, _best: bool, _samples: &[Sample]) {}
     /// Anything else worth a line.
     fn note(&mut self, _line: &str) {}
 }
@@ -50,8 +52,8 @@ struct Epoch<'a> {
     batches: Vec<Vec<usize>>,
 }
 
-/// Computes a validation for the weights at hand; none if a signal cut it short.
-pub type Validate<'a> = dyn FnMut(&Transformer, &Weights) -> Result<Option<Validation>> + 'a;
+/// Judges the weights at hand; none if a signal cut it short.
+pub type Validate<'a> = dyn FnMut(&Transformer, &Weights) -> Result<Option<Evaluation>> + 'a;
 
 /// Why the loop ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +89,8 @@ impl Trainer {
     pub fn open(folder: &Path, settings: TrainingTable, model: Transformer) -> Result<Self> {
         std::fs::create_dir_all(folder)
             .map_err(|e| Error::io("cannot make the training folder", folder, &e))?;
-        let weights = Weights::random(model.index().clone(), settings.seed);
+        let initial = settings.initial_weights;
+        let weights = initial::weights(model.index().clone(), settings.seed, initial);
         let n = weights.data.len();
         let mut train_step = TrainStep::new(model, weights, &settings);
         let mut progress = Progress::default();
@@ -471,7 +474,12 @@ impl Trainer {
     fn validate(&mut self, validate: &mut Validate, watcher: &mut dyn Watcher) -> Result<()> {
         let metric = self.settings.metric;
         let start = Instant::now();
-        let Some(mut validation) = validate(&self.train_step.model, &self.train_step.weights)?
+        let judged = validate(&self.train_step.model, &self.train_step.weights)?;
+        let Some(Evaluation {
+            mut validation,
+            samples,
+            ..
+        }) = judged
         else {
             return Ok(());
         };
@@ -491,7 +499,7 @@ impl Trainer {
             self.write_weights(step)?;
             self.progress.best = Some(step);
         }
-        watcher.validation(&validation, better);
+        watcher.validation(&validation, better, &samples);
         let vocab_size = self.train_step.model.vocab_size();
         if let Some(note) = validation.worse_than_guessing(vocab_size) {
             watcher.note(&note);

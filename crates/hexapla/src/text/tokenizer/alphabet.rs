@@ -55,6 +55,20 @@ pub(super) fn count_words<S: AsRef<str>>(
     Ok((counts, left_out))
 }
 
+/// The characters of `texts` as they are, each a word.
+pub(super) fn count_characters<S: AsRef<str>>(texts: impl IntoIterator<Item = S>) -> WordCounts {
+    let mut counts: HashMap<char, u64> = HashMap::new();
+    for text in texts {
+        text.as_ref()
+            .chars()
+            .for_each(|c| *counts.entry(c).or_default() += 1);
+    }
+    let counts = counts.into_iter();
+    let mut counts: WordCounts = counts.map(|(c, n)| (c.to_string(), n)).collect();
+    counts.sort_unstable();
+    counts
+}
+
 /// The words of `text`; none for one that is longer than any.
 fn words(tokenizer: &tokenizers::Tokenizer, text: &str) -> Result<Vec<Option<String>>> {
     guarded("cannot cut the training text", || {

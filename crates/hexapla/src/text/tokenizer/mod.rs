@@ -7,6 +7,7 @@
 //! | --- | --- | --- | --- |
 //! | `bpe`, `unigram` | NFC (not the NFKC of SentencePiece, which would turn Chinese `，` into `,`), runs of white space and `▁` become one space, ends trimmed | words that start with `▁`, punctuation apart | UTF-8 bytes `<0xE4>` |
 //! | `byte_bpe` | not at all | GPT-2's words, over bytes | cannot occur |
+//! | `characters` | not at all | characters | `<unk>` |
 //! | `pieces` | not at all | what stands between spaces | `<unk>` |
 //! | `bpe` with `codes` | not at all | what stands between spaces, then subword-nmt's merges | `<unk>` |
 //!
@@ -23,6 +24,7 @@ mod dropout;
 mod encoder;
 mod fairseq;
 mod file;
+mod language;
 mod library;
 mod marian;
 mod merges;
@@ -48,6 +50,7 @@ pub use codes::join_pieces;
 pub use decoder::{DecoderTokenizer, TextStream};
 pub use dropout::BpeDropout;
 pub use encoder::{EncodedText, EncoderTokenizer, TextTokens};
+pub use language::LanguageTokenizer;
 pub use pair::Tokenizers;
 pub use stats::{Split, TokenizerStats};
 use template::Template;

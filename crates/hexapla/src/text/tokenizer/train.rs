@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::{Value, json};
 
-use super::alphabet::{Alphabet, WordCounts, count_words};
+use super::alphabet::{Alphabet, WordCounts, count_characters, count_words};
 use super::merges::{self, MergeTask};
 use super::{CONTROL, EOS, Tokenizer, UNK, codes, guarded, language_code, unigram};
 use crate::config::{TokenizerKind, TokenizerTable, tagged_language};
@@ -43,7 +43,10 @@ impl Tokenizer {
         let cutter: tokenizers::Tokenizer = guarded("cannot train the tokenizer", || {
             draft.json(empty).to_string().parse()
         })?;
-        let (words, left_out) = count_words(&cutter, texts)?;
+        let (words, left_out) = match table.kind {
+            TokenizerKind::Characters => (count_characters(texts), 0),
+            _ => count_words(&cutter, texts)?,
+        };
         if left_out > 0 {
             draft.notes.push(format!(
                 "{left_out} words of more than 500 characters were not learned from"
@@ -61,6 +64,7 @@ impl Tokenizer {
             (None, TokenizerKind::Bpe) => draft.bpe(&words)?,
             (None, TokenizerKind::ByteBpe) => draft.byte_bpe(&words)?,
             (None, TokenizerKind::Unigram) => draft.unigram(&words)?,
+            (None, TokenizerKind::Characters) => draft.characters(&words)?,
             (None, TokenizerKind::Pieces) => draft.pieces(&words),
         };
         // Through the crate once, so that the file has the field's usual form and order.
@@ -225,6 +229,24 @@ impl<'a> Draft<'a> {
         Ok(json!({"type": "Unigram", "unk_id": 3, "byte_fallback": true, "vocab": vocab}))
     }
 
+    fn characters(&mut self, words: &WordCounts) -> Result<Value> {
+        let room = self.room(0)?;
+        let coverage = f64::from(self.table.character_coverage);
+        let alphabet = Alphabet::of(words, coverage, room);
+        if alphabet.chars.len() < alphabet.seen {
+            self.notes.push(format!(
+                "{} of the text's {} characters have no piece of their own: all of them have with `character_coverage = 1.0` and \
+                 a vocab_size of {}",
+                alphabet.seen - alphabet.chars.len(),
+                alphabet.seen,
+                alphabet.seen + self.special.len(),
+            ));
+        }
+        let tokens = self.special.iter().cloned();
+        let tokens = tokens.chain(alphabet.chars.iter().map(char::to_string));
+        Ok(bpe_json(tokens, &[], json!({})))
+    }
+
     fn pieces(&mut self, words: &WordCounts) -> Value {
         let mut by_count: Vec<&(String, u64)> = words
             .iter()
@@ -356,6 +378,12 @@ impl Parts {
                     {"type": "Fuse"},
                     {"type": "Replace", "pattern": {"Regex": "@@(?: |$)"}, "content": ""},
                 ]}),
+            },
+            (None, TokenizerKind::Characters) => Parts {
+                normalizer: Value::Null,
+                // Lines are looked at one by one.
+                pre_tokenizer: json!({"type": "Split", "pattern": {"String": "\n"}, "behavior": "Isolated", "invert": false}),
+                decoder: json!({"type": "Fuse"}),
             },
             (None, TokenizerKind::ByteBpe) => {
                 let bytes = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": true});
