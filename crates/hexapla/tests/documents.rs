@@ -74,6 +74,7 @@ fn every_key_of_a_recipe_is_documented_with_its_default() {
             "data",
             "format_version",
             "model",
+            "task",
             "test",
             "tokenizer",
             "training"

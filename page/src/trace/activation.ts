@@ -4,6 +4,8 @@ export function activate(kind: Activation, x: number): number {
   switch (kind) {
     case "relu":
       return Math.max(0, x);
+    case "relu_squared":
+      return Math.max(0, x) ** 2;
     case "gelu":
       return (x * (1 + erf(x / Math.SQRT2))) / 2;
     case "swish":

@@ -132,7 +132,7 @@ export interface Layer {
   order: "pre" | "post";
 }
 
-export type Activation = "relu" | "gelu" | "swish" | "gelu_tanh" | "gelu_sigmoid" | "tanh";
+export type Activation = "relu" | "relu_squared" | "gelu" | "swish" | "gelu_tanh" | "gelu_sigmoid" | "tanh";
 
 export interface Attention {
   heads: number;
