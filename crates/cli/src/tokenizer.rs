@@ -121,6 +121,8 @@ enum Kind {
     /// Byte-pair encoding over bytes, as in GPT-2
     #[value(alias = "byte_bpe")]
     ByteBpe,
+    /// Each character is a piece
+    Characters,
     /// Unigram language model with byte fallback, as in SentencePiece
     Unigram,
     /// The text is cut already, with spaces; `@@` joins a piece to the next
@@ -132,6 +134,7 @@ impl From<Kind> for TokenizerKind {
         match kind {
             Kind::Bpe => TokenizerKind::Bpe,
             Kind::ByteBpe => TokenizerKind::ByteBpe,
+            Kind::Characters => TokenizerKind::Characters,
             Kind::Unigram => TokenizerKind::Unigram,
             Kind::Pieces => TokenizerKind::Pieces,
         }

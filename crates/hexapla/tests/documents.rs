@@ -29,7 +29,8 @@ fn section<'a>(text: &'a str, heading: &str) -> &'a str {
     let start = text.find(&format!("\n{heading}")).expect(heading) + 1;
     let rest = &text[start..];
     let level = heading.split(' ').next().unwrap();
-    let next = rest[1..].find(&format!("\n{level} "));
+    let of_level = |n: usize| rest[1..].find(&format!("\n{} ", "#".repeat(n)));
+    let next = (1..=level.len()).filter_map(of_level).min();
     &rest[..next.map_or(rest.len(), |at| at + 1)]
 }
 
