@@ -216,6 +216,7 @@ mod tests {
             "beta2",
             "ema_decay",
             "eps",
+            "initial_weights",
             "label_smoothing",
             "momentum",
             "optimizer",

@@ -120,7 +120,7 @@ impl LanguageTokenizer {
     }
 }
 
-/// A text in parts that end with lines, before a line that does not begin with white space: there no token crosses.
+/// A text in parts that end with lines, where no other white space stands beside the line break: there no token crosses.
 fn parts(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -129,7 +129,10 @@ fn parts(text: &str) -> impl Iterator<Item = &str> {
         }
         let breaks = rest.match_indices('\n').map(|(at, _)| at + 1);
         let mut ends = breaks.filter(|end| *end >= PART);
-        let is_end = |end: &usize| !rest[*end..].starts_with(char::is_whitespace);
+        let is_end = |end: &usize| {
+            let beside = [&rest[..*end - 1], &rest[*end..]];
+            !beside[0].ends_with(char::is_whitespace) && !beside[1].starts_with(char::is_whitespace)
+        };
         let end = ends.find(is_end).unwrap_or(rest.len());
         let (part, behind) = rest.split_at(end);
         rest = behind;
@@ -158,7 +161,7 @@ mod tests {
 
     #[test]
     fn nothing_is_lost_and_parts_change_no_token() {
-        let line = "To be, or not to be:\n\n  that is\tthe question — 孙子曰：　兵者 😀\r\n";
+        let line = "To be, or not to be:\n\n  that is\tthe question —\r\n孙子曰：\n　兵者 😀\n";
         let text = line.repeat(3000);
         for kind in [TokenizerKind::ByteBpe, TokenizerKind::Characters] {
             let table = TokenizerTable {
@@ -171,16 +174,13 @@ mod tests {
             assert!(parts(&text).count() > 2 && parts(&text).collect::<String>() == text);
             let ids = trained.encode(&text).unwrap();
             let tokenizer = trained.tokenizer();
-            assert_eq!(ids, tokenizer.encode(&text, false).unwrap());
-            assert_eq!(tokenizer.decode(&ids).unwrap(), text);
+            assert!(ids == tokenizer.encode(&text, false).unwrap());
+            assert!(tokenizer.decode(&ids).unwrap() == text);
             assert_eq!(tokenizer.encode("be", true).unwrap()[0], trained.end());
             let folder = tempfile::tempdir().unwrap();
             trained.save_folder(folder.path(), 64).unwrap();
             let again = LanguageTokenizer::open_folder(folder.path()).unwrap();
-            assert_eq!(
-                (again.encode(&text).unwrap(), again.end()),
-                (ids, trained.end())
-            );
+            assert!(again.encode(&text).unwrap() == ids && again.end() == trained.end());
         }
         assert_eq!(parts("").count(), 0);
     }
