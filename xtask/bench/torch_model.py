@@ -52,6 +52,53 @@ class Model(nn.Module):
         return self.logits(self.hidden(*inputs))
 
 
+class Gpt(nn.Module):
+    """A decoder alone, as GPT-2: pre-norm, a table of positions, biases, a tied output layer."""
+
+    def __init__(self, job):
+        super().__init__()
+        width, self.heads, self.p = job["d_model"], job["heads"], job["dropout"]
+        self.embedding = nn.Embedding(job["vocabulary"], width)
+        self.positions = nn.Embedding(1024, width)
+        self.layers = nn.ModuleList(
+            nn.ModuleDict({
+                "norm1": nn.LayerNorm(width), "attention": nn.Linear(width, 3 * width), "projection": nn.Linear(width, width),
+                "norm2": nn.LayerNorm(width), "inner": nn.Linear(width, job["feed_forward"]),
+                "outer": nn.Linear(job["feed_forward"], width),
+            }) for _ in range(job["layers"]))
+        self.norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(self.p)
+
+    def forward(self, ids):
+        x = self.dropout(self.embedding(ids) + self.positions.weight[: ids.shape[1]])
+        rows, length, width = x.shape
+        for layer in self.layers:
+            heads = layer["attention"](layer["norm1"](x)).split(width, dim=2)
+            heads = [part.view(rows, length, self.heads, -1).transpose(1, 2) for part in heads]
+            seen = nn.functional.scaled_dot_product_attention(*heads, dropout_p=self.p if self.training else 0.0, is_causal=True)
+            x = x + self.dropout(layer["projection"](seen.transpose(1, 2).reshape(rows, length, width)))
+            inner = nn.functional.gelu(layer["inner"](layer["norm2"](x)), approximate="tanh")
+            x = x + self.dropout(layer["outer"](inner))
+        return nn.functional.linear(self.norm(x), self.embedding.weight)
+
+    def places(self, whole):
+        yield "embedding.weight", self.embedding.weight, False
+        yield "target_positions.weight", self.positions.weight, False
+        for i, layer in enumerate(self.layers):
+            name = f"decoder.layers.{i}"
+            width = layer["projection"].in_features
+            for j, part in enumerate(("query", "key", "value")):
+                rows = slice(j * width, (j + 1) * width)
+                yield f"{name}.self_attention.{part}.weight", layer["attention"].weight[rows], True
+                yield f"{name}.self_attention.{part}.bias", layer["attention"].bias[rows], False
+            yield from whole(layer["projection"], f"{name}.self_attention.output", True)
+            yield from whole(layer["norm1"], f"{name}.self_attention_norm", False)
+            yield from whole(layer["inner"], f"{name}.feed_forward.inner", True)
+            yield from whole(layer["outer"], f"{name}.feed_forward.outer", True)
+            yield from whole(layer["norm2"], f"{name}.feed_forward_norm", False)
+        yield from whole(self.norm, "decoder.norm", False)
+
+
 def places(model):
     """Our name of each weight, where it lies here, and whether transposed: ours are [in, out], PyTorch's [out, in]."""
 
@@ -67,6 +114,9 @@ def places(model):
             yield f"{name}.{part}.bias", heads.in_proj_bias[rows], False
         yield from whole(heads.out_proj, f"{name}.output", True)
 
+    if isinstance(model, Gpt):
+        yield from model.places(whole)
+        return
     yield "embedding.weight", model.embedding.weight, False
     yield "output.bias", model.output_bias, False
     for side, stack in (("encoder", model.encoder), ("decoder", model.decoder)):
@@ -103,7 +153,10 @@ def save(model, path):
 
 
 def batch(source, decoder_input, labels):
-    """Rows of ids as `Model.hidden` takes them, and flat labels; what fills up shorter rows is hidden and ignored."""
+    """Rows of ids as `Model.hidden` takes them, or `Gpt` where no row has a source, and flat labels; what fills up shorter rows is
+    hidden and ignored."""
+    if not any(source):
+        return (torch.tensor(decoder_input),), torch.tensor(labels).flatten()
     lengths = torch.tensor([len(row) for row in source])
     source, labels = padded(source, 0), padded(labels, IGNORED)
     ended = torch.arange(source.shape[1])[None, :] >= lengths[:, None]

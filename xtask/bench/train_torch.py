@@ -14,13 +14,13 @@ import torch
 from torch import nn
 
 import protocol
-from torch_model import IGNORED, Model, batch, load
+from torch_model import IGNORED, Gpt, Model, batch, load
 
 
 def main(job, options):
     torch.set_num_threads(job["threads"])
     torch.manual_seed(1)
-    model = Model(job).train()
+    model = (Gpt if job.get("decoder_alone") else Model)(job).train()
     load(model, job["weights"])
     adam = torch.optim.Adam(model.parameters(), lr=job["learning_rate"], betas=(0.9, 0.98), eps=1e-9,
                             fused="fused" in options)

@@ -34,6 +34,11 @@ pub(crate) struct TrainSpec {
     feed_forward: usize,
     layers: usize,
     precision: String,
+    /// Whether a decoder stands alone, and goes on with texts; otherwise both halves translate.
+    #[serde(default)]
+    decoder_alone: bool,
+    /// In what is timed; 0.1 where absent.
+    dropout: Option<f32>,
     #[serde(default)]
     vocabulary: usize,
     #[serde(default)]
@@ -157,8 +162,9 @@ impl TrainSpec {
                 "feed_forward": self.feed_forward,
                 "layers": self.layers,
                 "vocabulary": vocabulary,
+                "decoder_alone": self.decoder_alone,
                 "dropout": dropout,
-                "label_smoothing": 0.1,
+                "label_smoothing": if self.decoder_alone { 0.0 } else { 0.1 },
                 "learning_rate": 1e-4,
                 "precision": self.precision,
                 "threads": self.threads,
@@ -168,7 +174,8 @@ impl TrainSpec {
             write(&self.folder, name, &job)
         };
         write(&self.folder, "batches.json", &batches)?;
-        let (timed, checked) = (job(0.1, "timed.json")?, job(0.0, "checked.json")?);
+        let dropout = self.dropout.unwrap_or(0.1);
+        let (timed, checked) = (job(dropout, "timed.json")?, job(0.0, "checked.json")?);
         write_weights(&crate::read(&checked.to_string_lossy())?)?;
         let steps = |n: usize| format!("run {n}");
         Ok(Prepared {
@@ -199,6 +206,10 @@ impl TrainSpec {
             .tokens
             .map_or(self.sentences, |tokens| tokens / self.length)
         {
+            if self.decoder_alone {
+                batch.push_text((0..=self.length).map(&mut word).collect());
+                continue;
+            }
             let mut words = || (1..self.length).map(&mut word).collect::<Vec<_>>();
             let (source, target) = (words(), words());
             batch.push(source, &target);
@@ -212,6 +223,9 @@ impl TrainSpec {
 fn operations(spec: &TrainSpec, vocabulary: usize) -> f64 {
     let (d, f, t) = (spec.d_model, spec.feed_forward, spec.length);
     let encoder = 4 * d * d + 2 * d * f + 2 * t * d;
+    if spec.decoder_alone {
+        return (6 * (spec.layers * encoder + vocabulary * d)) as f64;
+    }
     let decoder = 8 * d * d + 2 * d * f + 4 * t * d;
     (6 * (spec.layers * (encoder + decoder) + vocabulary * d)) as f64
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use hexapla::batch::TrainingRows;
-use hexapla::config::{Precision, TrainingTable, TransformerConfig};
+use hexapla::config::{DecoderConfig, ModelTable, Precision, TrainingTable, TransformerConfig};
 use hexapla::error::{Error, Result};
 use hexapla::model::transformer::Transformer;
 use hexapla::train::shards::TrainStep;
@@ -22,6 +22,8 @@ pub(crate) struct Job {
     feed_forward: usize,
     layers: usize,
     vocabulary: usize,
+    #[serde(default)]
+    decoder_alone: bool,
     /// On embeddings, sublayers, attention and inside the feed-forward block.
     dropout: f32,
     label_smoothing: f32,
@@ -45,6 +47,22 @@ pub(crate) struct Sentences {
 
 impl Job {
     fn model(&self) -> Result<Transformer> {
+        if self.decoder_alone {
+            let table = ModelTable {
+                d_model: Some(self.d_model),
+                layers: Some(self.layers),
+                heads: Some(self.heads),
+                feed_forward: Some(self.feed_forward),
+                max_position_embeddings: Some(1024),
+                dropout: Some(self.dropout),
+                attention_dropout: Some(self.dropout),
+                ..ModelTable::default()
+            };
+            return Transformer::new(DecoderConfig {
+                vocab_size: self.vocabulary,
+                ..table.resolve_decoder()?
+            });
+        }
         Transformer::new(TransformerConfig {
             source_vocab_size: self.vocabulary,
             target_vocab_size: self.vocabulary,
@@ -85,6 +103,13 @@ impl Sentences {
         self.labels.push([target, &[0]].concat());
     }
 
+    /// Adds a text of which each word but the first is to be said.
+    pub(crate) fn push_text(&mut self, words: Vec<u32>) {
+        self.source.push(Vec::new());
+        self.decoder_input.push(words[..words.len() - 1].to_vec());
+        self.labels.push(words[1..].to_vec());
+    }
+
     /// Sentences in turn to each of the shards, as the trainer deals them.
     fn shards(&self, shards: usize) -> Vec<TrainingRows> {
         let mut parts = vec![TrainingRows::default(); shards];
@@ -95,7 +120,9 @@ impl Sentences {
             .zip(&self.labels);
         for (i, ((source, decoder_input), labels)) in rows.enumerate() {
             let part = &mut parts[i % shards];
-            part.source.push(source.iter().copied());
+            if !source.is_empty() {
+                part.source.push(source.iter().copied());
+            }
             part.target.push(decoder_input.iter().copied());
             part.labels.extend(labels);
         }
