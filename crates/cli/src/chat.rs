@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use hexapla::config::ComputeType;
 use hexapla::error::{Error, Result};
 use hexapla::files::write_atomically;
-use hexapla::generate::language_model::{Continuation, Finish, GenerateOptions, LanguageModel};
+use hexapla::generate::generator::Prompt;
+use hexapla::generate::language_model::{Finish, GenerateOptions, LanguageModel};
+
 use hexapla::text::chat::{ChatTemplate, Message, Values};
 
 use crate::choice::ChoiceFlags;
@@ -16,11 +18,17 @@ use crate::console::{Batches, broken, say};
 use crate::model::decided;
 use crate::signals::Caught;
 
+/// The signal of Ctrl-C.
+const SIGINT: usize = signal_hook::consts::SIGINT as usize;
 /// Longest file of a conversation.
 const MAX_BYTES: u64 = 64 << 20;
 const SYSTEM: &str = "system";
 const USER: &str = "user";
 const ASSISTANT: &str = "assistant";
+/// Tokens that an answer has room for before old messages are left out, where nothing says how many.
+const ROOM: usize = 256;
+/// Keys and values of what was read before are kept in so much memory.
+const PREFIX_BYTES: usize = 1 << 30;
 
 const HELP: &str = "\
 /system TEXT  what the model is told before all else; alone: nothing
@@ -30,7 +38,7 @@ const HELP: &str = "\
 /save FILE    write the conversation to a file
 /help         this list
 /exit         end; so does the end of the input
-A line that ends in \\ goes on in the next. Ctrl-C ends an answer.";
+A line that ends in \\ goes on in the next. Ctrl-C ends an answer that has begun.";
 
 #[derive(Debug, clap::Args)]
 #[command(allow_negative_numbers = true)]
@@ -81,7 +89,12 @@ pub(crate) fn run(args: ChatArgs) -> Result<()> {
     if let Some(system) = &args.system {
         set_system(&mut messages, system);
     }
+    if let Some(path) = &args.save {
+        // Better refused now than after an answer.
+        write_messages(path, &messages)?;
+    }
     let model = LanguageModel::open(args.model.as_path(), decided(args.compute_type))?;
+    let model = model.with_prefix_cache(PREFIX_BYTES);
     let mut chat = Chat {
         options: args.choice.options(&model, &args.stop)?,
         template: model.chat_template()?,
@@ -94,7 +107,8 @@ pub(crate) fn run(args: ChatArgs) -> Result<()> {
     };
     // A loaded conversation may wait for an answer.
     if chat.messages.last().is_some_and(|last| last.role == USER) {
-        chat.answer()?;
+        let answer = chat.answer()?;
+        chat.keep(answer)?;
     }
     if !args.text.is_empty() {
         return args.text.iter().try_for_each(|text| chat.say(text));
@@ -160,13 +174,18 @@ impl Chat<'_> {
             ("save", false) => write_messages(Path::new(rest), &self.messages)?,
             ("undo", true) => self.take_back(|role| role == USER)?,
             ("retry", true) => {
+                if self.options.search.sampling.is_none() {
+                    say("(the likeliest answer again: --temperature 0.8 gives others)");
+                }
                 let before = self.messages.clone();
                 self.take_back(|role| role == ASSISTANT)?;
-                let answered = self.answer();
-                if answered.is_err() {
-                    self.messages = before;
+                match self.answer() {
+                    Ok(answer) => self.keep(answer)?,
+                    Err(e) => {
+                        self.messages = before;
+                        return Err(e);
+                    }
                 }
-                answered?;
             }
             _ => {
                 return Err(Error::input("there is no such command")
@@ -196,30 +215,32 @@ impl Chat<'_> {
     /// Says `text` to the model, and prints its answer. What is not answered is not kept.
     fn say(&mut self, text: &str) -> Result<()> {
         self.messages.push(Message::new(USER, text));
-        let answered = self.answer();
-        if answered.is_err() {
-            self.messages.pop();
+        match self.answer() {
+            Ok(answer) => self.keep(answer),
+            Err(e) => {
+                self.messages.pop();
+                Err(e)
+            }
         }
-        answered
     }
 
-    /// Prints the answer to the conversation so far as it comes, and keeps it.
-    fn answer(&mut self) -> Result<()> {
-        let prompt = loop {
-            let said = (self.messages.as_slice(), &self.values);
-            let prompt =
-                self.model
-                    .conversation(&self.template, said, self.answers, &self.options)?;
-            match self.model.generator().check(&prompt) {
-                Err(_) if self.drop_oldest && self.forget() => (),
-                Err(e) if self.messages.len() > 1 && !self.drop_oldest => {
-                    return Err(
-                        e.hint("begin anew (/reset), or leave out old messages: --drop-oldest")
-                    );
-                }
-                checked => break checked.map(|()| prompt)?,
-            }
-        };
+    /// Keeps an answer, on the disk too where that is asked for.
+    fn keep(&mut self, answer: Answer) -> Result<()> {
+        self.messages.push(Message::new(ASSISTANT, answer.text));
+        if let Some(path) = self.save {
+            write_messages(path, &self.messages)?;
+        }
+        // Whoever cannot say something else meanwhile wanted all to end.
+        match answer.signal {
+            0 => Ok(()),
+            SIGINT if std::io::stdin().is_terminal() => Ok(()),
+            signal => std::process::exit(128 + signal as i32),
+        }
+    }
+
+    /// Prints the answer to the conversation so far as it comes.
+    fn answer(&mut self) -> Result<Answer> {
+        let prompt = self.prompt()?;
         self.answers += 1;
         let interrupted = Arc::new(AtomicUsize::new(0));
         let caught = Caught::new(&interrupted)?;
@@ -232,39 +253,89 @@ impl Chat<'_> {
         drop(caught);
         let mut out = std::io::stdout();
         writeln!(out).and_then(|()| out.flush()).map_err(broken)?;
-        let answer: Continuation = found
-            .into_iter()
-            .next()
-            .ok_or_else(|| Error::internal("there is no answer"))?;
-        if answer.finish == Finish::Length {
+        let answer = found.into_iter().next();
+        let answer = answer.ok_or_else(|| Error::internal("there is no answer"))?;
+        let signal = interrupted.load(Ordering::SeqCst);
+        if signal != 0 {
+            say("(the answer was ended before its end)");
+        } else if answer.finish == Finish::Length {
             let most = answer.ids.len();
             say(format_args!(
                 "(the answer is cut after {most} tokens, the most that there may be)"
             ));
         }
-        self.messages.push(Message::new(ASSISTANT, answer.text));
-        match self.save {
-            Some(path) => write_messages(path, &self.messages),
-            None => Ok(()),
-        }
+        Ok(Answer {
+            text: answer.text,
+            signal,
+        })
     }
 
-    /// Leaves out the oldest message and its answer; whether there was one before the last.
-    fn forget(&mut self) -> bool {
-        let mut users = self.messages.iter().enumerate();
-        let mut users = users.by_ref().filter(|(_, message)| message.role == USER);
-        let (Some((first, _)), Some((second, _))) = (users.next(), users.next()) else {
-            return false;
+    /// The conversation as the model reads it, without its oldest messages where there is no room for them and that is asked for.
+    fn prompt(&self) -> Result<Prompt> {
+        let prompt = |messages: &[Message]| {
+            let said = (messages, &self.values);
+            self.model
+                .conversation(&self.template, said, self.answers, &self.options)
         };
-        self.messages.drain(first..second);
-        say("(the oldest message and its answer are left out: the model has no room for them)");
-        true
+        let generator = self.model.generator();
+        let whole = prompt(&self.messages)?;
+        let checked = generator.check(&whole);
+        // An answer wants some room where nothing says how much.
+        let wanted = ROOM.min(generator.max_tokens() / 4).max(1);
+        let is_tight = self.options.max_new_tokens.is_none() && whole.max_new_tokens < wanted;
+        if !self.drop_oldest {
+            let hint = "begin anew (/reset), or leave out old messages: --drop-oldest";
+            return match self.messages.len() {
+                0..=1 => checked.map(|()| whole),
+                _ => checked.map(|()| whole).map_err(|e| e.hint(hint)),
+            };
+        }
+        if checked.is_ok() && !is_tight {
+            return Ok(whole);
+        }
+        // Turns begin with what the user says; the more of them are left out the shorter is the rest.
+        let users = self.messages.iter().enumerate();
+        let users = users.filter(|(_, message)| message.role == USER);
+        let starts: Vec<usize> = users.map(|(number, _)| number).collect();
+        let without = |turns: usize| -> Result<Option<Prompt>> {
+            let mut left = self.messages.clone();
+            left.drain(starts[0]..starts[turns]);
+            let prompt = prompt(&left)?;
+            let has_room = self.options.max_new_tokens.is_some() || prompt.max_new_tokens >= wanted;
+            Ok(Some(prompt).filter(|prompt| has_room && generator.check(prompt).is_ok()))
+        };
+        let (mut too_few, mut enough, mut found) = (0, starts.len(), None);
+        while too_few + 1 < enough {
+            let turns = usize::midpoint(too_few, enough);
+            match without(turns)? {
+                Some(prompt) => (enough, found) = (turns, Some(prompt)),
+                None => too_few = turns,
+            }
+        }
+        match found {
+            Some(prompt) => {
+                say(format_args!(
+                    "(the oldest messages are left out of what the model reads, as it has no room for them: {enough} of {})",
+                    starts.len()
+                ));
+                Ok(prompt)
+            }
+            None => checked.map(|()| whole),
+        }
     }
 }
 
-/// Puts a system text first, in place of the one that is there; an empty one removes it.
+/// An answer, and the signal that ended it, or 0.
+struct Answer {
+    text: String,
+    signal: usize,
+}
+
+/// Puts a system text first, in place of the one that stands there; an empty one removes it.
 fn set_system(messages: &mut Vec<Message>, text: &str) {
-    messages.retain(|message| message.role != SYSTEM);
+    if messages.first().is_some_and(|first| first.role == SYSTEM) {
+        messages.remove(0);
+    }
     if !text.is_empty() {
         messages.insert(0, Message::new(SYSTEM, text));
     }
@@ -297,11 +368,12 @@ fn read_values(flags: &[String]) -> Result<Values> {
         let wrong = |found: String| {
             Error::settings("a flag is out of range")
                 .at("--template-value")
-                .expected("NAME=JSON, such as enable_thinking=false")
+                .expected("NAME=JSON, such as enable_thinking=false; the messages are what is said")
                 .found(found)
                 .hint("a text needs quotation marks: 'tone=\"brief\"'")
         };
-        let named = flag.split_once('=').filter(|(name, _)| !name.is_empty());
+        let own = ["", "messages", "add_generation_prompt"];
+        let named = flag.split_once('=').filter(|(name, _)| !own.contains(name));
         let (name, value) = named.ok_or_else(|| wrong(format!("`{flag}`")))?;
         let value = serde_json::from_str(value).map_err(|e| wrong(format!("`{flag}`: {e}")))?;
         Ok((name.to_string(), value))

@@ -290,7 +290,9 @@ impl Watcher for Console {
             "step {step}: loss {loss}, perplexity {perplexity}{scores}{mark}"
         ));
         if let (Task::Language, Some(sample)) = (self.task, samples.first()) {
-            let text: String = sample.hypothesis.chars().take(SHOWN).collect();
+            let visible = |c: &char| !c.is_control() || *c == '\n';
+            let text = sample.hypothesis.chars().filter(visible);
+            let text: String = text.take(SHOWN).collect();
             self.note(&format!("  … {}", shown(&text)));
         }
         self.last_line = Instant::now();

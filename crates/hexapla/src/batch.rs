@@ -34,6 +34,15 @@ impl Rows {
         self.spans.push(Span { start, len });
     }
 
+    /// Adds what stands behind the first `known` tokens of a text.
+    pub fn push_behind(&mut self, known: usize, ids: &[u32]) {
+        let start = self.positions.len();
+        self.push(ids[known..].iter().copied());
+        for position in &mut self.positions[start..] {
+            *position += known as u32;
+        }
+    }
+
     /// Adds a text whose tokens have segments; those beyond the end of `segments` have 0.
     pub fn push_with_segments(&mut self, ids: &[u32], segments: &[u32]) {
         if segments.iter().any(|segment| *segment != 0) {

@@ -54,6 +54,12 @@ fn conversations_are_those_of_transformers() {
     assert_eq!((texts, errors), (92, 8));
 }
 
+/// Prints lists of lists, 2⁴⁰ altogether, by `print`.
+fn doubled(print: &str) -> String {
+    let begin = "{% set ns = namespace(x=[1]) %}{% for i in range(40) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}";
+    begin.to_string() + print
+}
+
 #[test]
 fn templates_that_are_broken_or_do_not_end_are_refused() {
     let message = [Message::new("user", "Hello")];
@@ -112,6 +118,18 @@ fn templates_that_are_broken_or_do_not_end_are_refused() {
             "recursion",
         ),
         (&"x".repeat(10 << 20), "1048576 bytes"),
+        // What grows as powers of two, or goes down without end, once it is put down.
+        (&doubled("{{ ns.x }}"), "65536 parts"),
+        (&doubled("{{ ns.x | tojson }}"), "65536 parts"),
+        (&doubled("{{ ns.x | string | length }}"), "65536 parts"),
+        (
+            &doubled("{% set ns.m = {'a': ns.x} %}{{ ns.m }}"),
+            "65536 parts",
+        ),
+        (
+            "{% set ns = namespace(x=[]) %}{% for i in range(999) %}{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x | tojson(indent=16) }}",
+            "200 levels",
+        ),
     ] {
         let shown = &source[..source.len().min(60)];
         let told = render(source).unwrap_err().to_string();
@@ -119,7 +137,7 @@ fn templates_that_are_broken_or_do_not_end_are_refused() {
     }
     // As deep as it goes, and as long.
     let deep = "{% set ns = namespace(x=[]) %}{% for i in range(5) %}{% for j in range(9999) %}{% set ns.x = [ns.x] %}{% endfor %}{% endfor %}";
-    let source = format!("{deep}{{{{ ns.x }}}}{{{{ ns.x == ns.x }}}}{{{{ ns.x | tojson }}}}");
+    let source = format!("{deep}{{{{ ns.x == ns.x }}}}");
     render(&source).unwrap();
     render(&format!("{{{{ {}1 }}}}", "-".repeat(990))).unwrap();
     let branches = "{% elif a %}".repeat(1900);

@@ -84,6 +84,26 @@ multiversion! {
     }
 }
 
+multiversion! {
+    /// The numbers of a row that [`store_row`] stored: as it left them.
+    pub fn load_row(to: &mut [f32], words: &[f32], heads: usize, stored: Stored) -> () {
+        assert_eq!(words.len(), heads * stored.words(to.len() / heads), "words of a row");
+        match stored {
+            Stored::Float32 => to.copy_from_slice(words),
+            Stored::Bf16 => {
+                let half = to.len() / heads / 2;
+                for (words, head) in words.chunks_exact(half).zip(to.chunks_exact_mut(2 * half)) {
+                    let (low, high) = head.split_at_mut(half);
+                    for (word, (low, high)) in words.iter().zip(low.iter_mut().zip(high)) {
+                        *low = f32::from_bits(word.to_bits() << 16);
+                        *high = f32::from_bits(word.to_bits() & 0xFFFF_0000);
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// Where the probabilities of a query go that are wanted besides the result; slices that are empty receive none.
 #[derive(Debug, Default)]
 pub struct Seen<'a> {

@@ -39,7 +39,9 @@ mod testing;
 mod update;
 
 pub use activation::{Activation, activate, activate_backward, gate, gate_backward};
-pub use attend::{CachedRows, PagedRows, Seen, Stored, attend_row, attend_scratch, store_row};
+pub use attend::{
+    CachedRows, PagedRows, Seen, Stored, attend_row, attend_scratch, load_row, store_row,
+};
 pub use buffer::Buffer;
 pub use dropout::Dropout;
 pub use embed::{dropout_in_place, embed_row, residual};

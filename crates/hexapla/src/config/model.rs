@@ -127,7 +127,7 @@ impl ModelTable {
             heads,
             kv_heads: self.kv_heads.unwrap_or(heads),
             head_width,
-            feed_forward: self.feed_forward.unwrap_or(4 * d_model),
+            feed_forward: self.feed_forward.unwrap_or(d_model.saturating_mul(4)),
             activation: self.activation.unwrap_or(Activation::GeluTanh),
             gated: self.gated.unwrap_or(false),
             norm: self.norm_kind.unwrap_or(NormKind::Layer),

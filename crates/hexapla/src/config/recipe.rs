@@ -114,6 +114,9 @@ impl Recipe {
         if !is_said("tokenizer", "kind") {
             self.tokenizer.kind = TokenizerKind::ByteBpe;
         }
+        if !is_said("tokenizer", "character_coverage") {
+            self.tokenizer.character_coverage = 1.0;
+        }
     }
 
     /// The rules that it is read by.
@@ -195,13 +198,18 @@ impl Recipe {
 
     /// What only sentence pairs have a use for.
     fn validate_language(&self) -> Result<()> {
-        let (t, of_pairs) = (
-            &self.training,
-            "nothing: sentence pairs alone have a use for it",
-        );
+        let (t, k) = (&self.training, &self.tokenizer);
+        let of_pairs = "nothing: sentence pairs alone have a use for it";
         if t.metric != Metric::Loss {
             let found = format!("{:?}", t.metric).to_lowercase();
             return out_of_range("training.metric", "`loss`", found);
+        }
+        if k.codes.is_some() || k.lowercase {
+            let (key, found) = match k.lowercase {
+                true => ("lowercase", "true"),
+                false => ("codes", "a file"),
+            };
+            return out_of_range(&format!("tokenizer.{key}"), of_pairs, found.into());
         }
         for (key, value) in [("r_drop", t.r_drop), ("bpe_dropout", t.bpe_dropout)] {
             if value != 0.0 {
@@ -211,7 +219,6 @@ impl Recipe {
         if !self.test.is_empty() {
             return out_of_range("test", of_pairs, "some".into());
         }
-        let k = &self.tokenizer;
         let lossless = matches!(k.kind, TokenizerKind::ByteBpe | TokenizerKind::Characters);
         if k.file.is_none() && !lossless {
             let found = format!("{:?}", k.kind).to_lowercase();
@@ -220,6 +227,11 @@ impl Recipe {
         }
         if !k.joint {
             return out_of_range("tokenizer.joint", "true", "false".into());
+        }
+        let end = self.data.document_end.as_deref();
+        if let Some(end) = end.filter(|end| end.is_empty() || end.contains(['\r', '\n'])) {
+            let found = format!("{end:?}");
+            return out_of_range("data.document_end", "a text within a line", found);
         }
         let share = self.data.valid_share;
         if !(0.0..=0.5).contains(&share) {

@@ -96,7 +96,7 @@ fn go_on(model: &Transformer, run: &mut Run, text: &[u32], prompt: usize, edits:
         model.logits(run, &x);
         return;
     }
-    let (mut state, x) = model.read(run, &[first].into_iter().collect());
+    let (mut state, x) = model.read(run, &[first].into_iter().collect(), &[]);
     if !first.is_empty() {
         model.logits(run, &x);
     }

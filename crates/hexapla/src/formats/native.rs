@@ -14,8 +14,9 @@ use crate::config::{Assembly, DecoderConfig, ModelTable, TransformerConfig};
 use crate::error::{Error, Result};
 use crate::weights::Parameter;
 
-/// The newest form of `config.json` that this program knows. The first one did not write its number.
-const FORMAT_VERSION: usize = 1;
+/// The newest form of `config.json` that this program knows. The first one did not write its number. 2 has decoders alone, and
+/// ReLU².
+const FORMAT_VERSION: usize = 2;
 
 /// Of a decoder alone.
 const DECODER: &str = "decoder";
@@ -115,8 +116,10 @@ pub(super) fn write(assembly: &Assembly) -> Result<Map<String, Value>> {
         }
         Assembly::Encoder(_) => return Err(Error::internal("an encoder has a family of its own")),
     };
+    let is_of_first = !map.contains_key("assembly") && map["activation"] != "relu_squared";
+    let version = if is_of_first { 1 } else { FORMAT_VERSION };
     map.insert("model_type".into(), "hexapla".into());
-    map.insert("format_version".into(), FORMAT_VERSION.into());
+    map.insert("format_version".into(), version.into());
     Ok(map)
 }
 

@@ -1,14 +1,15 @@
 //! A decoder alone made ready to run: ids in, ids out, on all threads.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hexapla_kernels::RowLoss;
 use rayon::ThreadPool;
 use rayon::prelude::*;
 
 use super::engine::StateDecoder;
+use super::prefix_cache::PrefixCache;
 use super::{Hypothesis, Progress, SearchInput, SearchOptions, search_watched};
-use crate::batch::{TrainingRows, batches, check_ids, in_order};
+use crate::batch::{Rows, TrainingRows, batches, check_ids, in_order};
 use crate::config::{ComputeType, DecoderConfig};
 use crate::error::{Error, Result};
 use crate::files::Folder;
@@ -16,6 +17,7 @@ use crate::formats;
 use crate::model::transformer::Transformer;
 use crate::ops::Run;
 use crate::ops::cross_entropy::LossOptions;
+use crate::ops::kv_cache::KvBlock;
 use crate::packed::PackedWeights;
 use crate::workers::Workers;
 
@@ -25,6 +27,7 @@ pub struct Generator {
     model: Transformer,
     parameters: PackedWeights,
     workers: Workers,
+    prefixes: Mutex<PrefixCache>,
 }
 
 /// A text to go on with.
@@ -60,6 +63,7 @@ impl Generator {
             model,
             parameters,
             workers: Workers::default(),
+            prefixes: Mutex::default(),
         }
     }
 
@@ -83,9 +87,30 @@ impl Generator {
         }
     }
 
+    /// The same, keeping the keys and values of prompts in at most so many bytes: a prompt that begins as an earlier one did is read
+    /// from where they part. The results are the same, bit for bit.
+    #[must_use]
+    pub fn with_prefix_cache(self, bytes: usize) -> Self {
+        Generator {
+            prefixes: Mutex::new(PrefixCache::new(bytes)),
+            ..self
+        }
+    }
+
     /// Frees the memory that calls before this one left behind for those to come.
     pub fn trim(&self) {
         self.workers.trim();
+        self.prefixes().clear();
+    }
+
+    /// Tokens at the beginning of `ids` that need not be read again.
+    #[doc(hidden)]
+    pub fn known_prefix(&self, ids: &[u32]) -> usize {
+        self.prefixes().find(ids).len() * KvBlock::TOKENS
+    }
+
+    fn prefixes(&self) -> MutexGuard<'_, PrefixCache> {
+        self.prefixes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The model's shape and mathematics.
@@ -189,7 +214,21 @@ impl Generator {
         let before = prompts
             .clone()
             .map(|prompt| &prompt.ids[..prompt.ids.len() - 1]);
-        let (state, _) = self.model.read(&mut run, &before.collect());
+        let known: Vec<_> = before
+            .clone()
+            .map(|ids| self.prefixes().find(ids))
+            .collect();
+        let mut texts = Rows::default();
+        for (ids, known) in before.clone().zip(&known) {
+            texts.push_behind(known.len() * KvBlock::TOKENS, ids);
+        }
+        let (state, _) = self.model.read(&mut run, &texts, &known);
+        if !self.prefixes().is_off() {
+            for (hypothesis, ids) in before.enumerate() {
+                let block = |number| state.block(hypothesis, number);
+                self.prefixes().keep(ids, block);
+            }
+        }
         let input = |prompt: &Prompt| SearchInput {
             prompt: prompt.ids.clone(),
             prefix: Vec::new(),

@@ -20,7 +20,7 @@ use crate::text::tokenizer::{DecoderTokenizer, TextStream};
 pub struct LanguageModel {
     generator: Generator,
     tokenizer: DecoderTokenizer,
-    chat: ChatSettings,
+    chat: Result<ChatSettings>,
     options: GenerateOptions,
     family: Family,
     metrics: Vec<ManifestMetric>,
@@ -79,7 +79,8 @@ impl LanguageModel {
             Err(e) => Err(e.within(opened.folder().path().display())),
         };
         let tokenizer = tokenizer.map_err(Error::of_model)?;
-        let chat = ChatSettings::read(opened.folder(), &opened.files)?;
+        // What is wrong with it is told to whoever wants to talk.
+        let chat = ChatSettings::read(opened.folder(), &opened.files);
         let options = GenerateOptions {
             search: SearchOptions::for_decoder(config, &opened.generation),
             max_new_tokens: opened.generation.max_new_tokens,
@@ -104,6 +105,15 @@ impl LanguageModel {
     pub fn with_thread_pool(self, pool: Arc<ThreadPool>) -> Self {
         LanguageModel {
             generator: self.generator.with_thread_pool(pool),
+            ..self
+        }
+    }
+
+    /// The same, as [`Generator::with_prefix_cache`].
+    #[must_use]
+    pub fn with_prefix_cache(self, bytes: usize) -> Self {
+        LanguageModel {
+            generator: self.generator.with_prefix_cache(bytes),
             ..self
         }
     }
@@ -139,7 +149,7 @@ impl LanguageModel {
     /// # Errors
     /// The folder does not say, or not in a way that can be read.
     pub fn chat_template(&self) -> Result<ChatTemplate> {
-        self.chat.template()
+        self.chat.as_ref().map_err(Clone::clone)?.template()
     }
 
     /// Goes on with each prompt: for each as many outputs as `options.search.n_best`.
@@ -155,8 +165,8 @@ impl LanguageModel {
         self.go_on(prompts, options, None)
     }
 
-    /// As [`LanguageModel::generate`] for one prompt; `each` is given text as it becomes certain, with the number of its sample, and
-    /// says whether that sample is to go on. In beam search the text comes all at once.
+    /// As [`LanguageModel::generate`] for one prompt; `each` is given text as it becomes certain, at each step and perhaps none, with
+    /// the number of its sample, and says whether that sample is to go on. In beam search the text comes all at once.
     ///
     /// # Errors
     /// As [`LanguageModel::generate`], or that of `each`, which ends all.
@@ -309,7 +319,7 @@ impl LanguageModel {
                 Entry::Vacant(new) => new.insert(self.growing(&prompts[prompt], options)?),
             };
             let certain = text.grow(&chain.ids, chain.finished)?;
-            if prompt == 0 && !certain.is_empty() && !told(sample, &certain)? {
+            if prompt == 0 && !told(sample, &certain)? {
                 text.stopped = true;
             }
             Ok(!text.stopped)

@@ -25,6 +25,7 @@ pub mod language_model;
 mod line;
 mod log_softmax;
 mod options;
+mod prefix_cache;
 mod processors;
 mod refuse;
 mod sampling;

@@ -1,5 +1,7 @@
 //! What the decoder remembers between steps: explicit, handed in and changed by each step.
 
+use std::sync::Arc;
+
 use hexapla_kernels::Visible;
 
 use crate::batch::{Rows, Span};
@@ -7,9 +9,12 @@ use crate::config::{AttentionConfig, LayerConfig, StackConfig};
 use crate::model::layer::Memory;
 use crate::model::stack::Context;
 use crate::ops::Run;
-use crate::ops::attention::AttentionMask;
-use crate::ops::kv_cache::{Cached, KvCache};
+use crate::ops::attention::{AttentionMask, Store};
+use crate::ops::kv_cache::{Cached, KvBlock, KvCache};
 use crate::tensor::Tensor;
+
+/// Rows of a page.
+const PAGE: u32 = KvBlock::TOKENS as u32;
 
 /// One decoder layer's memory.
 #[derive(Debug)]
@@ -38,10 +43,14 @@ pub struct DecoderState {
     pub(crate) source: Tensor,
     /// The slots of the target rows of this step.
     pub(crate) new_slots: Vec<u32>,
-    /// Slots of target rows that were ever used.
-    slots_used: u32,
-    /// Those of them that nobody sees.
+    /// Pages of target rows that were ever used.
+    pages_used: u32,
+    /// Those of them in which nobody sees a row.
+    free_pages: Vec<u32>,
+    /// Rows that nobody sees in pages in which somebody does, and in which rows may be stored.
     free: Vec<u32>,
+    /// Which pages are shared: no row is stored in them.
+    shared: Vec<bool>,
     /// Where asked for: the last step's attention over the source, for each hypothesis.
     pub(crate) attention: Option<Vec<Vec<f32>>>,
 }
@@ -62,8 +71,10 @@ impl DecoderState {
             source_slots: vec![Vec::new(); texts],
             source: run.arena.tensor(0, 0),
             new_slots: Vec::new(),
-            slots_used: 0,
+            pages_used: 0,
+            free_pages: Vec::new(),
             free: Vec::new(),
+            shared: Vec::new(),
             attention: None,
         }
     }
@@ -96,14 +107,61 @@ impl DecoderState {
             .map(|p| self.target_slots[*p].clone())
             .collect();
         self.sentence = parents.iter().map(|p| self.sentence[*p]).collect();
-        let mut used = vec![false; self.slots_used as usize];
+        self.find_free();
+    }
+
+    /// Looks for rows and pages that nobody sees any more.
+    fn find_free(&mut self) {
+        let mut used = vec![false; self.pages_used as usize * PAGE as usize];
         for slot in self.target_slots.iter().flatten() {
             used[*slot as usize] = true;
         }
         self.free.clear();
-        // The lowest slot is taken first.
-        let free = (0..self.slots_used).filter(|slot| !used[*slot as usize]);
-        self.free.extend(free.rev());
+        self.free_pages.clear();
+        // The lowest are taken first.
+        for page in (0..self.pages_used).rev() {
+            let used = &used[(page * PAGE) as usize..][..PAGE as usize];
+            if !used.contains(&true) {
+                if std::mem::take(&mut self.shared[page as usize]) {
+                    for layer in &mut self.layers {
+                        layer.target.release(page as usize);
+                    }
+                }
+                self.free_pages.push(page);
+            } else if !self.shared[page as usize] {
+                let rows = (0..PAGE).rev().filter(|row| !used[*row as usize]);
+                self.free.extend(rows.map(|row| page * PAGE + row));
+            }
+        }
+    }
+
+    fn take_page(&mut self) -> u32 {
+        self.free_pages.pop().unwrap_or_else(|| {
+            self.shared.push(false);
+            self.pages_used += 1;
+            self.pages_used - 1
+        })
+    }
+
+    /// A slot for one row more.
+    fn take_slot(&mut self) -> u32 {
+        if self.free.is_empty() {
+            let first = self.take_page() * PAGE;
+            self.free.extend((first..first + PAGE).rev());
+        }
+        self.free.pop().unwrap_or_default()
+    }
+
+    /// Slots for so many rows of a text, in order and from the beginning of a page on.
+    fn take_run(&mut self, rows: usize) -> Vec<u32> {
+        let mut slots = Vec::with_capacity(rows);
+        while slots.len() < rows {
+            let first = self.take_page() * PAGE;
+            let end = first + PAGE.min((rows - slots.len()) as u32);
+            slots.extend(first..end);
+            self.free.extend((end..first + PAGE).rev());
+        }
+        slots
     }
 
     /// The last step's attention over the source, averaged over the heads of the last layer: for each hypothesis of that
@@ -119,39 +177,62 @@ impl DecoderState {
             .iter()
             .map(|rows| rows.len() as u32)
             .collect();
-        self.take_slots(|_| 1);
+        self.new_slots.clear();
+        for i in 0..self.len() {
+            let slot = self.take_slot();
+            self.target_slots[i].push(slot);
+            self.new_slots.push(slot);
+        }
         if let Some(attention) = &mut self.attention {
             attention.clear();
         }
         positions
     }
 
-    /// As many new slots for each hypothesis.
-    fn take_slots(&mut self, count: impl Fn(usize) -> usize) {
-        self.new_slots.clear();
-        for (i, slots) in self.target_slots.iter_mut().enumerate() {
-            for _ in 0..count(i) {
-                let slot = self.free.pop().unwrap_or(self.slots_used);
-                self.slots_used = self.slots_used.max(slot + 1);
-                slots.push(slot);
-                self.new_slots.push(slot);
-            }
-        }
-    }
-
-    /// What a pass over the first tokens of all texts attends to, at `spans` of its rows, one for each hypothesis.
+    /// What a pass over the first tokens of all texts attends to, at `spans` of its rows, one for each hypothesis; `past` are the
+    /// blocks of tokens that stand before them.
     ///
     /// # Panics
     /// There are tokens already.
-    pub(super) fn beginning<'a>(&'a mut self, spans: &'a [Span]) -> BeginningContext<'a> {
+    pub(super) fn beginning<'a>(
+        &'a mut self,
+        spans: &'a [Span],
+        past: &[Vec<Arc<KvBlock>>],
+    ) -> BeginningContext<'a> {
         assert!(self.target_slots.iter().all(Vec::is_empty), "the beginning");
         assert_eq!(spans.len(), self.len(), "a text for each hypothesis");
-        self.take_slots(|i| spans[i].len);
+        self.new_slots.clear();
+        let mut before = Vec::with_capacity(spans.len());
+        for (i, span) in spans.iter().enumerate() {
+            let mut slots = Vec::new();
+            for block in past.get(i).into_iter().flatten() {
+                let page = self.take_page();
+                for (number, layer) in self.layers.iter_mut().enumerate() {
+                    layer.target.share(page as usize, block, number);
+                }
+                self.shared[page as usize] = true;
+                slots.extend(page * PAGE..(page + 1) * PAGE);
+            }
+            before.push(slots.len());
+            let own = self.take_run(span.len);
+            self.new_slots.extend(&own);
+            slots.extend(own);
+            self.target_slots[i] = slots;
+        }
         BeginningContext {
             layers: &mut self.layers,
             spans,
             slots: &self.new_slots,
+            target_slots: &self.target_slots,
+            before,
         }
+    }
+
+    /// A copy of the keys and values of the `number`th page of tokens of a hypothesis, which begin a text.
+    pub(crate) fn block(&self, hypothesis: usize, number: usize) -> KvBlock {
+        let slot = self.target_slots[hypothesis][number * PAGE as usize];
+        let caches = self.layers.iter().map(|layer| &layer.target);
+        KvBlock::copied(caches, (slot / PAGE) as usize)
     }
 
     /// What a step attends to, after [`DecoderState::advance`].
@@ -223,20 +304,30 @@ impl<'a> Context for StepContext<'a> {
     }
 }
 
-/// What the first tokens of texts attend to: each other. Their keys and values are kept.
+/// What the first tokens of texts attend to: each other, and what was kept before them. Their keys and values are kept.
 pub(super) struct BeginningContext<'a> {
     layers: &'a mut [LayerState],
     spans: &'a [Span],
     slots: &'a [u32],
+    /// Of each text, those before this pass among them.
+    target_slots: &'a [Vec<u32>],
+    /// How many those are.
+    before: Vec<usize>,
 }
 
 impl Context for BeginningContext<'_> {
     fn layer(&mut self, layer: usize, visible: Visible) -> (AttentionMask<'_>, Option<Memory<'_>>) {
+        let slots = self.target_slots.iter().zip(&self.before);
+        let past = slots.map(|(slots, before)| &slots[..*before]).collect();
         let mask = AttentionMask::Spans {
             queries: self.spans,
             keys: self.spans,
             visible,
-            store: Some((&mut self.layers[layer].target, self.slots)),
+            store: Some(Store {
+                cache: &mut self.layers[layer].target,
+                slots: self.slots,
+                past,
+            }),
         };
         (mask, None)
     }

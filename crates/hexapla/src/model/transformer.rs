@@ -12,6 +12,7 @@ use crate::model::head::Head;
 use crate::model::stack::Stack;
 use crate::model::state::DecoderState;
 use crate::ops::cross_entropy::{LossOptions, Losses};
+use crate::ops::kv_cache::KvBlock;
 use crate::ops::{PackedTable, Run};
 use crate::tensor::Tensor;
 use crate::weights::{ParameterIndex, Weights};
@@ -177,14 +178,20 @@ impl Transformer {
         state.with_source(source, memory, attention)
     }
 
-    /// Begins to go on with `texts`, one hypothesis for each, in a decoder alone: all their tokens are read in one pass, whose
-    /// output `[rows, d_model]` is given back. A text may be empty.
-    pub fn read(&self, run: &mut Run, texts: &Rows) -> (DecoderState, Tensor) {
+    /// Begins to go on with texts, one hypothesis for each, in a decoder alone: their tokens `texts` are read in one pass, whose
+    /// output `[rows, d_model]` is given back. `past` are blocks of tokens that stand before those of each text, and whose keys and
+    /// values are known; a text may have none, and may be empty.
+    pub fn read(
+        &self,
+        run: &mut Run,
+        texts: &Rows,
+        past: &[Vec<Arc<KvBlock>>],
+    ) -> (DecoderState, Tensor) {
         let decoder = self.decoder();
         let mut state = DecoderState::new(&decoder.config, run, texts.spans.len());
         run.enter(&decoder.name);
         let x = decoder.embedder.texts(run, texts);
-        let mut context = state.beginning(&texts.spans);
+        let mut context = state.beginning(&texts.spans, past);
         let x = decoder.forward(run, x, &texts.positions, &mut context);
         (state, x)
     }

@@ -1,5 +1,6 @@
 //! Scaled dot-product attention in several heads (paper, section 3.2).
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use hexapla_kernels::{
@@ -26,11 +27,21 @@ pub enum AttentionMask<'a> {
         keys: &'a [Span],
         /// Which of them.
         visible: Visible,
-        /// Where keys and values are kept for later steps, and in which slots.
-        store: Option<(&'a mut KvCache, &'a [u32])>,
+        /// Where keys and values are kept for later steps.
+        store: Option<Store<'a>>,
     },
     /// A query row sees rows of earlier steps too (decoding).
     Cached(Cached<'a>),
+}
+
+/// Where the keys and values of a pass are kept, and which are there from before.
+pub struct Store<'a> {
+    /// Receives them.
+    pub cache: &'a mut KvCache,
+    /// The slots that they are stored in.
+    pub slots: &'a [u32],
+    /// For each span the slots of the rows that stand before its own.
+    pub past: Vec<&'a [u32]>,
 }
 
 /// How to attend.
@@ -136,10 +147,17 @@ pub fn attention(
             visible,
             store,
         } => {
-            if let Some((cache, slots)) = store {
+            let mut keys = Cow::Borrowed(keys);
+            if let Some(Store { cache, slots, past }) = store {
                 cache.as_stored(&mut p.key, &mut p.value);
                 cache.store(run, &p.key, &p.value, slots);
+                if past.iter().any(|past| !past.is_empty()) {
+                    keys = cache
+                        .put_before(run, (&mut p.key, &mut p.value), &keys, &past)
+                        .into();
+                }
             }
+            let keys = &*keys;
             let visible = match run.watcher() {
                 Some((watch, location)) => watch.visible(location, visible),
                 None => visible,
@@ -252,7 +270,7 @@ struct Heads<'a> {
     bias: Option<&'a BiasByDistance>,
 }
 
-/// Query rows, the number of the first of them in its text, and the keys that they see.
+/// Query rows, the number of the first of them among the keys, and the keys that they see.
 type Piece = (Span, usize, Span);
 
 /// Multiplications of a pass over one text from which on it is worth waking a thread.
@@ -310,6 +328,8 @@ impl Heads<'_> {
     ) -> impl Iterator<Item = Piece> {
         let of_text = move |(q, k): (&Span, &Span)| {
             let (q, k) = (*q, *k);
+            // Queries are the last of their text's rows; of another text they see all.
+            let before = k.len.saturating_sub(q.len);
             let part = match threads {
                 1 => q.len,
                 _ => q.len.div_ceil(threads).next_multiple_of(BLOCK_ROWS),
@@ -320,6 +340,7 @@ impl Heads<'_> {
                     start: q.start + first,
                     len: part.min(q.len - first),
                 };
+                let first = before + first;
                 // What none of these rows sees need not be there.
                 let seen = self.visible.columns(first + rows.len - 1, k.len).end;
                 (rows, first, Span { len: seen, ..k })
@@ -340,7 +361,7 @@ impl Heads<'_> {
         }
     }
 
-    /// Head `h`: what each of the query rows `q`, of which the first is number `first` of its text, makes of each key of `k`.
+    /// Head `h`: what each of the query rows `q`, of which the first is number `first` among the keys, makes of each key of `k`.
     fn probabilities(&self, scores: &mut [f32], h: usize, (q, first): (Span, usize), k: Span) {
         self.scores(scores, h, q, k);
         self.softmax(scores, h, first, k.len);
@@ -353,7 +374,7 @@ impl Heads<'_> {
         product(self.isa, scores, head.of(&self.p.query, q), keys);
     }
 
-    /// Head `h`: the probabilities of these products, of which the first row is number `first` of its text.
+    /// Head `h`: the probabilities of these products, of which the first row is number `first` among the keys.
     fn softmax(&self, scores: &mut [f32], h: usize, first: usize, keys: usize) {
         let visible = Visible {
             offset: self.visible.offset + first,

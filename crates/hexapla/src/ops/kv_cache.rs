@@ -1,10 +1,13 @@
 //! Keys and values that outlive a step, and attention over them (decoding; nothing is recorded).
 
+use std::sync::Arc;
+
 use half::bf16;
 use hexapla_kernels::{
-    CachedRows, PagedRows, Seen, Stored, Visible, attend_row, attend_scratch, store_row,
+    CachedRows, PagedRows, Seen, Stored, Visible, attend_row, attend_scratch, load_row, store_row,
 };
 
+use crate::batch::Span;
 use crate::ops::Run;
 use crate::ops::watch::Watch;
 use crate::tensor::{Arena, Tensor};
@@ -20,7 +23,76 @@ pub struct KvCache {
 }
 
 #[derive(Debug, Default)]
-struct Pages(Vec<Tensor>);
+struct Pages(Vec<Page>);
+
+/// Rows of a page.
+#[derive(Debug)]
+enum Page {
+    /// None yet.
+    Empty,
+    /// Rows may be stored here.
+    Own(Tensor),
+    /// Rows that others read too.
+    Shared(Arc<KvBlock>, usize, Side),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Side {
+    Keys,
+    Values,
+}
+
+/// Keys and values of a page of tokens in all layers: what was computed once, and is read by whoever has a count of it.
+#[derive(Debug)]
+pub struct KvBlock {
+    /// Layer by layer.
+    layers: Vec<[Vec<f32>; 2]>,
+}
+
+impl KvBlock {
+    /// Tokens of a block.
+    pub const TOKENS: usize = PagedRows::PAGE;
+
+    /// A copy of page `page` of each of these caches, one a layer.
+    pub(crate) fn copied<'a>(caches: impl Iterator<Item = &'a KvCache>, page: usize) -> Self {
+        let copy = |cache: &KvCache| {
+            let sides = [&cache.keys, &cache.values];
+            sides.map(|pages| {
+                pages
+                    .0
+                    .get(page)
+                    .map_or(Vec::new(), |page| page.data().to_vec())
+            })
+        };
+        KvBlock {
+            layers: caches.map(copy).collect(),
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of_numbers(count: usize) -> Self {
+        KvBlock {
+            layers: vec![[vec![0.0; count], Vec::new()]],
+        }
+    }
+
+    /// Its size in memory.
+    pub fn bytes(&self) -> usize {
+        let numbers = self.layers.iter().flatten().map(Vec::len).sum::<usize>();
+        numbers * size_of::<f32>()
+    }
+}
+
+impl Page {
+    fn data(&self) -> &[f32] {
+        match self {
+            Page::Empty => &[],
+            Page::Own(tensor) => tensor.data(),
+            Page::Shared(block, layer, Side::Keys) => &block.layers[*layer][0],
+            Page::Shared(block, layer, Side::Values) => &block.layers[*layer][1],
+        }
+    }
+}
 
 /// What a step of decoding attends to.
 pub struct Cached<'a> {
@@ -55,6 +127,63 @@ impl KvCache {
         }
     }
 
+    /// Lets page `page` be that of layer `layer` of `block`: nothing more is stored there.
+    pub(crate) fn share(&mut self, page: usize, block: &Arc<KvBlock>, layer: usize) {
+        for (pages, side) in [
+            (&mut self.keys, Side::Keys),
+            (&mut self.values, Side::Values),
+        ] {
+            *pages.page(page) = Page::Shared(block.clone(), layer, side);
+        }
+    }
+
+    /// Lets go of page `page` if it is a shared one.
+    pub(crate) fn release(&mut self, page: usize) {
+        for pages in [&mut self.keys, &mut self.values] {
+            let page = pages.page(page);
+            if matches!(page, Page::Shared(..)) {
+                *page = Page::Empty;
+            }
+        }
+    }
+
+    /// Puts before the rows of each span of `keys` and `values` those in the slots `past`. Gives the spans of all.
+    pub(super) fn put_before(
+        &self,
+        run: &Run,
+        (keys, values): (&mut Tensor, &mut Tensor),
+        spans: &[Span],
+        past: &[&[u32]],
+    ) -> Vec<Span> {
+        let (heads, stored, width) = (self.heads, self.stored, keys.columns());
+        let words = stored.words(width);
+        let rows = past.iter().map(|past| past.len()).sum::<usize>() + keys.rows();
+        for (pages, own) in [(&self.keys, keys), (&self.values, values)] {
+            let mut all = run.arena.tensor(rows, width);
+            let mut rest = all.data_mut();
+            for (span, past) in spans.iter().zip(past) {
+                let (before, from) = rest.split_at_mut(past.len() * width);
+                for (slot, row) in past.iter().zip(before.chunks_exact_mut(width)) {
+                    load_row(run.isa, row, pages.row(*slot, words), heads, stored);
+                }
+                let (here, others) = from.split_at_mut(span.len * width);
+                here.copy_from_slice(&own.data()[span.start * width..][..span.len * width]);
+                rest = others;
+            }
+            *own = all;
+        }
+        let mut start = 0;
+        let mut whole = |(span, past): (&Span, &&[u32])| {
+            let len = past.len() + span.len;
+            start += len;
+            Span {
+                start: start - len,
+                len,
+            }
+        };
+        spans.iter().zip(past).map(&mut whole).collect()
+    }
+
     /// Stores rows `[slots, heads · head_width]` at their slots.
     pub(super) fn store(&mut self, run: &Run, keys: &Tensor, values: &Tensor, slots: &[u32]) {
         let (heads, stored) = (self.heads, self.stored);
@@ -76,20 +205,41 @@ pub(crate) fn round_to_bf16(x: &mut Tensor) {
 }
 
 impl Pages {
-    fn row_mut(&mut self, arena: &Arena, slot: u32, words: usize) -> &mut [f32] {
-        let (page, row) = (
-            slot as usize / PagedRows::PAGE,
-            slot as usize % PagedRows::PAGE,
-        );
+    fn page(&mut self, page: usize) -> &mut Page {
         while self.0.len() <= page {
-            self.0.push(arena.tensor(PagedRows::PAGE, words));
+            self.0.push(Page::Empty);
         }
-        &mut self.0[page].data_mut()[row * words..][..words]
+        &mut self.0[page]
+    }
+
+    fn row(&self, slot: u32, words: usize) -> &[f32] {
+        let (page, row) = place(slot);
+        &self.0[page].data()[row * words..][..words]
+    }
+
+    /// # Panics
+    /// The page is a shared one.
+    fn row_mut(&mut self, arena: &Arena, slot: u32, words: usize) -> &mut [f32] {
+        let (page, row) = place(slot);
+        let page = self.page(page);
+        if matches!(page, Page::Empty) {
+            *page = Page::Own(arena.tensor(PagedRows::PAGE, words));
+        }
+        match page {
+            Page::Own(tensor) => &mut tensor.data_mut()[row * words..][..words],
+            Page::Empty | Page::Shared(..) => panic!("a page of one's own"),
+        }
     }
 
     fn all(&self) -> Vec<&[f32]> {
-        self.0.iter().map(Tensor::data).collect()
+        self.0.iter().map(Page::data).collect()
     }
+}
+
+/// The page of a slot, and the row in it.
+fn place(slot: u32) -> (usize, usize) {
+    let slot = slot as usize;
+    (slot / PagedRows::PAGE, slot % PagedRows::PAGE)
 }
 
 /// `softmax(q·Kᵀ/√d_k) · V` for each head of each query row, over the slots that it sees, those of `keys` and `values`
@@ -149,8 +299,7 @@ pub(crate) fn attend_cached(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::Span;
-    use crate::ops::attention::{Attention, AttentionMask, Projections, attention};
+    use crate::ops::attention::{Attention, AttentionMask, Projections, Store, attention};
     use crate::ops::check::Check;
 
     #[test]
@@ -198,7 +347,11 @@ mod tests {
             queries: spans,
             keys: spans,
             visible: hexapla_kernels::Visible::CAUSAL,
-            store: Some((&mut stored, &slots)),
+            store: Some(Store {
+                cache: &mut stored,
+                slots: &slots,
+                past: vec![&[]; 3],
+            }),
         });
         let visible: Vec<&[u32]> = spans
             .iter()

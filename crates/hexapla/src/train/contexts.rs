@@ -53,21 +53,23 @@ impl<'a> Contexts<'a> {
             Some(seed) => mix(seed ^ mix(number ^ 0xC0E7)) % self.context as u64,
             None => 0,
         };
-        EpochContexts {
-            of: self,
-            first: first as usize,
-        }
+        self.cut_at(first as usize)
     }
 
-    /// All of an epoch that is cut from the beginning, one context in each.
-    pub fn rows(&self) -> Vec<TrainingRows> {
-        let epoch = self.cut(0);
-        let rows = |number| {
-            let mut rows = TrainingRows::default();
-            epoch.push(number, &mut rows);
-            rows
-        };
-        (0..epoch.lengths().len()).map(rows).collect()
+    /// Contexts of an epoch that is cut from the beginning.
+    pub fn count(&self) -> usize {
+        self.tokens().div_ceil(self.context)
+    }
+
+    /// One of them.
+    pub fn rows(&self, number: usize) -> TrainingRows {
+        let mut rows = TrainingRows::default();
+        self.cut_at(0).push(number, &mut rows);
+        rows
+    }
+
+    fn cut_at(&self, first: usize) -> EpochContexts<'_> {
+        EpochContexts { of: self, first }
     }
 }
 

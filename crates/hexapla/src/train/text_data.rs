@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use rayon::prelude::*;
+
 use crate::config::{DecoderConfig, Recipe};
 use crate::error::{Error, Result};
 use crate::files::write_folder_atomically;
@@ -23,6 +25,9 @@ pub struct TextData {
     /// Characters of both.
     characters: [usize; 2],
 }
+
+/// Most characters that are set aside: more would judge no better, and take long each time.
+const MOST_ASIDE: usize = 2_000_000;
 
 /// A text, and whether it begins where its document does, and ends there.
 struct Part {
@@ -48,13 +53,20 @@ impl TextData {
             true => (whole(all), whole(named)),
             false => set_aside(all, table.valid_share),
         };
+        if is_named && valid.is_empty() {
+            return Err(Error::input("there is no text to validate on")
+                .at("data: valid_text, valid_json_lines")
+                .expected("files with text")
+                .found("empty ones")
+                .hint("leave these keys out: a part of the text is set aside then"));
+        }
         if train.is_empty() {
             return Err(Error::input("there is no text to learn from")
                 .at("data: text, json_lines")
                 .expected("files with text")
                 .found(match hashes.is_empty() {
                     true => "no file",
-                    false => "empty ones",
+                    false => "empty ones, or one that is too short to be divided",
                 })
                 .hint(
                     "name files: [data] text = [\"book.txt\"], or `hexapla train --text book.txt`",
@@ -64,8 +76,8 @@ impl TextData {
         let tokenizer = match kept.is_dir() {
             true => LanguageTokenizer::open_folder(&kept)?,
             false => {
-                let texts: Vec<String> = train.iter().map(|part| part.text.clone()).collect();
-                let made = LanguageTokenizer::prepare(&recipe.tokenizer, &texts)?;
+                let texts = train.iter().map(|part| part.text.as_str());
+                let made = LanguageTokenizer::prepare(&recipe.tokenizer, texts)?;
                 let length = recipe.model.resolve_decoder()?.max_position_embeddings;
                 let write = |new: &Path| made.save_folder(new, length);
                 write_folder_atomically(&kept, |_| false, write)?;
@@ -78,16 +90,13 @@ impl TextData {
         });
         let documents = |parts: Vec<Part>| -> Result<Vec<Vec<u32>>> {
             let ids = |part: Part| {
-                let mut ids = tokenizer.encode(&part.text)?;
-                if part.begins {
-                    ids.insert(0, tokenizer.end());
-                }
-                if part.ends {
-                    ids.push(tokenizer.end());
-                }
+                let end = |is_there: bool| is_there.then_some(tokenizer.end());
+                let mut ids: Vec<u32> = end(part.begins).into_iter().collect();
+                ids.extend(tokenizer.encode(&part.text)?);
+                ids.extend(end(part.ends));
                 Ok(ids)
             };
-            parts.into_iter().map(ids).collect()
+            parts.into_par_iter().map(ids).collect()
         };
         Ok(TextData {
             train: documents(train)?,
@@ -149,7 +158,8 @@ fn whole(documents: Documents) -> Vec<Part> {
 /// The documents apart: the last characters of all, this share of them, are set aside. A document may be cut in two.
 fn set_aside(documents: Documents, share: f64) -> (Vec<Part>, Vec<Part>) {
     let all = documents.characters();
-    let mut left = ((1.0 - share) * all as f64) as usize;
+    let aside = ((share * all as f64).ceil() as usize).min(MOST_ASIDE);
+    let mut left = all - aside;
     let (mut train, mut valid) = (Vec::new(), Vec::new());
     for mut part in whole(documents) {
         let length = part.text.chars().count();

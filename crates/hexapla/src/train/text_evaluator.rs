@@ -63,7 +63,11 @@ impl<'a> TextEvaluator<'a> {
         }
         // Evenly from all.
         let step = places.len().div_ceil(SAMPLES).max(1);
-        let places: Vec<&[u32]> = places.into_iter().step_by(step).collect();
+        let places = places.into_iter().step_by(step);
+        let places: Vec<&[u32]> = places.filter(|place| !place.is_empty()).collect();
+        if written == 0 {
+            return Ok(Vec::new());
+        }
         let ids = |place: &[u32], from: usize, len: usize| -> Vec<u32> {
             let end = place.len().min(from + len);
             place.get(from..end).unwrap_or_default().to_vec()
@@ -76,7 +80,6 @@ impl<'a> TextEvaluator<'a> {
                 max_new_tokens: written,
                 seed_index: number as u64,
             })
-            .filter(|prompt| !prompt.ids.is_empty() && written > 0)
             .collect();
         let options = SearchOptions {
             sampling: Some(Sampling {
@@ -107,14 +110,16 @@ impl Judge for TextEvaluator<'_> {
         let parameters = PackedWeights::new(weights, ComputeType::Float32);
         let generator = Generator::new(model.clone(), parameters);
         let context = generator.max_tokens();
-        let contexts = Contexts::new(&self.data.valid, context, None).rows();
+        let contexts = Contexts::new(&self.data.valid, context, None);
+        let numbers: Vec<usize> = (0..contexts.count()).collect();
         let smoothing = self.recipe.training.label_smoothing;
         let (mut smoothed, mut plain, mut tokens) = (0.0, 0.0, 0);
-        for contexts in contexts.chunks(CONTEXTS * rayon::current_num_threads()) {
+        for numbers in numbers.chunks(CONTEXTS * rayon::current_num_threads()) {
             if self.is_stopped() {
                 return Ok(None);
             }
-            for (sums, rows) in generator.loss(contexts, smoothing)?.iter().zip(contexts) {
+            let rows: Vec<_> = numbers.iter().map(|i| contexts.rows(*i)).collect();
+            for (sums, rows) in generator.loss(&rows, smoothing)?.iter().zip(&rows) {
                 smoothed += sums.0;
                 plain += sums.1;
                 tokens += rows.labels.len();

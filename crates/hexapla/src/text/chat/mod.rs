@@ -282,7 +282,9 @@ fn environment() -> Environment<'static> {
         },
     );
     environment.add_function("strftime_now", python::strftime_now);
+    environment.set_formatter(python::print);
     environment.add_filter("tojson", python::to_json);
+    environment.add_filter("string", python::string);
     environment.add_test("iterable", python::is_iterable);
     environment.add_test("sequence", python::is_iterable);
     environment

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 
 use minijinja::value::{Kwargs, Serde, Value, ValueKind, from_args};
-use minijinja::{ErrorKind, State};
+use minijinja::{ErrorKind, Output, State, escape_formatter, filters};
 use minijinja_contrib::pycompat::unknown_method_callback;
 use regex::Regex;
 use serde::Serialize;
@@ -36,6 +36,52 @@ pub(super) fn rewritten(source: &str) -> String {
 /// Nothing cannot be gone through; a text can, and is a sequence.
 pub(super) fn is_iterable(value: &Value) -> bool {
     !value.is_none() && (value.as_str().is_some() || value.try_iter().is_ok())
+}
+
+/// Most values inside of one another that are put down together, and how deep they may lie.
+const MOST_VALUES: usize = 1 << 16;
+const MOST_LEVELS: usize = 200;
+
+/// Refuses a value that would be put down without end: lists in lists grow with each step as fast as powers of two.
+pub(super) fn bounded(value: &Value) -> Result<()> {
+    let refused = |found: String| Err(minijinja::Error::new(ErrorKind::InvalidOperation, found));
+    let mut left = vec![(value.clone(), 0)];
+    let mut values = 0;
+    while let Some((value, level)) = left.pop() {
+        values += 1;
+        if values > MOST_VALUES {
+            return refused(format!("a value of more than {MOST_VALUES} parts"));
+        }
+        if level > MOST_LEVELS {
+            return refused(format!("a value of more than {MOST_LEVELS} levels"));
+        }
+        let is_map = value.kind() == ValueKind::Map;
+        if !is_map && !matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable) {
+            continue;
+        }
+        for part in value.try_iter()?.take(MOST_VALUES + 1) {
+            if is_map {
+                left.push((value.get_item(&part)?, level + 1));
+            }
+            left.push((part, level + 1));
+            if left.len() > 4 * MOST_VALUES {
+                return refused(format!("a value of more than {MOST_VALUES} parts"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Puts a value down, as Python would.
+pub(super) fn print(out: &mut Output, state: &mut State, value: &Value) -> Result<()> {
+    bounded(value)?;
+    escape_formatter(out, state, value)
+}
+
+/// A value as text.
+pub(super) fn string(state: &State, value: &Value) -> Result<Value> {
+    bounded(value)?;
+    filters::string(state, value)
 }
 
 /// Today, by Python's format.
@@ -101,6 +147,7 @@ pub(super) fn to_json(value: &Value, kwargs: Kwargs) -> Result<String> {
     let failed = |e: &dyn fmt::Display| {
         minijinja::Error::new(ErrorKind::BadSerialization, format!("no JSON: {e}"))
     };
+    bounded(value)?;
     let indent: Option<usize> = kwargs.get("indent")?;
     let ascii: Option<bool> = kwargs.get("ensure_ascii")?;
     let sorted: Option<bool> = kwargs.get("sort_keys")?;
@@ -128,7 +175,7 @@ pub(super) fn to_json(value: &Value, kwargs: Kwargs) -> Result<String> {
         }
         Some(_) if between.is_some() => return Err(failed(&"`indent` and `separators` together")),
         Some(indent) => {
-            let blanks = " ".repeat(indent.min(16));
+            let blanks = " ".repeat(indent.min(8));
             let indented = PrettyFormatter::with_indent(blanks.as_bytes());
             write_json(&mut bytes, &sorted, indented)
         }

@@ -8,6 +8,9 @@ use serde_json::Value;
 use super::lines::open_fingerprinted_lines;
 use crate::error::{Error, Result};
 
+/// Longest line, in bytes: a book is less.
+const MAX_BYTES: usize = 1 << 28;
+
 /// Documents, whole.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Documents {
@@ -19,7 +22,8 @@ pub struct Documents {
 
 impl Documents {
     /// Reads files of plain text, each a document, or several with `end` between them; and files of JSON lines, a document each: a
-    /// text, or an object with `text`. What is empty is passed over. Lines end with LF in what is read.
+    /// text, or an object with `text`. What is empty is passed over. Lines end with LF in what is read; line breaks beside an `end`
+    /// are part of it.
     ///
     /// # Errors
     /// A file cannot be read, or as [`super::read_lines`]; a line is no such JSON. File and line are named.
@@ -53,6 +57,10 @@ impl Documents {
     }
 
     fn push(&mut self, text: String) {
+        let text = match text.contains("\r\n") {
+            true => text.replace("\r\n", "\n"),
+            false => text,
+        };
         if !text.trim().is_empty() {
             self.texts.push(text);
         }
@@ -63,7 +71,8 @@ impl Documents {
         path: &Path,
         mut each: impl FnMut(String, &dyn Fn() -> String) -> Result<()>,
     ) -> Result<()> {
-        let (mut lines, fingerprint) = open_fingerprinted_lines(path)?;
+        let (lines, fingerprint) = open_fingerprinted_lines(path)?;
+        let mut lines = lines.with_longest(MAX_BYTES);
         while let Some(line) = lines.next() {
             each(line?, &|| lines.location())?;
         }
@@ -119,7 +128,7 @@ mod tests {
         let lines = file(
             folder.path(),
             "c.jsonl",
-            "\"six\\nseven\"\n\n{\"text\": \"eight\", \"id\": 9}\n\" \"\n",
+            "\"six\\r\\nseven\"\n\n{\"text\": \"eight\", \"id\": 9}\n\" \"\n",
         );
         let read = Documents::open(
             &[plain.clone(), several.clone()],

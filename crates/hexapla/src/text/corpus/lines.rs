@@ -24,6 +24,8 @@ pub struct Lines<R> {
     failed: bool,
     bom: bool,
     carriage_returns: usize,
+    /// Longest line, in bytes.
+    longest: usize,
 }
 
 impl<R: BufRead> Lines<R> {
@@ -37,7 +39,13 @@ impl<R: BufRead> Lines<R> {
             failed: false,
             bom: false,
             carriage_returns: 0,
+            longest: MAX_LINE_BYTES,
         }
+    }
+
+    /// The same with lines of so many bytes at most, in place of [`MAX_LINE_BYTES`].
+    pub(super) fn with_longest(self, longest: usize) -> Self {
+        Lines { longest, ..self }
     }
 
     /// Whether a byte order mark stood at the start.
@@ -58,7 +66,7 @@ impl<R: BufRead> Lines<R> {
     fn read(&mut self) -> Result<Option<String>> {
         let mut line = Vec::new();
         // Room for the limit, a byte order mark and the line's end.
-        let limit = (MAX_LINE_BYTES + 5) as u64;
+        let limit = (self.longest + 5) as u64;
         let read = self
             .reader
             .by_ref()
@@ -92,7 +100,7 @@ impl<R: BufRead> Lines<R> {
                 .found("a CR between lines, and no LF")
                 .hint("convert the file, for example with `tr '\\r' '\\n'`"));
         }
-        if line.len() > MAX_LINE_BYTES {
+        if line.len() > self.longest {
             let rest = if ended { Some(0) } else { self.skip_line()? };
             let found = match rest {
                 Some(rest) => format!("{} bytes", line.len() as u64 + rest),
@@ -129,7 +137,7 @@ impl<R: BufRead> Lines<R> {
     fn refuse(&self, what: &str, found: String) -> Error {
         Error::input(what)
             .at(self.location())
-            .expected(format!("at most {MAX_LINE_BYTES} bytes"))
+            .expected(format!("at most {} bytes", self.longest))
             .found(found)
             .hint("put one sentence or paragraph on a line; lines end with LF")
     }

@@ -10,8 +10,9 @@ use crate::error::Result;
 use crate::text::clean::clean;
 use crate::text::script::{is_han, is_spaceless};
 
-/// Texts that are counted at a time: bounds memory, and keeps all threads busy.
+/// Texts that are counted at a time, and bytes of them: bounds memory, and keeps all threads busy.
 const CHUNK: usize = 8192;
+const CHUNK_BYTES: usize = 4 << 20;
 /// A longer word is learned from in parts; lattices and merges over it would grow without a use.
 const MAX_WORD_CHARS: usize = 200;
 /// A longer word is none, and is not learned from: base64, a sequence of genes, a log without spaces. Letters of scripts that are
@@ -31,11 +32,12 @@ pub(super) fn count_words<S: AsRef<str>>(
     let mut left_out = 0;
     let mut texts = texts.into_iter();
     loop {
-        let chunk: Vec<String> = texts
-            .by_ref()
-            .take(CHUNK)
-            .map(|t| clean(t.as_ref()).into_owned())
-            .collect();
+        let (mut chunk, mut bytes) = (Vec::new(), 0);
+        while chunk.len() < CHUNK && bytes < CHUNK_BYTES {
+            let Some(text) = texts.next() else { break };
+            bytes += text.as_ref().len();
+            chunk.push(clean(text.as_ref()).into_owned());
+        }
         if chunk.is_empty() {
             break;
         }

@@ -82,6 +82,14 @@ impl DecoderTokenizer {
         Ok(DecoderTokenizer(Inner::Library(Box::new(file.build()?))))
     }
 
+    /// The same, to which special tokens that stand in a text are text.
+    pub(super) fn with_special_tokens_as_text(mut self) -> Self {
+        if let Inner::Library(inner) = &mut self.0 {
+            inner.set_encode_special_tokens(true);
+        }
+        self
+    }
+
     /// The tokenizer among the files that would lie beside a model; nothing where there is none.
     ///
     /// # Errors

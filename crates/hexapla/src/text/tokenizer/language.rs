@@ -6,15 +6,17 @@ use rayon::prelude::*;
 use serde_json::{Value, json};
 
 use super::{DecoderTokenizer, EOS, Tokenizer};
+#[cfg(doc)]
+use crate::config::TokenizerKind;
 use crate::config::TokenizerTable;
 use crate::error::{Error, Result};
-use crate::files::{Folder, write_atomically};
+use crate::files::{Folder, read_limited, write_atomically};
 
 const FILE: &str = "tokenizer.json";
 const SETTINGS: &str = "tokenizer_config.json";
 /// Tokens that end texts in published tokenizers.
 const ENDS: [&str; 4] = [EOS, "<|endoftext|>", "<|end_of_text|>", "<eos>"];
-/// Bytes of a text that are cut into tokens at a time, up to the end of a line.
+/// Bytes of a text that are cut into tokens at a time, up to the next white space.
 const PART: usize = 1 << 16;
 
 /// Cuts documents, and says where they begin and end.
@@ -22,6 +24,8 @@ const PART: usize = 1 << 16;
 pub struct LanguageTokenizer {
     tokenizer: DecoderTokenizer,
     json: String,
+    /// Whether a text may be cut into parts first.
+    has_parts: bool,
     end: u32,
     notes: Vec<String>,
 }
@@ -31,19 +35,58 @@ impl LanguageTokenizer {
     ///
     /// # Errors
     /// As [`Tokenizer::train`]; or the file is broken, or knows no token that ends a text.
-    pub fn prepare(table: &TokenizerTable, texts: &[String]) -> Result<Self> {
+    pub fn prepare<'a>(
+        table: &TokenizerTable,
+        texts: impl Iterator<Item = &'a str>,
+    ) -> Result<Self> {
         let Some(path) = &table.file else {
-            let trained = Tokenizer::train(table, texts.iter().flat_map(|text| parts(text)))?;
-            let json = beginning(trained.to_json())?;
+            let trained = Tokenizer::train(table, texts.flat_map(parts))?;
+            let end = trained.token_to_id(EOS).unwrap_or_default();
+            let json = beginning(trained.to_json(), EOS, end)?;
             let tokenizer = Self::from_json(json)?;
             return Ok(LanguageTokenizer {
                 notes: trained.notes().to_vec(),
                 ..tokenizer
             });
         };
-        let json = std::fs::read_to_string(path)
-            .map_err(|e| Error::io("cannot read the tokenizer", path, &e))?;
-        Self::from_json(json).map_err(|e| e.within(path.display()))
+        let located = |e: Error| e.within(path.display());
+        let bytes = read_limited(path, super::file::MAX_BYTES)?;
+        let json = utf8(bytes).map_err(located)?;
+        let tokenizer = Self::from_json(json.clone()).map_err(located)?;
+        // Prompts are cut as the texts of the training are: the end token before them, and nothing else.
+        let end = tokenizer.tokenizer.id_to_token(tokenizer.end);
+        let json = beginning(&json, &end.unwrap_or_default(), tokenizer.end)?;
+        let tokenizer = Self::from_json(json).map_err(located)?;
+        tokenizer.check(table).map_err(located)?;
+        Ok(tokenizer)
+    }
+
+    /// Whether it keeps what a text is made of, and knows what `table` names.
+    fn check(&self, table: &TokenizerTable) -> Result<()> {
+        let wrong = |expected: String, found: String| {
+            Error::settings("the tokenizer cannot be trained with")
+                .expected(expected)
+                .found(found)
+                .hint("train one by leaving `tokenizer.file` out")
+        };
+        let unknown = |token: &&String| self.tokenizer.token_to_id(token).is_none();
+        if let Some(token) = table.special_tokens.iter().find(unknown) {
+            return Err(wrong(
+                "each of `special_tokens`".into(),
+                format!("no `{token}`"),
+            ));
+        }
+        let text = "To be,\n\n  or not\tto be.\n";
+        let found = self
+            .tokenizer
+            .decode(&self.tokenizer.encode(text, false)?)?;
+        match found == text {
+            true => Ok(()),
+            false => Err(wrong(
+                format!("one that keeps spaces and line breaks: {text:?}"),
+                format!("{found:?}"),
+            )),
+        }
     }
 
     /// The tokenizer that [`LanguageTokenizer::save_folder`] wrote.
@@ -52,21 +95,23 @@ impl LanguageTokenizer {
     /// There is none, or it is broken.
     pub fn open_folder(folder: &Path) -> Result<Self> {
         let read = Folder::from(folder).read(FILE, super::file::MAX_BYTES)?;
-        Self::from_json(String::from_utf8_lossy(&read).into_owned())
-            .map_err(|e| e.within(folder.join(FILE).display()))
+        let opened = utf8(read.into_owned()).and_then(Self::from_json);
+        opened.map_err(|e| e.within(folder.join(FILE).display()))
     }
 
     fn from_json(json: String) -> Result<Self> {
-        let tokenizer = DecoderTokenizer::from_json(&json)?;
-        let end = ENDS.iter().find_map(|token| tokenizer.token_to_id(token));
+        let tokenizer = DecoderTokenizer::from_json(&json)?.with_special_tokens_as_text();
+        let known = ENDS.iter().filter_map(|token| tokenizer.token_to_id(token));
+        let end = known.into_iter().find(|id| tokenizer.is_special(*id));
         let end = end.ok_or_else(|| {
             Error::model("the tokenizer has no token that ends a text")
-                .expected(format!("one of {}", ENDS.join(", ")))
+                .expected(format!("one of {}, as a special token", ENDS.join(", ")))
                 .found("none")
                 .hint("train one by leaving `tokenizer.file` out")
         })?;
         Ok(LanguageTokenizer {
             tokenizer,
+            has_parts: has_parts(&json),
             json,
             end,
             notes: Vec::new(),
@@ -111,7 +156,10 @@ impl LanguageTokenizer {
     /// # Errors
     /// The tokenizer cannot take it.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let parts: Vec<&str> = parts(text).collect();
+        let parts: Vec<&str> = match self.has_parts {
+            true => parts(text).collect(),
+            false => vec![text],
+        };
         let ids: Vec<Vec<u32>> = parts
             .par_iter()
             .map(|part| self.tokenizer.encode(part, false))
@@ -120,37 +168,58 @@ impl LanguageTokenizer {
     }
 }
 
-/// A text in parts that end with lines, where no other white space stands beside the line break: there no token crosses.
+/// A text in parts that end where no token of [`TokenizerKind::ByteBpe`] or [`TokenizerKind::Characters`] goes on: before the last
+/// white space that stands before a letter. GPT-2's pattern, too, cuts it off from what is before it.
 fn parts(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
         if rest.is_empty() {
             return None;
         }
-        let breaks = rest.match_indices('\n').map(|(at, _)| at + 1);
-        let mut ends = breaks.filter(|end| *end >= PART);
-        let is_end = |end: &usize| {
-            let beside = [&rest[..*end - 1], &rest[*end..]];
-            !beside[0].ends_with(char::is_whitespace) && !beside[1].starts_with(char::is_whitespace)
-        };
-        let end = ends.find(is_end).unwrap_or(rest.len());
-        let (part, behind) = rest.split_at(end);
+        let mut spaces = rest.match_indices(char::is_whitespace);
+        let end = spaces.find_map(|(at, space)| {
+            let behind = rest[at + space.len()..].chars().next();
+            let is_last = behind.is_some_and(|c| !c.is_whitespace());
+            (at >= PART && is_last).then_some(at)
+        });
+        let (part, behind) = rest.split_at(end.unwrap_or(rest.len()));
         rest = behind;
         Some(part)
     })
 }
 
-/// `json` with the end token before each text, where it begins a document, and none behind it.
-fn beginning(json: &str) -> Result<String> {
+/// Whether a tokenizer cuts texts as those do which are trained here, so that [`parts`] change nothing.
+fn has_parts(json: &str) -> bool {
+    let json: Value = serde_json::from_str(json).unwrap_or_default();
+    let pre = &json["pre_tokenizer"];
+    let by_bytes = pre["type"] == "ByteLevel" && pre["use_regex"] != false;
+    let by_lines = pre["type"] == "Split" && pre["pattern"]["String"] == "\n";
+    json["normalizer"].is_null() && (by_bytes || by_lines)
+}
+
+fn utf8(bytes: Vec<u8>) -> Result<String> {
+    String::from_utf8(bytes).map_err(|e| {
+        Error::model("the tokenizer cannot be read")
+            .expected("UTF-8")
+            .found(e.to_string())
+            .hint("is this a tokenizer.json?")
+    })
+}
+
+/// `json` with the token `end` before each text, where it begins a document, and nothing else around it.
+fn beginning(json: &str, end: &str, id: u32) -> Result<String> {
     let broken = |e: serde_json::Error| {
         Error::internal("the tokenizer cannot be written").found(e.to_string())
     };
     let mut json: Value = serde_json::from_str(json).map_err(broken)?;
-    let begin = json!({"SpecialToken": {"id": EOS, "type_id": 0}});
+    let begin = json!({"SpecialToken": {"id": end, "type_id": 0}});
     let text = |id: &str| json!({"Sequence": {"id": id, "type_id": 0}});
-    let processor = &mut json["post_processor"];
-    processor["single"] = json!([begin, text("A")]);
-    processor["pair"] = json!([begin, text("A"), begin, text("B")]);
+    json["post_processor"] = json!({
+        "type": "TemplateProcessing",
+        "single": [begin, text("A")],
+        "pair": [begin, text("A"), begin, text("B")],
+        "special_tokens": {end: {"id": end, "ids": [id], "tokens": [end]}},
+    });
     serde_json::to_string_pretty(&json).map_err(broken)
 }
 
@@ -160,8 +229,55 @@ mod tests {
     use crate::config::TokenizerKind;
 
     #[test]
+    fn a_file_is_taken_if_it_loses_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.json");
+        let text = "To be, or not to be: that is the question.\n".repeat(40);
+        for (kind, is_taken) in [
+            (TokenizerKind::ByteBpe, true),
+            (TokenizerKind::Characters, true),
+            (TokenizerKind::Unigram, false),
+            (TokenizerKind::Bpe, false),
+        ] {
+            let table = TokenizerTable {
+                kind,
+                vocab_size: 330,
+                character_coverage: 1.0,
+                ..TokenizerTable::default()
+            };
+            let alphabet = "\t\n\n  T";
+            let trained = Tokenizer::train(&table, [text.as_str(), alphabet]).unwrap();
+            trained.save(&path).unwrap();
+            let table = TokenizerTable {
+                file: Some(path.clone()),
+                ..TokenizerTable::default()
+            };
+            let read = LanguageTokenizer::prepare(&table, std::iter::empty());
+            assert_eq!(read.is_ok(), is_taken, "{kind:?}");
+            // Prompts get the end token before them, and none behind.
+            if let Ok(read) = read {
+                let ids = read.tokenizer().encode("be", true).unwrap();
+                assert_eq!(ids[0], read.end());
+                assert_ne!(ids[ids.len() - 1], read.end());
+            }
+            let unknown = TokenizerTable {
+                special_tokens: vec!["<ph>".into()],
+                ..table
+            };
+            assert!(LanguageTokenizer::prepare(&unknown, std::iter::empty()).is_err());
+        }
+        std::fs::write(&path, b"{\"a\": \"\xff\"}").unwrap();
+        let table = TokenizerTable {
+            file: Some(path),
+            ..TokenizerTable::default()
+        };
+        assert!(LanguageTokenizer::prepare(&table, std::iter::empty()).is_err());
+    }
+
+    #[test]
     fn nothing_is_lost_and_parts_change_no_token() {
-        let line = "To be, or not to be:\n\n  that is\tthe question —\r\n孙子曰：\n　兵者 😀\n";
+        let line =
+            "To be, or </s> not <unk> to be:\n\n  that is\tthe question —\r\n孙子曰：\n　兵者 😀\n";
         let text = line.repeat(3000);
         for kind in [TokenizerKind::ByteBpe, TokenizerKind::Characters] {
             let table = TokenizerTable {
@@ -170,7 +286,7 @@ mod tests {
                 character_coverage: 1.0,
                 ..TokenizerTable::default()
             };
-            let trained = LanguageTokenizer::prepare(&table, std::slice::from_ref(&text)).unwrap();
+            let trained = LanguageTokenizer::prepare(&table, [text.as_str()].into_iter()).unwrap();
             assert!(parts(&text).count() > 2 && parts(&text).collect::<String>() == text);
             let ids = trained.encode(&text).unwrap();
             let tokenizer = trained.tokenizer();
