@@ -89,10 +89,6 @@ pub(crate) fn run(args: ChatArgs) -> Result<()> {
     if let Some(system) = &args.system {
         set_system(&mut messages, system);
     }
-    if let Some(path) = &args.save {
-        // Better refused now than after an answer.
-        write_messages(path, &messages)?;
-    }
     let model = LanguageModel::open(args.model.as_path(), decided(args.compute_type))?;
     let model = model.with_prefix_cache(PREFIX_BYTES);
     let mut chat = Chat {
@@ -105,6 +101,10 @@ pub(crate) fn run(args: ChatArgs) -> Result<()> {
         drop_oldest: args.drop_oldest,
         save: args.save.as_deref(),
     };
+    // Better refused now than after an answer; what is there already stays until then.
+    if let Some(path) = args.save.as_deref().filter(|path| !path.exists()) {
+        write_messages(path, &chat.messages)?;
+    }
     // A loaded conversation may wait for an answer.
     if chat.messages.last().is_some_and(|last| last.role == USER) {
         let answer = chat.answer()?;

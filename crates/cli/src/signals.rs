@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT while a training runs: the first ends it cleanly, the second at once.
+//! SIGTERM and SIGINT while a training runs or an answer is written: the first ends it cleanly, the second at once.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -7,7 +7,7 @@ use hexapla::error::{Error, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::{SigId, flag, low_level};
 
-/// For as long as this lives, the first signal puts its number where a training looks for it. A second one, and any after this
+/// For as long as this lives, the first signal puts its number where that work looks for it. A second one, and any after this
 /// is gone, does what signals do where nobody handles them: it ends the process.
 #[derive(Debug)]
 pub(crate) struct Caught {

@@ -157,6 +157,17 @@ fn what_is_no_conversation_is_refused() {
         let told = dir.refuse(&format!("chat {args}"));
         assert!(told.contains(said), "{args}: {told}");
     }
+    // A conversation that is there stays until there is an answer.
+    dir.write("kept.json", "[]");
+    dir.write("broken.toml", "");
+    for model in ["nowhere", "broken.toml"] {
+        dir.refuse(&format!("chat w9 --model {model} --save kept.json"));
+    }
+    let long = vec!["w9"; 70].join(" ");
+    dir.write("kept.json", "[{\"role\": \"user\", \"content\": \"w3\"}]");
+    let before = dir.read("kept.json");
+    fed(&dir, &format!("{ASKED} --save kept.json"), &long);
+    assert_eq!(dir.read("kept.json"), before);
     // Templates that are none, that refuse, that run on, and none at all.
     for (template, said) in [
         ("{% for", "line 1"),

@@ -32,11 +32,3 @@ pub(super) trait Judge {
     /// None if a signal came before the end.
     fn validate(&self, model: &Transformer, weights: &Weights) -> Result<Option<Evaluation>>;
 }
-
-/// A loss as a checkpoint can hold it: NaN is the worst of all.
-pub(super) fn finite(x: f64) -> f64 {
-    match x.is_nan() {
-        true => f64::MAX,
-        false => x.min(f64::MAX),
-    }
-}

@@ -11,7 +11,7 @@ use crate::metrics::{Scores, Tokenizer as Words};
 use crate::model::transformer::Transformer;
 use crate::packed::PackedWeights;
 use crate::text::tokenizer::join_pieces;
-use crate::train::evaluation::{Evaluation, Judge, finite};
+use crate::train::evaluation::{Evaluation, Judge};
 use crate::train::pair_data::PairData;
 use crate::train::progress::{Sample, Validation};
 use crate::train::test_set::{TestResult, TestSentences};
@@ -57,18 +57,8 @@ impl<'a> Evaluator<'a> {
             return Ok(None);
         }
         let (smoothed, nll, tokens) = engine.loss(&self.data.valid, t.label_smoothing)?;
-        let n = tokens.max(1) as f64;
         let references = self.references(&self.data.valid_text.target);
-        let mut validation = Validation {
-            step: 0,
-            loss: finite(smoothed / n),
-            perplexity: finite((nll / n).exp()),
-            bleu: 0.0,
-            chrf: 0.0,
-            exact_match: 0.0,
-            seconds: 0.0,
-            target_tokens: 0,
-        };
+        let mut validation = Validation::of_sums(smoothed, nll, tokens);
         // Weights that went astray have nothing to decode; that they did is told elsewhere.
         if references.is_empty() || validation.loss == f64::MAX {
             return Ok(Some(validation.into()));

@@ -10,6 +10,7 @@ use crate::files::write_atomically;
 use crate::text::corpus::{Audit, FilterReport, SentencePairs, TokenLengths, learnable, select};
 use crate::text::tokenizer::Tokenizers;
 use crate::train::held_out::{self, Drawn};
+use crate::train::provenance;
 
 /// Most pairs of an epoch, repeated ones included.
 const MAX_VISITS: usize = 1 << 28;
@@ -173,17 +174,12 @@ impl PairData {
         max_length: usize,
         make: impl FnOnce() -> Result<Tokenizers>,
     ) -> Result<Tokenizers> {
-        let kept = folder.join("tokenizer");
-        if kept.is_dir() {
-            return Tokenizers::open_folder(&kept);
-        }
-        let tokenizers = make()?;
-        crate::files::write_folder_atomically(
-            &kept,
-            |_| false,
-            |new| tokenizers.save_folder(new, max_length).map(|_| ()),
-        )?;
-        Ok(tokenizers)
+        provenance::keep_tokenizer(
+            folder,
+            |kept| Tokenizers::open_folder(kept),
+            make,
+            |made, new| made.save_folder(new, max_length).map(|_| ()),
+        )
     }
 
     /// The recipe's model with the tokenizer's sizes and special ids.

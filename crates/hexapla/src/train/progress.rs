@@ -46,6 +46,26 @@ pub struct Validation {
 }
 
 impl Validation {
+    /// Of sums over so many target tokens: label-smoothed cross-entropy and −ln p. Nothing was decoded.
+    pub(super) fn of_sums(smoothed: f64, negative_log_likelihood: f64, tokens: usize) -> Self {
+        // A checkpoint holds no infinity, and NaN is the worst of all.
+        let finite = |x: f64| match x.is_nan() {
+            true => f64::MAX,
+            false => x.min(f64::MAX),
+        };
+        let n = tokens.max(1) as f64;
+        Validation {
+            step: 0,
+            loss: finite(smoothed / n),
+            perplexity: finite((negative_log_likelihood / n).exp()),
+            bleu: 0.0,
+            chrf: 0.0,
+            exact_match: 0.0,
+            seconds: 0.0,
+            target_tokens: 0,
+        }
+    }
+
     /// How good this is by `metric`: more is better.
     pub fn rank(&self, metric: Metric) -> f64 {
         match metric {

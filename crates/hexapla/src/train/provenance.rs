@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::config::Recipe;
 use crate::error::{Error, Result};
-use crate::files::write_atomically;
+use crate::files::{write_atomically, write_folder_atomically};
 use crate::train::change::Difference;
 
 pub(super) const RECIPE: &str = "recipe.toml";
@@ -41,6 +41,26 @@ pub fn keep_recipe(folder: &Path, recipe: &Recipe) -> Result<()> {
     let text = toml::to_string(&recipe)
         .map_err(|e| Error::internal("the recipe cannot be written").found(e.to_string()))?;
     write_atomically(&folder.join(RECIPE), |w| w.write_all(text.as_bytes()))
+}
+
+/// The tokenizer that is kept in the training folder `folder`, read by `open`; or the one that `make` makes and `save` writes, which
+/// is kept from then on.
+///
+/// # Errors
+/// The kept one is broken, or a new one cannot be made or written.
+pub fn keep_tokenizer<T>(
+    folder: &Path,
+    open: impl FnOnce(&Path) -> Result<T>,
+    make: impl FnOnce() -> Result<T>,
+    save: impl FnOnce(&T, &Path) -> Result<()>,
+) -> Result<T> {
+    let kept = folder.join("tokenizer");
+    if kept.is_dir() {
+        return open(&kept);
+    }
+    let made = make()?;
+    write_folder_atomically(&kept, |_| false, |new| save(&made, new))?;
+    Ok(made)
 }
 
 /// Whether the recipe in `folder` is, to the letter, what [`keep_recipe`] writes for `kept`.

@@ -7,9 +7,9 @@ use rayon::prelude::*;
 
 use crate::config::{DecoderConfig, Recipe};
 use crate::error::{Error, Result};
-use crate::files::write_folder_atomically;
 use crate::text::corpus::Documents;
 use crate::text::tokenizer::LanguageTokenizer;
+use crate::train::provenance;
 
 /// Texts, and what is made of them.
 #[derive(Debug)]
@@ -72,18 +72,16 @@ impl TextData {
                     "name files: [data] text = [\"book.txt\"], or `hexapla train --text book.txt`",
                 ));
         }
-        let kept = folder.join("tokenizer");
-        let tokenizer = match kept.is_dir() {
-            true => LanguageTokenizer::open_folder(&kept)?,
-            false => {
+        let length = recipe.model.resolve_decoder()?.max_position_embeddings;
+        let tokenizer = provenance::keep_tokenizer(
+            folder,
+            LanguageTokenizer::open_folder,
+            || {
                 let texts = train.iter().map(|part| part.text.as_str());
-                let made = LanguageTokenizer::prepare(&recipe.tokenizer, texts)?;
-                let length = recipe.model.resolve_decoder()?.max_position_embeddings;
-                let write = |new: &Path| made.save_folder(new, length);
-                write_folder_atomically(&kept, |_| false, write)?;
-                made
-            }
-        };
+                LanguageTokenizer::prepare(&recipe.tokenizer, texts)
+            },
+            |made, new| made.save_folder(new, length),
+        )?;
         let characters = [&train, &valid].map(|parts| {
             let all = parts.iter().map(|part| part.text.chars().count());
             all.sum::<usize>()

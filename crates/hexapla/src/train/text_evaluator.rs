@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::evaluation::{Evaluation, Judge, finite};
+use super::evaluation::{Evaluation, Judge};
 use crate::config::{ComputeType, Recipe};
 use crate::error::Result;
 use crate::formats::manifest::ManifestMetric;
@@ -125,17 +125,7 @@ impl Judge for TextEvaluator<'_> {
                 tokens += rows.labels.len();
             }
         }
-        let n = tokens.max(1) as f64;
-        let validation = Validation {
-            step: 0,
-            loss: finite(smoothed / n),
-            perplexity: finite((plain / n).exp()),
-            bleu: 0.0,
-            chrf: 0.0,
-            exact_match: 0.0,
-            seconds: 0.0,
-            target_tokens: 0,
-        };
+        let validation = Validation::of_sums(smoothed, plain, tokens);
         // Weights that went astray have nothing to say.
         let samples = match tokens == 0 || validation.loss == f64::MAX {
             true => Vec::new(),
