@@ -10,6 +10,7 @@ use hexapla::error::{Error, Result};
 use hexapla::files::write_atomically;
 use hexapla::generate::generator::Prompt;
 use hexapla::generate::language_model::{Finish, GenerateOptions, LanguageModel};
+use hexapla::generate::running::Model as _;
 
 use hexapla::text::chat::{ChatTemplate, Message, Values};
 

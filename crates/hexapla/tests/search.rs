@@ -321,7 +321,8 @@ fn greedy_decoding_never_moves_its_rows() {
     };
     let mut decoder = Histories::new(&model, &[2, 3]);
     search(&mut decoder, &vec![input(6, 0); 2], &options).unwrap();
-    assert_eq!((decoder.reorders, decoder.steps.len()), (0, 6));
+    // Once, when none is left.
+    assert_eq!((decoder.reorders, decoder.steps.len()), (1, 6));
 }
 
 #[test]

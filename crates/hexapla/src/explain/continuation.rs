@@ -19,6 +19,8 @@ use crate::config::DecoderConfig;
 use crate::error::{Error, Result};
 use crate::generate::generator::Prompt;
 use crate::generate::language_model::{GenerateOptions, LanguageModel};
+use crate::generate::running::Model as _;
+use crate::generate::state_decoder::StateDecoder;
 use crate::generate::{Hypothesis, SearchOptions};
 use crate::ops::Run;
 use crate::tensor::Arena;
@@ -207,7 +209,8 @@ fn searched(
     options.validate(generator.config().vocab_size)?;
     let arena = Arena::default();
     let run = Run::inference(&arena, generator.parameters()).alone(true);
-    let (decoder, inputs) = generator.begin(run, std::iter::once(prompt));
-    let (found, tree) = watched(decoder, &inputs[0], &options)?;
+    let mut decoder = StateDecoder::new(generator.model(), run);
+    generator.read(&mut decoder, &[prompt], false);
+    let (found, tree) = watched(decoder, &generator.input(prompt), &options)?;
     Ok((first_output(found)?, tree))
 }

@@ -66,7 +66,8 @@ pub fn trace(
     match &input.target {
         None => drop(model.answer(&mut run, &memory, &source)),
         Some(target) if *edits == Edits::default() => {
-            let mut state = model.start(&run, &source, memory, false);
+            let mut state = model.start(&run);
+            state.add_sources(&run, &source, memory, false);
             for token in target {
                 let x = model.decode_step(&mut run, &[*token], &mut state);
                 model.logits(&mut run, &x);
@@ -96,7 +97,8 @@ fn go_on(model: &Transformer, run: &mut Run, text: &[u32], prompt: usize, edits:
         model.logits(run, &x);
         return;
     }
-    let (mut state, x) = model.read(run, &[first].into_iter().collect(), &[]);
+    let mut state = model.start(run);
+    let x = model.read(run, &mut state, &[first].into_iter().collect(), &[]);
     if !first.is_empty() {
         model.logits(run, &x);
     }

@@ -17,7 +17,8 @@ use super::trace::{Trace, TraceInput, trace, trace_source};
 use super::tree::{SearchTree, WatchedDecoder};
 use super::vocabulary::{VocabularyUse, vocabulary_use, without_sign};
 use crate::error::{Error, Result};
-use crate::generate::engine::{Request, StateDecoder};
+use crate::generate::engine::Request;
+use crate::generate::state_decoder::StateDecoder;
 use crate::generate::translator::Translator;
 use crate::generate::{
     Hypothesis, SearchInput, SearchOptions, StepDecoder, TranslateOptions, search,
@@ -233,7 +234,8 @@ fn searched(
         let mut run = Run::inference(&arena, parameters).alone(true);
         let source = [&request.source].into_iter().collect();
         let memory = model.encode(&mut run, &source);
-        let decoder = StateDecoder::new(model, run, &source, memory, false);
+        let mut decoder = StateDecoder::new(model, run);
+        decoder.add_sources(&source, memory, false);
         watched(decoder, &input, &options)?
     } else {
         let decoder = EditedDecoder::new(model, parameters, &request.source, edits)?;

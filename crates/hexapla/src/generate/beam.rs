@@ -3,15 +3,14 @@
 use super::candidates::{Candidate, Candidates};
 use super::hypothesis::Hypothesis;
 use super::log_softmax::Row;
-use super::options::{SearchInput, SearchOptions};
 use super::sentence::{Sentence, StepInput, not_a_number};
 use super::trace::{Closed, Live, Trace};
 use crate::config::EarlyStopping;
 use crate::error::Result;
 
 /// The beam of one sentence.
-pub(super) struct Beam<'a> {
-    trace: Trace<'a>,
+pub(super) struct Beam {
+    trace: Trace,
     /// Best first.
     live: Vec<Live>,
     /// Best first, at most as many as the beam is wide.
@@ -22,9 +21,9 @@ pub(super) struct Beam<'a> {
     bounds: Vec<f32>,
 }
 
-impl<'a> Beam<'a> {
-    pub(super) fn new(options: &'a SearchOptions, input: &'a SearchInput) -> Self {
-        let trace = Trace::new(options, input);
+impl Beam {
+    pub(super) fn new(trace: Trace) -> Self {
+        let options = trace.options.clone();
         Beam {
             live: vec![trace.start()],
             closed: Vec::with_capacity(options.beam_size + 1),
@@ -76,7 +75,7 @@ impl<'a> Beam<'a> {
     ///
     /// One that ends counts only if it is among the first `beam_size`; the others are there as a reserve of open ones.
     fn divide(&mut self) {
-        let options = self.trace.options;
+        let options = self.trace.options.clone();
         let width = options.beam_size;
         let shrinking = options.early_stopping == EarlyStopping::Shrinking;
         // Those that have ended leave a narrower beam.
@@ -106,7 +105,7 @@ impl<'a> Beam<'a> {
 
     /// Whether the open hypotheses are no longer worth continuing.
     fn may_stop(&self) -> bool {
-        let options = self.trace.options;
+        let options = &self.trace.options;
         let (Some(best), Some(worst)) = (self.live.first(), self.closed.last()) else {
             return self.live.is_empty();
         };
@@ -131,7 +130,7 @@ fn insert(list: &mut Vec<Closed>, closed: Closed, limit: usize) {
     list.truncate(limit);
 }
 
-impl Sentence for Beam<'_> {
+impl Sentence for Beam {
     fn live(&self) -> &[Live] {
         &self.live
     }

@@ -2,15 +2,14 @@
 
 use super::hypothesis::Hypothesis;
 use super::log_softmax::{Row, log_sum_exp};
-use super::options::{SearchInput, SearchOptions};
 use super::sampling::Choices;
 use super::sentence::{Chain, Sentence, StepInput, not_a_number};
 use super::trace::{Closed, Live, Trace};
 use crate::error::Result;
 
 /// The chains of one sentence: one for greedy decoding, one for each sample otherwise.
-pub(super) struct Chains<'a> {
-    trace: Trace<'a>,
+pub(super) struct Chains {
+    trace: Trace,
     live: Vec<Live>,
     closed: Vec<Closed>,
     /// How many of these were told to whoever watches.
@@ -30,15 +29,15 @@ struct Ready<'a> {
     log_sum: f32,
 }
 
-impl<'a> Chains<'a> {
-    pub(super) fn new(options: &'a SearchOptions, input: &'a SearchInput) -> Self {
-        let trace = Trace::new(options, input);
+impl Chains {
+    pub(super) fn new(trace: Trace) -> Self {
+        let samples = trace.options.n_best;
         Chains {
             live: vec![trace.start()],
-            closed: Vec::with_capacity(options.n_best),
+            closed: Vec::with_capacity(samples),
             told: 0,
-            divided: options.n_best == 1,
-            next: Vec::with_capacity(options.n_best),
+            divided: samples == 1,
+            next: Vec::with_capacity(samples),
             bounds: Vec::new(),
             choices: Choices::default(),
             trace,
@@ -135,7 +134,7 @@ impl Ready<'_> {
     }
 }
 
-impl Sentence for Chains<'_> {
+impl Sentence for Chains {
     fn live(&self) -> &[Live] {
         &self.live
     }

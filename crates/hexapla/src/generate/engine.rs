@@ -1,18 +1,18 @@
 //! A model made ready to run: ids in, ids out, on all threads.
 
-use hexapla_kernels::{Buffer, Matrix, RowLoss};
+use hexapla_kernels::RowLoss;
 use rayon::ThreadPool;
 use rayon::prelude::*;
-use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Hypothesis, SearchInput, SearchOptions, StepDecoder, search};
+use super::running::{Model, RunningBatch};
+use super::state_decoder::StateDecoder;
+use super::{Hypothesis, SearchInput, SearchOptions};
 use crate::batch::{Pair, Rows, TrainingRows, batches, check_ids, check_length, in_order};
 use crate::config::{ComputeType, TransformerConfig};
 use crate::error::{Error, Result};
 use crate::files::Folder;
 use crate::formats;
-use crate::model::state::DecoderState;
 use crate::model::transformer::Transformer;
 use crate::ops::Run;
 use crate::ops::cross_entropy::LossOptions;
@@ -155,11 +155,8 @@ impl Engine {
         options: &SearchOptions,
         batch_tokens: usize,
     ) -> Result<Vec<Vec<Hypothesis>>> {
-        for (i, r) in requests.iter().enumerate() {
-            let c = self.config();
-            self.check(i, "source", &r.source, c.source_vocab_size)?;
-            self.check_length(i, "source", r.source.len())?;
-            self.check(i, "prefix", &r.prefix, c.target_vocab_size)?;
+        for (i, request) in requests.iter().enumerate() {
+            Model::check(self, request).map_err(|e| e.in_item(i))?;
         }
         self.workers
             .on_threads(|| self.generate_on_threads(requests, options, batch_tokens))
@@ -206,23 +203,21 @@ impl Engine {
         options: &SearchOptions,
         alone: bool,
     ) -> Result<Vec<Vec<Hypothesis>>> {
-        let source: Rows = batch.iter().map(|i| &requests[*i].source).collect();
-        let inputs: Vec<SearchInput> = batch
-            .iter()
-            .map(|i| SearchInput {
-                prompt: Vec::new(),
-                prefix: requests[*i].prefix.clone(),
-                max_length: requests[*i].max_length.clamp(1, self.max_tokens()),
-                seed_index: requests[*i].seed_index,
-            })
-            .collect();
         self.workers.with_arena(|arena| {
-            let mut run = Run::inference(arena, &self.parameters).alone(alone);
-            let memory = self.encode(&mut run, &source);
-            let mut decoder =
-                StateDecoder::new(&self.model, run, &source, memory, options.attention);
-            search(&mut decoder, &inputs, options)
+            let mut running = RunningBatch::in_arena(self, arena, alone);
+            let options = Arc::new(options.clone());
+            let requests: Vec<_> = batch
+                .iter()
+                .map(|i| (&requests[*i], options.clone()))
+                .collect();
+            running.add_all(&requests)?;
+            running.finish(None)
         })
+    }
+
+    /// A batch of requests under way, none yet, on all threads.
+    pub fn running(&self) -> RunningBatch<'_, Engine> {
+        RunningBatch::in_arena(self, &Arena::default(), true)
     }
 
     /// The encoder's output, some sentences at a time: its inner rows need not all be there at once.
@@ -367,65 +362,44 @@ impl Engine {
     }
 }
 
-/// The model as the search sees it.
-pub(crate) struct StateDecoder<'a> {
-    model: &'a Transformer,
-    run: Run<'a>,
-    state: DecoderState,
-    /// The decoder's output for the newest tokens, `[hypotheses, d_model]`.
-    newest: Tensor,
-}
+impl Model for Engine {
+    type Request = Request;
 
-impl<'a> StateDecoder<'a> {
-    /// Begins: one hypothesis for each text of `source`, whose encoding is `memory`; see [`Transformer::start`].
-    pub(crate) fn new(
-        model: &'a Transformer,
-        run: Run<'a>,
-        source: &Rows,
-        memory: Tensor,
-        attention: bool,
-    ) -> Self {
-        let state = model.start(&run, source, memory, attention);
-        StateDecoder::of_state(model, run, state)
+    fn transformer(&self) -> &Transformer {
+        &self.model
     }
 
-    /// Goes on from a state.
-    pub(super) fn of_state(model: &'a Transformer, run: Run<'a>, state: DecoderState) -> Self {
-        StateDecoder {
-            model,
-            newest: run.arena.tensor(0, model.d_model()),
-            run,
-            state,
+    fn parameters(&self) -> &PackedWeights {
+        &self.parameters
+    }
+
+    fn workers(&self) -> &Workers {
+        &self.workers
+    }
+
+    fn check(&self, request: &Request) -> Result<()> {
+        let c = self.config();
+        for (side, ids, vocab_size) in [
+            ("source", &request.source, c.source_vocab_size),
+            ("prefix", &request.prefix, c.target_vocab_size),
+        ] {
+            check_ids(ids, vocab_size).map_err(|e| e.at(side))?;
+        }
+        check_length(request.source.len(), self.max_tokens()).map_err(|e| e.at("source"))
+    }
+
+    fn input(&self, request: &Request) -> SearchInput {
+        SearchInput {
+            prompt: Vec::new(),
+            prefix: request.prefix.clone(),
+            max_length: request.max_length.clamp(1, self.max_tokens()),
+            seed_index: request.seed_index,
         }
     }
-}
 
-impl StepDecoder for StateDecoder<'_> {
-    fn vocab_size(&self) -> usize {
-        self.model.vocab_size()
-    }
-
-    fn step(&mut self, tokens: &[u32]) -> Result<()> {
-        self.newest = self
-            .model
-            .decode_step(&mut self.run, tokens, &mut self.state);
-        Ok(())
-    }
-
-    fn logits(&mut self, hypotheses: Range<usize>, logits: &mut Buffer) -> Result<()> {
-        let width = self.newest.columns();
-        let numbers = &self.newest.data()[hypotheses.start * width..hypotheses.end * width];
-        let x = Matrix::new(numbers, hypotheses.len(), width, width);
-        logits.resize(hypotheses.len() * self.vocab_size());
-        self.model.logits_into(&self.run, x, logits);
-        Ok(())
-    }
-
-    fn reorder(&mut self, parents: &[usize]) {
-        self.state.reorder(parents);
-    }
-
-    fn attention(&self) -> Option<Vec<Vec<f32>>> {
-        self.state.attention().map(<[_]>::to_vec)
+    fn read(&self, decoder: &mut StateDecoder, requests: &[&Request], attention: bool) {
+        let source: Rows = requests.iter().map(|request| &request.source).collect();
+        let memory = self.encode(decoder.run(), &source);
+        decoder.add_sources(&source, memory, attention);
     }
 }

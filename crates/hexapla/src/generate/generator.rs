@@ -6,9 +6,10 @@ use hexapla_kernels::RowLoss;
 use rayon::ThreadPool;
 use rayon::prelude::*;
 
-use super::engine::StateDecoder;
 use super::prefix_cache::PrefixCache;
-use super::{Hypothesis, Progress, SearchInput, SearchOptions, search_watched};
+use super::running::{Model, RunningBatch};
+use super::state_decoder::StateDecoder;
+use super::{Hypothesis, Progress, SearchInput, SearchOptions};
 use crate::batch::{Rows, TrainingRows, batches, check_ids, in_order};
 use crate::config::{ComputeType, DecoderConfig};
 use crate::error::{Error, Result};
@@ -19,6 +20,7 @@ use crate::ops::Run;
 use crate::ops::cross_entropy::LossOptions;
 use crate::ops::kv_cache::KvBlock;
 use crate::packed::PackedWeights;
+use crate::tensor::Arena;
 use crate::workers::Workers;
 
 /// A model and its parameters, packed.
@@ -161,7 +163,7 @@ impl Generator {
         progress: Option<&Watcher>,
     ) -> Result<Vec<Vec<Hypothesis>>> {
         for (i, prompt) in prompts.iter().enumerate() {
-            self.check(prompt).map_err(|e| e.in_item(i))?;
+            Model::check(self, prompt).map_err(|e| e.in_item(i))?;
         }
         options.validate(self.config().vocab_size)?;
         self.workers.on_threads(|| {
@@ -192,51 +194,25 @@ impl Generator {
         alone: bool,
     ) -> Result<Vec<Vec<Hypothesis>>> {
         self.workers.with_arena(|arena| {
-            let run = Run::inference(arena, &self.parameters).alone(alone);
-            let (mut decoder, inputs) = self.begin(run, batch.iter().map(|i| &prompts[*i]));
+            let mut running = RunningBatch::in_arena(self, arena, alone);
+            let options = Arc::new(options.clone());
+            let prompts: Vec<_> = batch
+                .iter()
+                .map(|i| (&prompts[*i], options.clone()))
+                .collect();
+            running.add_all(&prompts)?;
             let mut watch = progress.map(|progress| {
                 move |index: usize, sample: usize, chain: &Hypothesis| {
                     progress(batch[index], sample, chain)
                 }
             });
-            let watch = watch.as_mut().map(|watch| watch as &mut Progress);
-            search_watched(&mut decoder, &inputs, options, watch)
+            running.finish(watch.as_mut().map(|watch| watch as &mut Progress))
         })
     }
 
-    /// Reads all but the last token of each prompt: that one is of the search's first step.
-    pub(crate) fn begin<'a, 'p>(
-        &'a self,
-        run: Run<'a>,
-        prompts: impl Iterator<Item = &'p Prompt> + Clone,
-    ) -> (StateDecoder<'a>, Vec<SearchInput>) {
-        let mut run = run;
-        let before = prompts
-            .clone()
-            .map(|prompt| &prompt.ids[..prompt.ids.len() - 1]);
-        let known: Vec<_> = before
-            .clone()
-            .map(|ids| self.prefixes().find(ids))
-            .collect();
-        let mut texts = Rows::default();
-        for (ids, known) in before.clone().zip(&known) {
-            texts.push_behind(known.len() * KvBlock::TOKENS, ids);
-        }
-        let (state, _) = self.model.read(&mut run, &texts, &known);
-        if !self.prefixes().is_off() {
-            for (hypothesis, ids) in before.enumerate() {
-                let block = |number| state.block(hypothesis, number);
-                self.prefixes().keep(ids, block);
-            }
-        }
-        let input = |prompt: &Prompt| SearchInput {
-            prompt: prompt.ids.clone(),
-            prefix: Vec::new(),
-            max_length: prompt.max_new_tokens,
-            seed_index: prompt.seed_index,
-        };
-        let decoder = StateDecoder::of_state(&self.model, run, state);
-        (decoder, prompts.map(input).collect())
+    /// A batch of prompts under way, none yet, on all threads.
+    pub fn running(&self) -> RunningBatch<'_, Generator> {
+        RunningBatch::in_arena(self, &Arena::default(), true)
     }
 
     /// Logits of the token behind each token: for each text `[tokens][vocab]`.
@@ -311,11 +287,28 @@ impl Generator {
             .on_threads(|| parts.par_iter().map(sums).collect()))
     }
 
-    /// Refuses what the model has no row for, and what it has no room for.
-    ///
-    /// # Errors
-    /// An id or a length out of range.
-    pub fn check(&self, prompt: &Prompt) -> Result<()> {
+    fn check_text(&self, ids: &[u32]) -> Result<()> {
+        crate::batch::check_length(ids.len(), self.max_tokens())?;
+        check_ids(ids, self.config().vocab_size)
+    }
+}
+
+impl Model for Generator {
+    type Request = Prompt;
+
+    fn transformer(&self) -> &Transformer {
+        &self.model
+    }
+
+    fn parameters(&self) -> &PackedWeights {
+        &self.parameters
+    }
+
+    fn workers(&self) -> &Workers {
+        &self.workers
+    }
+
+    fn check(&self, prompt: &Prompt) -> Result<()> {
         self.check_text(&prompt.ids).map_err(|e| e.at("prompt"))?;
         let room = self.max_tokens() - prompt.ids.len();
         if !(1..=room).contains(&prompt.max_new_tokens) {
@@ -335,8 +328,33 @@ impl Generator {
         Ok(())
     }
 
-    fn check_text(&self, ids: &[u32]) -> Result<()> {
-        crate::batch::check_length(ids.len(), self.max_tokens())?;
-        check_ids(ids, self.config().vocab_size)
+    fn input(&self, prompt: &Prompt) -> SearchInput {
+        SearchInput {
+            prompt: prompt.ids.clone(),
+            prefix: Vec::new(),
+            max_length: prompt.max_new_tokens,
+            seed_index: prompt.seed_index,
+        }
+    }
+
+    /// All but the last token of each prompt: that one is of the search's first step.
+    fn read(&self, decoder: &mut StateDecoder, prompts: &[&Prompt], _: bool) {
+        let before = prompts
+            .iter()
+            .map(|prompt| &prompt.ids[..prompt.ids.len() - 1]);
+        let find = |ids| self.prefixes().find(ids);
+        let known: Vec<_> = before.clone().map(find).collect();
+        let mut texts = Rows::default();
+        for (ids, known) in before.clone().zip(&known) {
+            texts.push_behind(known.len() * KvBlock::TOKENS, ids);
+        }
+        let first = decoder.len();
+        decoder.read(&texts, &known);
+        if !self.prefixes().is_off() {
+            for (hypothesis, ids) in before.enumerate() {
+                let block = |number| decoder.block(first + hypothesis, number);
+                self.prefixes().keep(ids, block);
+            }
+        }
     }
 }

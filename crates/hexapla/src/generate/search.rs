@@ -1,4 +1,7 @@
-//! The loop over a batch: which rows the decoder computes, and for which sentence.
+//! A batch under way: which rows the decoder computes, and for which sentence.
+
+use std::ops::Range;
+use std::sync::Arc;
 
 use hexapla_kernels::Buffer;
 use rayon::prelude::*;
@@ -9,6 +12,7 @@ use super::decoder::StepDecoder;
 use super::hypothesis::Hypothesis;
 use super::options::{SearchInput, SearchOptions};
 use super::sentence::{Sentence, StepInput};
+use super::trace::Trace;
 use crate::error::{Error, Result};
 
 /// Logits of a step from which on its sentences are worth dividing among threads.
@@ -19,19 +23,160 @@ const PARALLEL_FROM: usize = 1 << 17;
 const AT_ONCE: usize = 32;
 
 /// A sentence that is not done.
-struct Active<'a> {
-    /// Its index in the batch.
-    index: usize,
+struct Active {
+    number: usize,
     /// Rows that it had in the last step.
     rows: usize,
-    sentence: Box<dyn Sentence + 'a>,
+    options: Arc<SearchOptions>,
+    sentence: Box<dyn Sentence>,
+    /// What ended it before its time.
+    failed: Option<Error>,
+}
+
+/// A search under way: sentences that are decoded together, a token at a time. Sentences may come and go between steps
+/// (continuous batching), each with settings of its own, and no result depends on the others.
+///
+/// The decoder is asked for exactly one row for each open hypothesis: a sentence has 1 row at first, up to `beam_size` (or `n_best`
+/// samples) later, and none once it is done.
+pub struct Search<D> {
+    decoder: D,
+    /// In the order of the decoder's rows.
+    active: Vec<Active>,
+    /// What the decoder is fed next, one token for each of its hypotheses.
+    tokens: Vec<u32>,
+    /// Sentences that were ever added.
+    added: usize,
+    logits: Buffer,
+}
+
+/// A sentence that is done, by its number, and its hypotheses as [`SearchOptions::n_best`] says, or what kept it from them.
+pub type Done = (usize, Result<Vec<Hypothesis>>);
+
+/// Looks at a chain as it grows: the sentence's number, that of the sample, and what there is of it. Says whether it is to go
+/// on.
+pub type Progress<'a> = dyn FnMut(usize, usize, &Hypothesis) -> Result<bool> + Send + 'a;
+
+impl<D: StepDecoder> Search<D> {
+    /// Nothing yet: `decoder` has no hypothesis, or one for each of the sentences that are added first.
+    pub fn new(decoder: D) -> Self {
+        Search {
+            decoder,
+            active: Vec::new(),
+            tokens: Vec::new(),
+            added: 0,
+            logits: Buffer::default(),
+        }
+    }
+
+    /// Sentences that are not done.
+    pub fn len(&self) -> usize {
+        self.active.len()
+    }
+
+    /// Whether all are done.
+    pub fn is_empty(&self) -> bool {
+        self.active.is_empty()
+    }
+
+    /// Takes in sentences, and gives their numbers: they are counted as they come. `begin` gives the decoder a hypothesis for each of
+    /// them, behind those that it has; there is nothing to do where they are there already.
+    ///
+    /// # Errors
+    /// Settings or sentences out of range ([`Error::item`] says which), or that of `begin`. None of them is taken in then.
+    pub fn add(
+        &mut self,
+        sentences: Vec<(SearchInput, Arc<SearchOptions>)>,
+        begin: impl FnOnce(&mut D) -> Result<()>,
+    ) -> Result<Range<usize>> {
+        let vocab_size = self.decoder.vocab_size();
+        for (i, (input, options)) in sentences.iter().enumerate() {
+            options.validate(vocab_size)?;
+            let valid = input.validate(options, vocab_size);
+            valid.map_err(|e| e.in_item(i))?;
+        }
+        begin(&mut self.decoder)?;
+        let first = self.added;
+        for (input, options) in sentences {
+            self.tokens.push(options.first_token(&input));
+            self.active.push(Active {
+                number: self.added,
+                rows: 1,
+                sentence: start(&options, input),
+                options,
+                failed: None,
+            });
+            self.added += 1;
+        }
+        Ok(first..self.added)
+    }
+
+    /// Lets go of a sentence that is not done. Whether there was one with this number.
+    pub fn remove(&mut self, number: usize) -> bool {
+        let Some(place) = self.active.iter().position(|a| a.number == number) else {
+            return false;
+        };
+        let first = self.active[..place].iter().map(|a| a.rows).sum();
+        let rows = self.active.remove(place).rows;
+        let parents: Vec<usize> = (0..first).chain(first + rows..self.tokens.len()).collect();
+        self.tokens.drain(first..first + rows);
+        self.decoder.reorder(&parents);
+        true
+    }
+
+    /// Decodes one token for every open hypothesis, and gives the sentences that are done then, in the order in which they came.
+    /// `progress` sees every chain that has grown, and may end it; an error of it is its sentence's. In beam search, where nothing is
+    /// known before the end, it sees nothing.
+    ///
+    /// # Errors
+    /// What is wrong with no sentence alone: that of the decoder, its output of the wrong shape, or attention asked of a decoder that
+    /// has none. Nothing can be decoded any more then.
+    pub fn step(&mut self, mut progress: Option<&mut Progress>) -> Result<Vec<Done>> {
+        if self.tokens.is_empty() {
+            return Ok(Vec::new());
+        }
+        let decoder = &mut self.decoder;
+        let vocab_size = decoder.vocab_size();
+        decoder.step(&self.tokens)?;
+        let rows = self.tokens.len();
+        let is_asked = self.active.iter().any(|a| a.options.attention);
+        let mut attention = step_attention(decoder, is_asked, rows)?.into_iter();
+        let (mut rest, mut first) = (self.active.as_mut_slice(), 0);
+        while !rest.is_empty() {
+            let (sentences, rows) = next_sentences(rest);
+            let (next, others) = rest.split_at_mut(sentences);
+            rest = others;
+            decoder.logits(first..first + rows, &mut self.logits)?;
+            let attention = attention.by_ref().take(rows).collect();
+            advance(next, &mut self.logits, vocab_size, rows, attention)?;
+            first += rows;
+        }
+        if let Some(progress) = &mut progress {
+            for active in self.active.iter_mut().filter(|a| a.failed.is_none()) {
+                let number = active.number;
+                let mut watch = |sample, chain: &Hypothesis| progress(number, sample, chain);
+                active.failed = active.sentence.watch(&mut watch).err();
+            }
+        }
+        let parents = next_rows(&mut self.active, &mut self.tokens);
+        let is_done = |active: &mut Active| active.rows == 0;
+        let done = self.active.extract_if(.., is_done).map(|active| {
+            let found = active
+                .failed
+                .map_or_else(|| Ok(active.sentence.hypotheses()), Err);
+            (active.number, found)
+        });
+        let done = done.collect();
+        if !parents.iter().copied().eq(0..rows) {
+            self.decoder.reorder(&parents);
+        }
+        Ok(done)
+    }
 }
 
 /// Searches for the output of every sentence of a batch.
 ///
-/// The decoder holds one live hypothesis for each sentence, in order. It is asked for exactly one row for each open
-/// hypothesis: a sentence has 1 row at first, up to `beam_size` (or `n_best` samples) later, and none once it is done.
-/// Returns for each sentence its hypotheses as [`SearchOptions::n_best`] says.
+/// The decoder holds one live hypothesis for each sentence, in order. Returns for each sentence its hypotheses as
+/// [`SearchOptions::n_best`] says.
 ///
 /// # Errors
 /// Settings or sentences out of range ([`Error::item`] says which sentence), an error of the decoder, logits that are not numbers, or attention asked of a
@@ -41,95 +186,53 @@ pub fn search(
     sentences: &[SearchInput],
     options: &SearchOptions,
 ) -> Result<Vec<Vec<Hypothesis>>> {
-    search_watched(decoder, sentences, options, None)
+    let options = Arc::new(options.clone());
+    let sentences: Vec<_> = sentences
+        .iter()
+        .map(|input| (input.clone(), options.clone()))
+        .collect();
+    let mut search = Search::new(decoder);
+    search.add(sentences, |_| Ok(()))?;
+    search.finish(None)
 }
 
-/// Looks at a chain as it grows: the sentence's index, the number of the sample, and what there is of it. Says whether it is to go
-/// on.
-pub type Progress<'a> = dyn FnMut(usize, usize, &Hypothesis) -> Result<bool> + 'a;
-
-/// As [`search`]. After each step `progress` sees every chain that has grown, and may end it; in beam search, where nothing is
-/// known before the end, it sees nothing.
-///
-/// # Errors
-/// As [`search`], or that of `progress`.
-pub fn search_watched(
-    decoder: &mut dyn StepDecoder,
-    sentences: &[SearchInput],
-    options: &SearchOptions,
-    mut progress: Option<&mut Progress>,
-) -> Result<Vec<Vec<Hypothesis>>> {
-    let vocab_size = decoder.vocab_size();
-    options.validate(vocab_size)?;
-    for (index, input) in sentences.iter().enumerate() {
-        let valid = input.validate(options, vocab_size);
-        valid.map_err(|e| e.in_item(index))?;
-    }
-    let mut results = vec![Vec::new(); sentences.len()];
-    let new = |(index, input)| Active {
-        index,
-        rows: 1,
-        sentence: start(options, input),
-    };
-    let mut active: Vec<Active> = sentences.iter().enumerate().map(new).collect();
-    let first = sentences.iter().map(|input| options.first_token(input));
-    let (mut tokens, mut parents): (Vec<u32>, Vec<usize>) = (first.collect(), Vec::new());
-    let mut logits = Buffer::default();
-    while !tokens.is_empty() {
-        decoder.step(&tokens)?;
-        let rows = tokens.len();
-        let mut attention = step_attention(decoder, options, rows)?.into_iter();
-        let (mut rest, mut first) = (active.as_mut_slice(), 0);
-        while !rest.is_empty() {
-            let (sentences, rows) = next_sentences(rest);
-            let (next, others) = rest.split_at_mut(sentences);
-            rest = others;
-            decoder.logits(first..first + rows, &mut logits)?;
-            let attention = attention.by_ref().take(rows).collect();
-            advance(next, &mut logits, vocab_size, rows, attention)?;
-            first += rows;
-        }
-        if let Some(progress) = &mut progress {
-            for active in &mut active {
-                let index = active.index;
-                let mut watch = |sample, chain: &Hypothesis| progress(index, sample, chain);
-                active.sentence.watch(&mut watch)?;
+impl<D: StepDecoder> Search<D> {
+    /// Steps until all sentences are done that were ever added. Gives their hypotheses in their order.
+    ///
+    /// # Errors
+    /// As [`Search::step`], or that of a sentence ([`Error::item`] says which).
+    pub(super) fn finish(
+        &mut self,
+        mut progress: Option<&mut Progress>,
+    ) -> Result<Vec<Vec<Hypothesis>>> {
+        let mut results = vec![Vec::new(); self.added];
+        while !self.is_empty() {
+            let progress = progress
+                .as_mut()
+                .map(|progress| &mut **progress as &mut Progress);
+            for (number, found) in self.step(progress)? {
+                results[number] = found.map_err(|e| e.in_item(number))?;
             }
         }
-        next_rows(&mut active, &mut tokens, &mut parents);
-        active.retain(|active| {
-            if active.rows == 0 {
-                results[active.index] = active.sentence.hypotheses();
-            }
-            active.rows > 0
-        });
-        let unchanged = parents.len() == rows
-            && parents
-                .iter()
-                .enumerate()
-                .all(|(row, parent)| row == *parent);
-        if !unchanged && !parents.is_empty() {
-            decoder.reorder(&parents);
-        }
+        Ok(results)
     }
-    Ok(results)
 }
 
-fn start<'a>(options: &'a SearchOptions, input: &'a SearchInput) -> Box<dyn Sentence + 'a> {
-    if options.beam_size > 1 {
-        Box::new(Beam::new(options, input))
-    } else {
-        Box::new(Chains::new(options, input))
+fn start(options: &Arc<SearchOptions>, input: SearchInput) -> Box<dyn Sentence> {
+    let trace = Trace::new(options.clone(), input);
+    match options.beam_size {
+        1 => Box::new(Chains::new(trace)),
+        _ => Box::new(Beam::new(trace)),
     }
 }
 
 /// The attention of the last step, checked: one row for each hypothesis, or nothing where it is not asked for.
 fn step_attention(
-    decoder: &dyn StepDecoder,
-    options: &SearchOptions,
+    decoder: &impl StepDecoder,
+    is_asked: bool,
     rows: usize,
 ) -> Result<Vec<Vec<f32>>> {
-    if !options.attention {
+    if !is_asked {
         return Ok(Vec::new());
     }
     let attention = decoder.attention().ok_or_else(|| {
@@ -178,7 +281,10 @@ fn advance(
     for active in active {
         let (logits, others) = rest.split_at_mut(active.rows * vocab_size);
         rest = others;
-        let attention = attention.by_ref().take(active.rows).collect();
+        let mut attention: Vec<_> = attention.by_ref().take(active.rows).collect();
+        if !active.options.attention {
+            attention.clear();
+        }
         work.push((
             active,
             StepInput {
@@ -189,29 +295,29 @@ fn advance(
         ));
     }
     let run = |(active, step): (&mut Active, StepInput)| {
-        let index = active.index;
-        let advanced = active.sentence.advance(step);
-        advanced.map_err(|e| e.in_item(index))
+        active.failed = active.sentence.advance(step).err();
     };
-    if parallel {
-        // Collected in order, so that the error reported is the first sentence's however threads run.
-        let results: Vec<Result<()>> = work.into_par_iter().map(run).collect();
-        results.into_iter().collect()
-    } else {
-        work.into_iter().try_for_each(run)
+    match parallel {
+        true => work.into_par_iter().for_each(run),
+        false => work.into_iter().for_each(run),
     }
+    Ok(())
 }
 
-/// What the decoder is fed next, and from which of its rows.
-fn next_rows(active: &mut [Active], tokens: &mut Vec<u32>, parents: &mut Vec<usize>) {
+/// What the decoder is fed next, into `tokens`; gives the rows of the last step that these come from.
+fn next_rows(active: &mut [Active], tokens: &mut Vec<u32>) -> Vec<usize> {
     tokens.clear();
-    parents.clear();
+    let mut parents = Vec::with_capacity(active.len());
     let mut first_row = 0;
     for active in active {
-        let live = active.sentence.live();
+        let live = match active.failed {
+            Some(_) => &[],
+            None => active.sentence.live(),
+        };
         tokens.extend(live.iter().map(|live| live.token));
         parents.extend(live.iter().map(|live| first_row + live.row));
         first_row += active.rows;
         active.rows = live.len();
     }
+    parents
 }

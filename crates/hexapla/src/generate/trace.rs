@@ -1,5 +1,7 @@
 //! What one sentence has produced so far: a tree of tokens, shared by all its hypotheses.
 
+use std::sync::Arc;
+
 use super::hypothesis::Hypothesis;
 use super::log_softmax::Row;
 use super::options::{SearchInput, SearchOptions};
@@ -50,9 +52,9 @@ pub(super) struct Closed {
 
 /// The tree, and where the sentence stands.
 #[derive(Debug)]
-pub(super) struct Trace<'a> {
-    pub(super) options: &'a SearchOptions,
-    pub(super) input: &'a SearchInput,
+pub(super) struct Trace {
+    pub(super) options: Arc<SearchOptions>,
+    pub(super) input: SearchInput,
     /// Tokens of every open hypothesis: they grow in step.
     pub(super) length: usize,
     nodes: Vec<Node>,
@@ -63,8 +65,8 @@ pub(super) struct Trace<'a> {
     scratch: Vec<u32>,
 }
 
-impl<'a> Trace<'a> {
-    pub(super) fn new(options: &'a SearchOptions, input: &'a SearchInput) -> Self {
+impl Trace {
+    pub(super) fn new(options: Arc<SearchOptions>, input: SearchInput) -> Self {
         Trace {
             options,
             input,
@@ -82,7 +84,7 @@ impl<'a> Trace<'a> {
         Live {
             node: NodeId::ROOT,
             log_prob: 0.0,
-            token: self.options.first_token(self.input),
+            token: self.options.first_token(&self.input),
             row: 0,
             sample: 0,
         }
@@ -113,7 +115,7 @@ impl<'a> Trace<'a> {
     /// Applies the constraints to the scores of an open hypothesis.
     pub(super) fn process(&mut self, row: &mut Row, live: &Live) {
         self.history.clear();
-        if needs_history(self.options) {
+        if needs_history(&self.options) {
             let nodes = &self.nodes;
             self.history
                 .extend(path(nodes, live.node).map(|node| node.token));
@@ -126,7 +128,7 @@ impl<'a> Trace<'a> {
         let first = usize::from(self.options.forced_bos_id.is_some());
         process(
             row,
-            self.options,
+            &self.options,
             &self.history,
             (self.length, first.max(self.input.prefix.len())),
             &mut self.scratch,

@@ -25,7 +25,7 @@ pub(crate) struct LayerState {
     pub(crate) source: Option<KvCache>,
 }
 
-/// A batch of hypotheses under way.
+/// A batch of hypotheses under way. More may come between steps.
 ///
 /// Which rows of keys and values a hypothesis sees is a list of their slots, so that branching and reordering beams
 /// copies a short list and no keys, and beams of a sentence share its source rows. A slot that no hypothesis sees any
@@ -34,16 +34,23 @@ pub(crate) struct LayerState {
 pub struct DecoderState {
     pub(crate) layers: Vec<LayerState>,
     /// For each hypothesis the target rows that it sees, in order.
-    pub(crate) target_slots: Vec<Vec<u32>>,
-    /// For each hypothesis its sentence.
-    pub(crate) sentence: Vec<usize>,
-    /// For each sentence its source rows.
-    pub(crate) source_slots: Vec<Vec<u32>>,
-    /// The encoder's output until the first step has made keys and values of it, no rows afterwards.
-    pub(crate) source: Tensor,
+    target_slots: Vec<Vec<u32>>,
+    /// For each hypothesis the source rows of its sentence.
+    source_slots: Vec<Arc<Vec<u32>>>,
+    target: TargetSlots,
+    source: SourceSlots,
     /// The slots of the target rows of this step.
-    pub(crate) new_slots: Vec<u32>,
-    /// Pages of target rows that were ever used.
+    new_slots: Vec<u32>,
+    /// What the encoder gave for the sources that have come since the last step: the next one makes keys and values of it.
+    memory: Tensor,
+    /// Where asked for: the last step's attention over the source, for each hypothesis.
+    attention: Option<Vec<Vec<f32>>>,
+}
+
+/// Which slots of target rows are taken, by pages.
+#[derive(Debug, Default)]
+struct TargetSlots {
+    /// Pages that were ever used.
     pages_used: u32,
     /// Those of them in which nobody sees a row.
     free_pages: Vec<u32>,
@@ -51,81 +58,63 @@ pub struct DecoderState {
     free: Vec<u32>,
     /// Which pages are shared: no row is stored in them.
     shared: Vec<bool>,
-    /// Where asked for: the last step's attention over the source, for each hypothesis.
-    pub(crate) attention: Option<Vec<Vec<f32>>>,
 }
 
-impl DecoderState {
-    /// One hypothesis for each of so many texts in a decoder of shape `config`, without a token yet.
-    pub(super) fn new(config: &StackConfig, run: &Run, texts: usize) -> Self {
-        let bf16 = run.parameters.keeps_cache_in_bf16();
-        let cache = |a: &AttentionConfig| KvCache::new(a.kv_heads, a.head_width, bf16);
-        let layer = |layer: &LayerConfig| LayerState {
-            target: cache(&layer.self_attention),
-            source: layer.cross_attention.as_ref().map(cache),
+/// Which slots of source rows are taken.
+#[derive(Debug, Default)]
+struct SourceSlots {
+    /// Slots that were ever used.
+    used: u32,
+    /// Those of them that are free again.
+    free: Vec<u32>,
+    /// Those of each sentence under way.
+    taken: Vec<Arc<Vec<u32>>>,
+    /// Those of the rows that wait for their keys and values.
+    new: Vec<u32>,
+}
+
+impl SourceSlots {
+    /// Slots for the rows of a sentence.
+    fn take(&mut self, rows: usize) -> Arc<Vec<u32>> {
+        let mut slot = || {
+            self.free.pop().unwrap_or_else(|| {
+                self.used += 1;
+                self.used - 1
+            })
         };
-        DecoderState {
-            layers: config.layers.iter().map(layer).collect(),
-            target_slots: vec![Vec::new(); texts],
-            sentence: (0..texts).collect(),
-            source_slots: vec![Vec::new(); texts],
-            source: run.arena.tensor(0, 0),
-            new_slots: Vec::new(),
-            pages_used: 0,
-            free_pages: Vec::new(),
-            free: Vec::new(),
-            shared: Vec::new(),
-            attention: None,
-        }
+        let slots: Vec<u32> = (0..rows).map(|_| slot()).collect();
+        self.new.extend(&slots);
+        let slots = Arc::new(slots);
+        self.taken.push(slots.clone());
+        slots
     }
 
-    /// The same with the sources of its texts, whose encoding is `memory` `[source rows, d_model]`.
-    pub(super) fn with_source(self, source: &Rows, memory: Tensor, wants_attention: bool) -> Self {
-        let rows_of = |s: &Span| (s.start as u32..(s.start + s.len) as u32).collect();
-        DecoderState {
-            source_slots: source.spans.iter().map(rows_of).collect(),
-            source: memory,
-            attention: wants_attention.then(Vec::new),
-            ..self
-        }
-    }
-
-    /// Number of hypotheses.
-    pub fn len(&self) -> usize {
-        self.target_slots.len()
-    }
-
-    /// Whether no hypothesis is left.
-    pub fn is_empty(&self) -> bool {
-        self.target_slots.is_empty()
-    }
-
-    /// Keeps the hypotheses `parents`, in this order; one may stand there several times or not at all.
-    pub fn reorder(&mut self, parents: &[usize]) {
-        self.target_slots = parents
-            .iter()
-            .map(|p| self.target_slots[*p].clone())
-            .collect();
-        self.sentence = parents.iter().map(|p| self.sentence[*p]).collect();
-        self.find_free();
-    }
-
-    /// Looks for rows and pages that nobody sees any more.
+    /// Takes back the slots of sentences of which no hypothesis is left.
     fn find_free(&mut self) {
+        let is_left = |slots: &mut Arc<Vec<u32>>| Arc::strong_count(slots) == 1;
+        for slots in self.taken.extract_if(.., is_left) {
+            // The lowest are taken first.
+            self.free.extend(slots.iter().rev());
+        }
+    }
+}
+
+impl TargetSlots {
+    /// Looks for rows and pages that nobody sees any more; only those of `seen` are seen. Gives the pages that are shared no more.
+    fn find_free<'a>(&mut self, seen: impl Iterator<Item = &'a u32>) -> Vec<usize> {
         let mut used = vec![false; self.pages_used as usize * PAGE as usize];
-        for slot in self.target_slots.iter().flatten() {
+        for slot in seen {
             used[*slot as usize] = true;
         }
         self.free.clear();
         self.free_pages.clear();
+        let mut released = Vec::new();
         // The lowest are taken first.
         for page in (0..self.pages_used).rev() {
             let used = &used[(page * PAGE) as usize..][..PAGE as usize];
             if !used.contains(&true) {
                 if std::mem::take(&mut self.shared[page as usize]) {
-                    for layer in &mut self.layers {
-                        layer.target.release(page as usize);
-                    }
+                    released.push(page as usize);
                 }
                 self.free_pages.push(page);
             } else if !self.shared[page as usize] {
@@ -133,6 +122,7 @@ impl DecoderState {
                 self.free.extend(rows.map(|row| page * PAGE + row));
             }
         }
+        released
     }
 
     fn take_page(&mut self) -> u32 {
@@ -143,8 +133,15 @@ impl DecoderState {
         })
     }
 
+    /// A page that others fill.
+    fn take_shared_page(&mut self) -> u32 {
+        let page = self.take_page();
+        self.shared[page as usize] = true;
+        page
+    }
+
     /// A slot for one row more.
-    fn take_slot(&mut self) -> u32 {
+    fn take(&mut self) -> u32 {
         if self.free.is_empty() {
             let first = self.take_page() * PAGE;
             self.free.extend((first..first + PAGE).rev());
@@ -163,6 +160,77 @@ impl DecoderState {
         }
         slots
     }
+}
+
+impl DecoderState {
+    /// No hypothesis yet in a decoder of shape `config`.
+    pub(super) fn new(config: &StackConfig, run: &Run) -> Self {
+        let bf16 = run.parameters.keeps_cache_in_bf16();
+        let cache = |a: &AttentionConfig| KvCache::new(a.kv_heads, a.head_width, bf16);
+        let layer = |layer: &LayerConfig| LayerState {
+            target: cache(&layer.self_attention),
+            source: layer.cross_attention.as_ref().map(cache),
+        };
+        DecoderState {
+            layers: config.layers.iter().map(layer).collect(),
+            target_slots: Vec::new(),
+            source_slots: Vec::new(),
+            target: TargetSlots::default(),
+            source: SourceSlots::default(),
+            new_slots: Vec::new(),
+            memory: run.arena.tensor(0, 0),
+            attention: None,
+        }
+    }
+
+    /// Adds a hypothesis without a token for each text of `source`, whose encoding is `memory` `[source rows, d_model]`. With
+    /// `attention` each step keeps from now on what it attends to in the source.
+    pub fn add_sources(&mut self, run: &Run, source: &Rows, memory: Tensor, attention: bool) {
+        for span in &source.spans {
+            self.source_slots.push(self.source.take(span.len));
+            self.target_slots.push(Vec::new());
+        }
+        self.memory = match self.memory.rows() {
+            0 => memory,
+            _ => {
+                let (before, width) = (self.memory.data().len(), memory.columns());
+                let mut both = run.arena.tensor(self.memory.rows() + memory.rows(), width);
+                both.data_mut()[..before].copy_from_slice(self.memory.data());
+                both.data_mut()[before..].copy_from_slice(memory.data());
+                both
+            }
+        };
+        if attention {
+            self.attention.get_or_insert_default();
+        }
+    }
+
+    /// Number of hypotheses.
+    pub fn len(&self) -> usize {
+        self.target_slots.len()
+    }
+
+    /// Whether no hypothesis is left.
+    pub fn is_empty(&self) -> bool {
+        self.target_slots.is_empty()
+    }
+
+    /// Keeps the hypotheses `parents`, in this order; one may stand there several times or not at all.
+    pub fn reorder(&mut self, parents: &[usize]) {
+        fn of<T: Clone>(all: &[T], parents: &[usize]) -> Vec<T> {
+            parents.iter().map(|p| all[*p].clone()).collect()
+        }
+        self.target_slots = of(&self.target_slots, parents);
+        for page in self.target.find_free(self.target_slots.iter().flatten()) {
+            for layer in &mut self.layers {
+                layer.target.release(page);
+            }
+        }
+        if !self.source_slots.is_empty() {
+            self.source_slots = of(&self.source_slots, parents);
+            self.source.find_free();
+        }
+    }
 
     /// The last step's attention over the source, averaged over the heads of the last layer: for each hypothesis of that
     /// step a weight for each source token. `None` where it was not asked for.
@@ -179,7 +247,7 @@ impl DecoderState {
             .collect();
         self.new_slots.clear();
         for i in 0..self.len() {
-            let slot = self.take_slot();
+            let slot = self.target.take();
             self.target_slots[i].push(slot);
             self.new_slots.push(slot);
         }
@@ -189,41 +257,36 @@ impl DecoderState {
         positions
     }
 
-    /// What a pass over the first tokens of all texts attends to, at `spans` of its rows, one for each hypothesis; `past` are the
+    /// Adds a hypothesis for each text that stands at `spans` of a pass over their first tokens: what the pass attends to. `past` are the
     /// blocks of tokens that stand before them.
-    ///
-    /// # Panics
-    /// There are tokens already.
     pub(super) fn beginning<'a>(
         &'a mut self,
         spans: &'a [Span],
         past: &[Vec<Arc<KvBlock>>],
     ) -> BeginningContext<'a> {
-        assert!(self.target_slots.iter().all(Vec::is_empty), "the beginning");
-        assert_eq!(spans.len(), self.len(), "a text for each hypothesis");
+        let first = self.len();
         self.new_slots.clear();
         let mut before = Vec::with_capacity(spans.len());
         for (i, span) in spans.iter().enumerate() {
             let mut slots = Vec::new();
             for block in past.get(i).into_iter().flatten() {
-                let page = self.take_page();
+                let page = self.target.take_shared_page();
                 for (number, layer) in self.layers.iter_mut().enumerate() {
                     layer.target.share(page as usize, block, number);
                 }
-                self.shared[page as usize] = true;
                 slots.extend(page * PAGE..(page + 1) * PAGE);
             }
             before.push(slots.len());
-            let own = self.take_run(span.len);
+            let own = self.target.take_run(span.len);
             self.new_slots.extend(&own);
             slots.extend(own);
-            self.target_slots[i] = slots;
+            self.target_slots.push(slots);
         }
         BeginningContext {
             layers: &mut self.layers,
             spans,
             slots: &self.new_slots,
-            target_slots: &self.target_slots,
+            target_slots: &self.target_slots[first..],
             before,
         }
     }
@@ -237,22 +300,22 @@ impl DecoderState {
 
     /// What a step attends to, after [`DecoderState::advance`].
     pub(super) fn step(&mut self) -> StepContext<'_> {
-        let source_slots = |sentence: &usize| self.source_slots[*sentence].as_slice();
         StepContext {
             windowed: Vec::new(),
             target_slots: self.target_slots.iter().map(Vec::as_slice).collect(),
             new_slots: &self.new_slots,
-            source_slots: self.sentence.iter().map(source_slots).collect(),
-            new_source_slots: (0..self.source.rows() as u32).collect(),
-            memory: &self.source,
+            source_slots: self.source_slots.iter().map(|s| s.as_slice()).collect(),
+            new_source_slots: &self.source.new,
+            memory: &self.memory,
             layers: &mut self.layers,
             attention: self.attention.as_mut(),
         }
     }
 
-    /// Drops the encoder's output: the first step has made keys and values of it.
+    /// Drops the encoder's output: the step has made keys and values of it.
     pub(super) fn forget_memory(&mut self, run: &Run) {
-        self.source = run.arena.tensor(0, self.source.columns());
+        self.memory = run.arena.tensor(0, self.memory.columns());
+        self.source.new.clear();
     }
 }
 
@@ -265,8 +328,8 @@ pub(super) struct StepContext<'a> {
     windowed: Vec<&'a [u32]>,
     new_slots: &'a [u32],
     source_slots: Vec<&'a [u32]>,
-    new_source_slots: Vec<u32>,
-    /// The encoder's output in the first step, no rows afterwards.
+    new_source_slots: &'a [u32],
+    /// The encoder's output for sources that are new in this step.
     memory: &'a Tensor,
     /// Receives the last layer's attention over the source.
     attention: Option<&'a mut Vec<Vec<f32>>>,
@@ -295,7 +358,7 @@ impl<'a> Context for StepContext<'a> {
             rows: self.memory,
             mask: AttentionMask::Cached(Cached {
                 cache,
-                new_slots: &self.new_source_slots,
+                new_slots: self.new_source_slots,
                 slots: &self.source_slots,
                 weights: self.attention.as_deref_mut().filter(|_| is_last),
             }),

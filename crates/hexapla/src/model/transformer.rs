@@ -171,29 +171,27 @@ impl Transformer {
             .texts(run, target, Some((memory, &source.spans)))
     }
 
-    /// Begins to decode: one hypothesis for each text of `source`, whose encoding is `memory` `[source rows, d_model]`. With
-    /// `attention` each step keeps what it attends to in the source.
-    pub fn start(&self, run: &Run, source: &Rows, memory: Tensor, attention: bool) -> DecoderState {
-        let state = DecoderState::new(&self.decoder().config, run, source.spans.len());
-        state.with_source(source, memory, attention)
+    /// Begins to decode, without a hypothesis yet: sources are added to it ([`DecoderState::add_sources`]), or in a decoder alone
+    /// texts are read into it ([`Transformer::read`]).
+    pub fn start(&self, run: &Run) -> DecoderState {
+        DecoderState::new(&self.decoder().config, run)
     }
 
-    /// Begins to go on with texts, one hypothesis for each, in a decoder alone: their tokens `texts` are read in one pass, whose
+    /// Begins to go on with texts, one hypothesis more for each, in a decoder alone: their tokens `texts` are read in one pass, whose
     /// output `[rows, d_model]` is given back. `past` are blocks of tokens that stand before those of each text, and whose keys and
     /// values are known; a text may have none, and may be empty.
     pub fn read(
         &self,
         run: &mut Run,
+        state: &mut DecoderState,
         texts: &Rows,
         past: &[Vec<Arc<KvBlock>>],
-    ) -> (DecoderState, Tensor) {
+    ) -> Tensor {
         let decoder = self.decoder();
-        let mut state = DecoderState::new(&decoder.config, run, texts.spans.len());
         run.enter(&decoder.name);
         let x = decoder.embedder.texts(run, texts);
         let mut context = state.beginning(&texts.spans, past);
-        let x = decoder.forward(run, x, &texts.positions, &mut context);
-        (state, x)
+        decoder.forward(run, x, &texts.positions, &mut context)
     }
 
     /// A decoder alone over whole texts: `[rows, d_model]`.
@@ -379,7 +377,8 @@ mod tests {
             let memory = model.encode(&mut run, &pairs.source);
             let x = model.decode(&mut run, &pairs.target, &memory, &pairs.source);
             let whole = model.logits(&mut run, &x);
-            let mut state = model.start(&run, &pairs.source, memory, true);
+            let mut state = model.start(&run);
+            state.add_sources(&run, &pairs.source, memory, true);
             let mut live: Vec<usize> = (0..3).collect();
             for step in 0..pairs.target.longest() {
                 let keep: Vec<usize> = (0..live.len())

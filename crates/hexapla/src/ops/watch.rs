@@ -12,7 +12,7 @@ use hexapla_kernels::Visible;
 use crate::tensor::Tensor;
 
 /// Sees the values of a pass as they are made, and may change them. A change acts on all that comes after it.
-pub trait Watch: fmt::Debug {
+pub trait Watch: fmt::Debug + Send {
     /// The value called `name`: `[rows, width]`.
     fn value(&mut self, name: &str, x: &mut Tensor);
 
