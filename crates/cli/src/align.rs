@@ -48,7 +48,7 @@ pub(crate) struct AlignArgs {
     /// Write the best reading to the manifest of the model's folder.
     #[arg(long, requires = "gold", requires = "model")]
     save: bool,
-    /// Arithmetic: default (what the folder is stored in), float32, bf16, int8 or auto.
+    /// Arithmetic: default (what the folder is stored in), float32, bf16, int8, int4 or auto.
     #[arg(long, default_value = "default")]
     compute_type: ComputeType,
 }

@@ -69,7 +69,7 @@ pub(crate) struct ChatArgs {
     /// End an answer before this text; may be given several times.
     #[arg(long)]
     stop: Vec<String>,
-    /// Arithmetic: default (what the folder is stored in), float32, bf16, int8 or auto.
+    /// Arithmetic: default (what the folder is stored in), float32, bf16, int8, int4 or auto.
     #[arg(long, default_value = "default")]
     compute_type: ComputeType,
 }

@@ -20,7 +20,7 @@ struct ModelFlags {
     /// Texts that are longer than the model: error, cut (their beginning alone counts) or windows (all counts).
     #[arg(long, default_value = "error")]
     long: LongTexts,
-    /// Arithmetic: default (what the folder is stored in), float32, bf16, int8 or auto.
+    /// Arithmetic: default (what the folder is stored in), float32, bf16, int8, int4 or auto.
     #[arg(long, default_value = "default")]
     compute_type: ComputeType,
 }
@@ -142,7 +142,7 @@ pub(crate) struct FillArgs {
     /// Words to show for each mask.
     #[arg(long, default_value_t = 5)]
     top: usize,
-    /// Arithmetic: default (what the folder is stored in), float32, bf16, int8 or auto.
+    /// Arithmetic: default (what the folder is stored in), float32, bf16, int8, int4 or auto.
     #[arg(long, default_value = "default")]
     compute_type: ComputeType,
 }

@@ -212,7 +212,7 @@ pub(crate) struct ScoreArgs {
     stride: Option<usize>,
     #[command(flatten)]
     language: LanguageFlags,
-    /// Arithmetic: default (what the folder is stored in), float32, bf16, int8 or auto.
+    /// Arithmetic: default (what the folder is stored in), float32, bf16, int8, int4 or auto.
     #[arg(long, default_value = "default")]
     compute_type: ComputeType,
 }

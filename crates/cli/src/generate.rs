@@ -52,7 +52,7 @@ pub(crate) struct GenerateArgs {
     /// With JSON: each token's text and log-probability.
     #[arg(long)]
     log_probs: bool,
-    /// Arithmetic: default (what the folder is stored in), float32, bf16, int8 or auto.
+    /// Arithmetic: default (what the folder is stored in), float32, bf16, int8, int4 or auto.
     #[arg(long, default_value = "default")]
     compute_type: ComputeType,
 }

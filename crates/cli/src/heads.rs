@@ -31,7 +31,7 @@ pub(crate) struct HeadsArgs {
     /// Write the figures here too, as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
-    /// Arithmetic: default (what the folder is stored in), float32, bf16, int8 or auto.
+    /// Arithmetic: default (what the folder is stored in), float32, bf16, int8, int4 or auto.
     #[arg(long, default_value = "default")]
     compute_type: ComputeType,
 }

@@ -110,6 +110,7 @@ fn of_model(opened: &ModelFolder) -> Vec<(&'static str, String)> {
     let weights = match opened.storage {
         Storage::Float => "floats",
         Storage::Int8 => "int8, used where they lie",
+        Storage::Int4 => "int4, used where they lie",
     };
     let mut lines = vec![
         ("model_type", opened.family.to_string()),

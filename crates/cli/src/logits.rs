@@ -24,7 +24,7 @@ pub(crate) struct LogitsArgs {
     /// `{"input_ids": [[…]], "token_type_ids": [[…]]}`, of which the second may be absent.
     #[arg(long)]
     input: PathBuf,
-    /// Arithmetic: default (what the folder is stored in), float32, bf16, int8 or auto.
+    /// Arithmetic: default (what the folder is stored in), float32, bf16, int8, int4 or auto.
     #[arg(long, default_value = "default")]
     compute_type: ComputeType,
 }

@@ -98,7 +98,7 @@ pub(crate) struct SearchFlags {
     /// Source tokens of a batch.
     #[arg(long, default_value_t = 1024)]
     batch_tokens: usize,
-    /// Arithmetic: default (what the folder is stored in), float32, bf16, int8 or auto. int8 takes a quarter of the memory and is the fastest.
+    /// Arithmetic: default (what the folder is stored in), float32, bf16, int8, int4 or auto. int8 takes a quarter of the memory and is the fastest.
     #[arg(long, default_value = "default")]
     pub(crate) compute_type: ComputeType,
 }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use hexapla_kernels::{
-    Buffer, Epilogue, Int8Scales, Isa, Matrix, MatrixMut, PackedInt8, PackedMatrix, Plus,
-    QuantizedRows, gemm_int8_all, gemm_packed, gemm_packed_columns,
+    Buffer, Epilogue, Int4Rows, Int8Scales, Isa, Matrix, MatrixMut, PackedInt4, PackedInt8,
+    PackedMatrix, Plus, QuantizedRows, gemm_int4_all, gemm_int8_all, gemm_packed,
+    gemm_packed_columns,
 };
 use rayon::prelude::*;
 
@@ -31,6 +32,14 @@ pub(crate) enum Value {
     Float(PackedMatrix),
     /// A matrix in int8, as above.
     Int8(PackedInt8),
+    /// A linear layer's weight in int4.
+    Int4(PackedInt4),
+}
+
+/// The input of products as each kind of matrix of integers wants it, where it is the same for all of a kind.
+struct Quantized {
+    int8: Option<QuantizedRows>,
+    int4: Option<Int4Rows>,
 }
 
 /// Products of at most this many rows are worth dividing among threads by columns: more rows keep a thread busy long
@@ -110,6 +119,7 @@ impl PackedWeights {
             Value::Plain(v) => v.capacity() * 4,
             Value::Float(m) => m.bytes(),
             Value::Int8(m) => m.bytes(),
+            Value::Int4(m) => m.bytes(),
         };
         self.values.iter().map(of).sum()
     }
@@ -134,8 +144,7 @@ impl PackedWeights {
     ) -> &'s [f32] {
         match &self.values[id.0] {
             Value::Plain(v) => return &v[r * scratch.len()..][..scratch.len()],
-            Value::Float(m) => m.column(r, scratch),
-            Value::Int8(m) => m.column(r, scratch),
+            packed => packed.column(r, scratch),
         }
         scratch
     }
@@ -159,9 +168,10 @@ impl PackedWeights {
         };
         let few = rows <= FEW_ROWS && largest >= large;
         let many = rows >= threads * BLOCK_ROWS;
-        // In int8 some ten rows are faster on one thread than divided by columns, where each thread quantizes all of them.
-        let in_int8 = |p: &PackedProduct| matches!(self.values[p.id.0], Value::Int8(_));
-        let divides = many || !products.iter().any(in_int8);
+        // In integers some ten rows are faster on one thread than divided by columns, where each thread quantizes all of them.
+        let in_integers =
+            |p: &PackedProduct| matches!(self.values[p.id.0], Value::Int8(_) | Value::Int4(_));
+        let divides = many || !products.iter().any(in_integers);
         let worth = alone && divides && rows * all >= SHARED_WORK;
         if !(few || worth) || rows == 0 || threads == 1 {
             return self.multiply_on_this_thread(x, products);
@@ -195,14 +205,25 @@ impl PackedWeights {
         threads: usize,
     ) {
         // Once for all threads and products, unless a weight's rows have scales of their own.
-        let quantized = products.iter().find_map(|p| match &self.values[p.id.0] {
-            Value::Int8(m) if m.row_scales().is_empty() => {
-                let mut rows = QuantizedRows::new();
-                rows.quantize_for(m, &x);
-                Some(rows)
-            }
-            _ => None,
-        });
+        let values = || products.iter().map(|p| &self.values[p.id.0]);
+        let quantized = Quantized {
+            int8: values().find_map(|value| match value {
+                Value::Int8(m) if m.row_scales().is_empty() => {
+                    let mut rows = QuantizedRows::new();
+                    rows.quantize_for(m, &x);
+                    Some(rows)
+                }
+                _ => None,
+            }),
+            int4: values().find_map(|value| match value {
+                Value::Int4(m) => {
+                    let mut rows = Int4Rows::new();
+                    rows.quantize_for(m, &x);
+                    Some(rows)
+                }
+                _ => None,
+            }),
+        };
         // Whole panels of every packed form.
         let panel = PackedInt8::PANEL;
         let start = |columns: usize, thread: usize| {
@@ -216,7 +237,7 @@ impl PackedWeights {
                     let columns = p.y.columns();
                     let columns = start(columns, thread)..start(columns, thread + 1);
                     let value = &self.values[p.id.0];
-                    value.multiply_columns(columns, x, quantized.as_ref(), p.epilogue)
+                    value.multiply_columns(columns, x, &quantized, p.epilogue)
                 })
             })
             .collect();
@@ -237,17 +258,17 @@ impl PackedWeights {
         products: impl IntoIterator<Item = PackedProduct<'a>>,
     ) {
         // Those in floats at once, the others together.
-        let in_int8 = products
-            .into_iter()
-            .filter_map(|p| match &self.values[p.id.0] {
-                Value::Int8(m) => Some((p.y, m, p.epilogue)),
-                Value::Float(m) => {
-                    gemm_packed(p.y, x, m, p.epilogue);
-                    None
-                }
+        let (mut in_int8, mut in_int4) = (Vec::new(), Vec::new());
+        for p in products {
+            match &self.values[p.id.0] {
+                Value::Int8(m) => in_int8.push((p.y, m, p.epilogue)),
+                Value::Int4(m) => in_int4.push((p.y, m, p.epilogue)),
+                Value::Float(m) => gemm_packed(p.y, x, m, p.epilogue),
                 Value::Plain(_) => panic!("a vector is no factor of a product"),
-            });
+            }
+        }
         gemm_int8_all(x, in_int8);
+        gemm_int4_all(x, in_int4);
     }
 }
 
@@ -267,6 +288,7 @@ impl Value {
         numbers: &[f32],
         number_type: (ComputeType, Int8Scales),
     ) -> Self {
+        let number_type = Value::number_type(p, number_type);
         match (p.kind, p.shape.as_slice()) {
             (Kind::Weight, [rows, columns]) => {
                 Value::weight(Matrix::new(numbers, *rows, *columns, *columns), number_type)
@@ -280,6 +302,17 @@ impl Value {
                 plain.copy_from_slice(numbers);
                 Value::Plain(plain)
             }
+        }
+    }
+
+    /// The number type of a parameter in a model of this one: in int4 tables are in int8.
+    pub(crate) fn number_type(
+        p: &Parameter,
+        (compute_type, scales): (ComputeType, Int8Scales),
+    ) -> (ComputeType, Int8Scales) {
+        match (compute_type, p.kind) {
+            (ComputeType::Int4, Kind::Table(_)) => (ComputeType::Int8, scales),
+            _ => (compute_type, scales),
         }
     }
 
@@ -321,6 +354,20 @@ impl Value {
             ComputeType::Int8 => {
                 Value::Int8(PackedInt8::zeros(isa, rows, columns).scaled_by(scales))
             }
+            ComputeType::Int4 => Value::Int4(PackedInt4::zeros(isa, rows, columns)),
+        }
+    }
+
+    /// Column `r` of the matrix (as rounded), to `out`, which holds as many numbers as it has rows.
+    ///
+    /// # Panics
+    /// There is no such column.
+    pub(crate) fn column(&self, r: usize, out: &mut [f32]) {
+        match self {
+            Value::Plain(_) => panic!("a vector has no columns"),
+            Value::Float(m) => m.column(r, out),
+            Value::Int8(m) => m.column(r, out),
+            Value::Int4(m) => m.column(r, out),
         }
     }
 
@@ -329,16 +376,17 @@ impl Value {
         match self {
             Value::Float(m) => m.set_columns(start, matrix),
             Value::Int8(m) => m.set_columns(start, matrix),
+            Value::Int4(m) => m.set_columns(start, matrix),
             Value::Plain(_) => panic!("a vector has no columns"),
         }
     }
 
-    /// The columns `columns` of the product alone, `[x.rows(), columns.len()]`. In int8 `quantized` is `x`, if it is there.
+    /// The columns `columns` of the product alone, `[x.rows(), columns.len()]`. `quantized` is `x`, where it is there.
     fn multiply_columns(
         &self,
         columns: std::ops::Range<usize>,
         x: Matrix,
-        quantized: Option<&QuantizedRows>,
+        quantized: &Quantized,
         mut epilogue: Epilogue,
     ) -> Buffer {
         let n = columns.len();
@@ -349,14 +397,21 @@ impl Value {
         let y = MatrixMut::new(&mut part, x.rows(), n, n);
         match self {
             Value::Float(m) => gemm_packed_columns(y, x, m, columns, epilogue),
-            Value::Int8(m) => match quantized.filter(|_| m.row_scales().is_empty()) {
-                Some(rows) => m.multiply_columns(columns, y, rows, epilogue),
-                None => {
+            Value::Int8(m) => match &quantized.int8 {
+                Some(rows) if m.row_scales().is_empty() => {
+                    m.multiply_columns(columns, y, rows, epilogue);
+                }
+                _ => {
                     let mut rows = QuantizedRows::new();
                     rows.quantize_for(m, &x);
                     m.multiply_columns(columns, y, &rows, epilogue);
                 }
             },
+            Value::Int4(m) => {
+                let rows = quantized.int4.as_ref();
+                let rows = rows.expect("an input in bytes for every matrix in int4");
+                m.multiply_columns(columns, y, rows, epilogue);
+            }
             Value::Plain(_) => panic!("a vector is no factor of a product"),
         }
         part

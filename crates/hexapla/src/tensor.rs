@@ -111,6 +111,11 @@ impl Tensor {
         &self.data()[r * self.columns..(r + 1) * self.columns]
     }
 
+    /// Some rows, one after the other.
+    pub fn rows_data(&self, rows: std::ops::Range<usize>) -> &[f32] {
+        &self.data()[rows.start * self.columns..rows.end * self.columns]
+    }
+
     /// The whole as a matrix.
     pub fn matrix(&self) -> Matrix<'_> {
         Matrix::new(self.data(), self.rows, self.columns, self.columns)

@@ -7,6 +7,9 @@ use hexapla::config::ComputeType;
 use hexapla::formats;
 use hexapla::generate::generator::{Generator, Prompt};
 use hexapla::generate::{Sampling, SearchOptions};
+use hexapla::model::transformer::Transformer;
+use hexapla::packed::PackedWeights;
+use hexapla::weights::Weights;
 
 fn folders() -> Vec<PathBuf> {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/decoders");
@@ -83,4 +86,52 @@ fn what_is_read_from_where_it_parts_gives_the_same_bits() {
     }
     assert!(models >= 30, "{models}");
     assert_eq!(known, models * 3 * 32);
+}
+
+#[test]
+fn long_texts_are_as_exact() {
+    // Texts of more than 64 tokens, whose products of attention are rounded in int8.
+    let mut models = 0;
+    for folder in folders() {
+        let opened = formats::open(folder.as_path()).unwrap();
+        let mut config = opened.decoder().unwrap().clone();
+        if config.max_position_embeddings < 50 {
+            continue;
+        }
+        config.max_position_embeddings = 200;
+        let Ok(model) = Transformer::new(config) else {
+            continue;
+        };
+        models += 1;
+        let weights = Weights::random(model.index().clone(), 3);
+        let vocab_size = model.vocab_size();
+        let generator = |bytes| {
+            let packed = PackedWeights::new(&weights, ComputeType::Int8);
+            Generator::new(model.clone(), packed).with_prefix_cache(bytes)
+        };
+        let (plain, cached) = (generator(0), generator(1 << 22));
+        let options = SearchOptions {
+            ignore_eos: true,
+            ..SearchOptions::new(0, 0)
+        };
+        let prompt = |len: usize, own: usize| Prompt {
+            ids: (0..len)
+                .map(|i| ((i * i * 5 + i + own * (i / 100)) % vocab_size) as u32)
+                .collect(),
+            max_new_tokens: 8,
+            seed_index: 0,
+        };
+        for prompt in [
+            prompt(101, 1),
+            prompt(150, 2),
+            prompt(170, 3),
+            prompt(97, 0),
+        ] {
+            let prompt = std::slice::from_ref(&prompt);
+            let expected = plain.generate(prompt, &options).unwrap();
+            assert_eq!(cached.generate(prompt, &options).unwrap(), expected);
+        }
+        assert_eq!(cached.known_prefix(&prompt(140, 9).ids), 96);
+    }
+    assert!(models > 5, "{models}");
 }

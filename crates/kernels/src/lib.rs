@@ -20,12 +20,14 @@ mod dropout;
 mod embed;
 mod epilogue;
 mod gemm;
+mod int4;
 mod int8;
 mod isa;
 mod loss;
 mod math;
 mod matrix;
 mod norm;
+mod panels;
 mod rotary;
 #[cfg(test)]
 mod row_tests;
@@ -47,6 +49,7 @@ pub use dropout::Dropout;
 pub use embed::{dropout_in_place, embed_row, residual};
 pub use epilogue::Epilogue;
 pub use gemm::{PackedMatrix, gemm, gemm_bf16, gemm_packed, gemm_packed_columns};
+pub use int4::{Int4Rows, PackedInt4, gemm_int4_all};
 pub use int8::{
     Int8Scales, PackedInt8, QuantizedRows, StoredInt8, gemm_int8, gemm_int8_all,
     gemm_int8_quantized,

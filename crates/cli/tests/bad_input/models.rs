@@ -302,7 +302,7 @@ fn conversions() {
     table.usage("no output", "convert model");
     table.usage(
         "an unknown type",
-        "convert model --output new --compute-type int4",
+        "convert model --output new --compute-type int3",
     );
     table.accept("int8", "convert model --output int8", 0);
     table.accept("the embedded model", "convert --output embedded", 0);
@@ -318,6 +318,11 @@ fn conversions() {
         table.accept("as the floats do in int8", asked, 1),
         "stored or not"
     );
+    table.accept("int4", "convert model --output int4 --compute-type int4", 0);
+    let stored = table.accept("it translates too", "translate --model int4 a", 1);
+    let asked = "translate --model model --compute-type int4 a";
+    let floats = table.accept("as the floats do in int4", asked, 1);
+    assert_eq!(stored, floats, "stored or not");
     let weights = std::fs::read(table.path("int8/model.safetensors")).unwrap();
     let mut flipped = weights.clone();
     flipped[weights.len() / 2] ^= 1;

@@ -57,7 +57,10 @@ pub enum ComputeType {
     /// Weights in 8 bits with one scale for each output, activations in 8 bits with one scale for each row; sums are
     /// exact. A quarter of the memory, and the fastest.
     Int8,
-    /// Whichever is fastest on this CPU, by a short measurement.
+    /// Weights in 4 bits, of which 32 share a scale, tables in 8 as in int8; activations in 8 bits, of which 32 share a scale. An
+    /// eighth of the memory, for decoders that read their weights from memory at each step; less exact.
+    Int4,
+    /// Whichever is fastest on this CPU, by a short measurement; never int4, which is another model.
     Auto,
 }
 
@@ -68,6 +71,7 @@ impl std::fmt::Display for ComputeType {
             ComputeType::Float32 => "float32",
             ComputeType::Bf16 => "bf16",
             ComputeType::Int8 => "int8",
+            ComputeType::Int4 => "int4",
             ComputeType::Auto => "auto",
         })
     }
@@ -82,11 +86,12 @@ impl std::str::FromStr for ComputeType {
             "float32" => Ok(ComputeType::Float32),
             "bf16" => Ok(ComputeType::Bf16),
             "int8" => Ok(ComputeType::Int8),
+            "int4" => Ok(ComputeType::Int4),
             "auto" => Ok(ComputeType::Auto),
             _ => Err(unknown_name(
                 "compute type",
                 name,
-                &["default", "float32", "bf16", "int8", "auto"],
+                &["default", "float32", "bf16", "int8", "int4", "auto"],
             )),
         }
     }

@@ -26,13 +26,13 @@ pub struct ConvertModel<'a> {
     pub model: &'a ModelFolder,
     /// The folder of sentence-transformers in which the model has a folder of its own, if so. What is written has it at the top.
     pub around: Option<&'a Folder>,
-    /// `Int8` or `Float32`.
+    /// `Int8`, `Int4` or `Float32`.
     pub compute_type: ComputeType,
     /// Whether a model that lies in the folder to write may be lost.
     pub replace: bool,
 }
 
-/// Writes the model to the folder `to`, whole or not at all, with its weights stored in another number type: int8 in the
+/// Writes the model to the folder `to`, whole or not at all, with its weights stored in another number type: int8 or int4 in the
 /// layout that is used in place, or f32. Tokenizers, generation settings and what the manifest tells go with it.
 ///
 /// # Errors
@@ -49,7 +49,7 @@ pub fn convert(job: &ConvertModel<'_>, to: &Path) -> Result<Saved> {
                 .at(to.display().to_string())
                 .expected("another folder")
                 .found("the folder that the model is read from")
-                .hint("int8 cannot be turned back, so the model that it is made from stays"),
+                .hint("what is rounded cannot be turned back, so the model that it is made from stays"),
         );
     }
     super::save::recover(to)?;
@@ -89,10 +89,10 @@ pub fn convert(job: &ConvertModel<'_>, to: &Path) -> Result<Saved> {
                 },
             )
         }
-        ComputeType::Int8 => {
+        ComputeType::Int8 | ComputeType::Int4 => {
             let (family, note) = Family::for_assembly(&model.assembly, Some(model.family))?;
             write_folder_atomically(to, strangers_to_another(to), |new| {
-                write_int8(new, family, model)?;
+                write_integers(new, family, model, job.compute_type)?;
                 write_files_of(new, &files)?;
                 let mut manifest = Manifest::of_folder(new, manifest)?;
                 manifest.add_crc32(new, WEIGHTS_FILE)?;
@@ -103,17 +103,23 @@ pub fn convert(job: &ConvertModel<'_>, to: &Path) -> Result<Saved> {
         other => Err(
             Error::settings("weights are not stored in this number type")
                 .at("compute type")
-                .expected("int8 or float32")
+                .expected("int8, int4 or float32")
                 .found(format!("{other:?}").to_lowercase())
                 .hint("`translate --compute-type bf16` rounds while it opens a model"),
         ),
     }
 }
 
-fn write_int8(folder: &Path, family: Family, model: &ModelFolder) -> Result<()> {
-    let int8 = Some((stored::KEY, stored::setting()));
-    write_settings(folder, family, &model.assembly, &model.generation, int8)?;
-    let packed = model.pack(ComputeType::Int8)?;
+fn write_integers(
+    folder: &Path,
+    family: Family,
+    model: &ModelFolder,
+    compute_type: ComputeType,
+) -> Result<()> {
+    let setting = Storage::of(compute_type).and_then(Storage::setting);
+    let setting = setting.map(|setting| (stored::KEY, setting));
+    write_settings(folder, family, &model.assembly, &model.generation, setting)?;
+    let packed = model.pack(compute_type)?;
     stored::write(folder, (family, &model.assembly), &packed)
 }
 
@@ -142,14 +148,7 @@ fn companions(manifest: Option<&Manifest>, from: &Folder) -> Result<BTreeMap<Str
 fn manifest_fields(job: &ConvertModel<'_>) -> ManifestFields {
     let manifest = job.model.manifest.as_ref();
     let mut fields = manifest.map(|m| m.fields.clone()).unwrap_or_default();
-    let now = match job.compute_type {
-        ComputeType::Int8 => "int8",
-        _ => "float32",
-    };
-    let before = match job.model.storage {
-        Storage::Int8 => "int8",
-        Storage::Float => "floats",
-    };
+    let (now, before) = (job.compute_type, job.model.storage.name());
     let mut note = format!("{now}, converted from {before}");
     // Whole by itself: which weights these were made of.
     if let Some(sum) = manifest.and_then(|m| m.files.get(WEIGHTS_FILE)) {

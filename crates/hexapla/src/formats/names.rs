@@ -87,8 +87,8 @@ impl TensorNames {
         }
     }
 
-    /// The same in a folder in int8, where a part is a tensor of its own, under our name.
-    pub(super) fn in_int8(self, parameter: &Parameter) -> Self {
+    /// The same in a folder in int8 or int4, where a part is a tensor of its own, under our name.
+    pub(super) fn in_integers(self, parameter: &Parameter) -> Self {
         match self.part {
             None => self,
             Some(_) => TensorNames {

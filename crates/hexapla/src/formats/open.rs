@@ -117,7 +117,9 @@ impl ModelFolder {
     /// As [`Manifest::verify`].
     pub fn verify(&self) -> Result<()> {
         match (&self.manifest, &self.folder, self.storage) {
-            (Some(manifest), Folder::Disk(_), Storage::Int8) => manifest.verify(&self.folder),
+            (Some(manifest), Folder::Disk(_), Storage::Int8 | Storage::Int4) => {
+                manifest.verify(&self.folder)
+            }
             _ => Ok(()),
         }
     }
@@ -139,12 +141,12 @@ impl ModelFolder {
         for (parameter, names) in index.iter().zip(&self.names) {
             let values = match self.stored(parameter, names) {
                 Some(matrix) => {
-                    let matrix = matrix.open()?;
-                    let values = stored::columns(&matrix, 0..matrix.columns());
+                    let (rows, columns) = matrix.shape();
+                    let values = stored::columns(&matrix.open()?, rows, 0..columns);
                     match parameter.kind {
                         // Lies as the columns do.
                         Kind::Table(_) => values,
-                        _ => transpose(&values, matrix.columns(), matrix.rows()),
+                        _ => transpose(&values, columns, rows),
                     }
                 }
                 None => self.read_as_ours(names)?,
@@ -156,16 +158,13 @@ impl ModelFolder {
         Ok(weights)
     }
 
-    /// The matrix where the folder holds it in int8.
+    /// The matrix where the folder holds it in integers.
     fn stored<'a>(
         &'a self,
         parameter: &Parameter,
         names: &'a TensorNames,
     ) -> Option<StoredMatrix<'a>> {
-        match self.storage {
-            Storage::Float => None,
-            Storage::Int8 => StoredMatrix::find(parameter, names, &self.tensors),
-        }
+        StoredMatrix::find(self.storage, parameter, names, &self.tensors)
     }
 
     fn read_as_ours(&self, names: &TensorNames) -> Result<Vec<f32>> {
@@ -185,6 +184,7 @@ impl ModelFolder {
     pub fn pack(&self, compute_type: ComputeType) -> Result<PackedWeights> {
         let compute_type = match (compute_type, self.storage) {
             (ComputeType::Default, Storage::Int8) => ComputeType::Int8,
+            (ComputeType::Default, Storage::Int4) => ComputeType::Int4,
             (ComputeType::Default, Storage::Float) => ComputeType::Float32,
             (asked, _) => fastest::decided_compute_type(asked),
         };
@@ -209,9 +209,9 @@ impl ModelFolder {
         names: &TensorNames,
         number_type: (ComputeType, Int8Scales),
     ) -> Result<PackedValue> {
+        let number_type = PackedValue::number_type(parameter, number_type);
         if let Some(matrix) = self.stored(parameter, names) {
-            let scales = number_type.1;
-            return prepare_stored(matrix.open()?.scaled_by(scales), number_type);
+            return prepare_stored(&matrix, number_type);
         }
         let is_table = matches!(parameter.kind, Kind::Table(_));
         if is_table && names.transposed {
@@ -248,20 +248,24 @@ impl ModelFolder {
     }
 }
 
-/// A matrix in int8, or what its bytes stand for.
+/// A matrix as it is stored, or what its bytes stand for.
 fn prepare_stored(
-    matrix: PackedInt8,
+    matrix: &StoredMatrix,
     number_type: (ComputeType, Int8Scales),
 ) -> Result<PackedValue> {
-    if number_type.0 == ComputeType::Int8 {
-        return Ok(PackedValue::Int8(matrix));
-    }
-    let (rows, columns) = (matrix.rows(), matrix.columns());
+    let (rows, columns) = matrix.shape();
+    let matrix = match (matrix.open()?, number_type) {
+        (PackedValue::Int8(matrix), (ComputeType::Int8, scales)) => {
+            return Ok(PackedValue::Int8(matrix.scaled_by(scales)));
+        }
+        (matrix @ PackedValue::Int4(_), (ComputeType::Int4, _)) => return Ok(matrix),
+        (matrix, _) => matrix,
+    };
     let mut value = PackedValue::zeros(rows, columns, number_type);
     let most = (PIECE / rows.max(1)).next_multiple_of(PackedInt8::PANEL);
     for start in (0..columns).step_by(most) {
         let count = most.min(columns - start);
-        let numbers = stored::columns(&matrix, start..start + count);
+        let numbers = stored::columns(&matrix, rows, start..start + count);
         let piece = Matrix::new(&numbers, count, rows, rows).transposed();
         value.set_columns(start, piece);
     }
@@ -437,7 +441,7 @@ fn read_settings(folder: &Folder, mapped: Option<SharedBytes>) -> Result<Setting
         })?;
     let storage = Storage::read(&mut keys)?;
     let mut tensors = TensorStore::open_mapped(folder.clone(), mapped)?;
-    if storage == Storage::Int8 {
+    if storage != Storage::Float {
         tensors.map()?;
     }
     let (assembly, generation) = match (family.encoder(), family.decoder()) {
@@ -488,7 +492,7 @@ fn find_names(
         .map(|p| {
             let names = family.names(assembly, p, Some(tensors))?;
             Ok(match storage {
-                Storage::Int8 => names.in_int8(p),
+                Storage::Int8 | Storage::Int4 => names.in_integers(p),
                 Storage::Float => names,
             })
         })
@@ -496,11 +500,7 @@ fn find_names(
     let mut known: BTreeSet<String> = BTreeSet::new();
     let mut wrong = Vec::new();
     for (parameter, names) in index.iter().zip(&names) {
-        let matrix = match storage {
-            Storage::Float => None,
-            Storage::Int8 => StoredMatrix::find(parameter, names, tensors),
-        };
-        let checked = match matrix {
+        let checked = match StoredMatrix::find(storage, parameter, names, tensors) {
             Some(matrix) => {
                 known.extend(matrix.names());
                 matrix.check()

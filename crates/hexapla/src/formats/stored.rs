@@ -1,4 +1,4 @@
-//! Weights stored in int8 in the very layout that products read, to be mapped into memory and used there.
+//! Weights stored in int8 or int4 in the very layout that products read, to be mapped into memory and used there.
 //!
 //! `config.json` says so under `quantization_config`, the key under which other programs look for it, so that none takes
 //! these tensors for numbers. Every matrix `NAME` of a product, rows × columns, is three tensors:
@@ -9,6 +9,12 @@
 //! | `NAME.scales` | F32 | `[columns]`; weight = scale · byte |
 //! | `NAME.starts` | I32 | `[columns]`: −128 · Σ bytes, modulo 2³² |
 //!
+//! In int4 the matrix of a linear layer is one tensor, and tables are as above:
+//!
+//! | tensor | type | shape |
+//! | --- | --- | --- |
+//! | `NAME` | U8 | `[⌈columns/64⌉, ⌈rows/32⌉, 18, 64]`: for 64 columns and 32 rows, 16 lines of nibbles (for each 16 columns, for each 8 rows; a column's 4 bytes have the first four rows in their low nibbles, the others in the high ones; weight = scale · (nibble − 8)), then 64 scales in bf16 |
+//!
 //! A linear layer has its inputs as rows, an embedding table d_model: a row of the table is a column here. All else is F32.
 //! The bytes come first in the file, and the header is as long as makes each matrix start at a multiple of 64.
 
@@ -16,7 +22,7 @@ use std::io::{self, Write};
 use std::ops::Range;
 use std::path::Path;
 
-use hexapla_kernels::{Isa, PackedInt8, StoredInt8};
+use hexapla_kernels::{Isa, PackedInt4, PackedInt8, StoredInt8};
 use safetensors::tensor::Dtype;
 use serde_json::{Value, json};
 
@@ -24,7 +30,7 @@ use super::family::Family;
 use super::keys::Keys;
 use super::names::TensorNames;
 use super::safetensors::{Part, TensorStore, WEIGHTS_FILE, write_parts};
-use crate::config::Assembly;
+use crate::config::{Assembly, ComputeType};
 use crate::error::{Error, Result};
 use crate::packed::{PackedWeights, Value as PackedValue};
 use crate::weights::{Kind, Parameter};
@@ -42,6 +48,8 @@ pub enum Storage {
     Float,
     /// Matrices in int8, as products read them.
     Int8,
+    /// Weights in int4, tables in int8.
+    Int4,
 }
 
 impl Storage {
@@ -50,12 +58,17 @@ impl Storage {
         let Some(found) = keys.take(KEY) else {
             return Ok(Storage::Float);
         };
-        if found == setting() {
-            return Ok(Storage::Int8);
+        let integers = [Storage::Int8, Storage::Int4];
+        if let Some(storage) = integers
+            .into_iter()
+            .find(|s| Some(&found) == s.setting().as_ref())
+        {
+            return Ok(storage);
         }
+        let known = integers.map(|s| s.setting().unwrap_or_default().to_string());
         let error = keys
             .error(KEY)
-            .expected(format!("none, or {}", setting()))
+            .expected(format!("none, or {}", known.join(", or ")))
             .found(found.to_string().chars().take(120).collect::<String>());
         Err(match found["quant_method"].as_str() {
             Some(METHOD) => error.hint("a newer hexapla wrote this folder"),
@@ -66,9 +79,31 @@ impl Storage {
     }
 }
 
-/// What `config.json` says of int8.
-pub(super) fn setting() -> Value {
-    json!({"quant_method": METHOD, "weights": "int8", "layout": LAYOUT})
+impl Storage {
+    /// The one in which weights of this number type are stored.
+    pub(super) fn of(compute_type: ComputeType) -> Option<Self> {
+        match compute_type {
+            ComputeType::Float32 => Some(Storage::Float),
+            ComputeType::Int8 => Some(Storage::Int8),
+            ComputeType::Int4 => Some(Storage::Int4),
+            ComputeType::Default | ComputeType::Bf16 | ComputeType::Auto => None,
+        }
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Storage::Float => "floats",
+            Storage::Int8 => "int8",
+            Storage::Int4 => "int4",
+        }
+    }
+
+    /// What `config.json` says of it; nothing of floats.
+    pub(super) fn setting(self) -> Option<Value> {
+        let setting = |name| json!({"quant_method": METHOD, "weights": name, "layout": LAYOUT});
+        (self != Storage::Float).then(|| setting(self.name()))
+    }
 }
 
 /// Rows and columns of the product that a matrix serves; `None` for what is stored in F32.
@@ -96,28 +131,37 @@ fn starts_name(name: &str) -> String {
 pub(super) struct StoredMatrix<'a> {
     tensors: &'a TensorStore,
     name: &'a str,
+    /// Whether it is in int4.
+    nibbles: bool,
     rows: usize,
     columns: usize,
 }
 
 impl<'a> StoredMatrix<'a> {
-    /// `parameter` as it stands in `tensors`; `None` where it is no matrix.
+    /// `parameter` as it stands in `tensors`; `None` where it is no matrix of integers.
     pub(super) fn find(
+        storage: Storage,
         parameter: &Parameter,
         names: &'a TensorNames,
         tensors: &'a TensorStore,
     ) -> Option<Self> {
-        let (rows, columns) = product_shape(parameter)?;
+        let (rows, columns) = product_shape(parameter).filter(|_| storage != Storage::Float)?;
         let there = names.read.iter().find(|name| tensors.contains(name));
         Some(StoredMatrix {
             tensors,
             name: there.or(names.read.first())?,
+            nibbles: storage == Storage::Int4 && parameter.kind == Kind::Weight,
             rows,
             columns,
         })
     }
 
-    /// The names of its tensors, the last of which need not be there.
+    /// Rows and columns of its product.
+    pub(super) fn shape(&self) -> (usize, usize) {
+        (self.rows, self.columns)
+    }
+
+    /// The names of its tensors: one in int4, in int8 all, the last of which need not be there.
     pub(super) fn names(&self) -> [String; 4] {
         [
             self.name.to_string(),
@@ -130,6 +174,10 @@ impl<'a> StoredMatrix<'a> {
     /// Refuses tensors that are missing or of another shape or type.
     pub(super) fn check(&self) -> Result<()> {
         let [bytes, scales, starts, row_scales] = self.names();
+        if self.nibbles {
+            let shape = PackedInt4::stored_shape(self.rows, self.columns);
+            return self.tensors.check_as(&bytes, &shape, &[Dtype::U8]);
+        }
         let shape = PackedInt8::stored_shape(self.rows, self.columns);
         let columns = &[self.columns];
         self.tensors.check_as(&bytes, &shape, &[Dtype::I8])?;
@@ -144,8 +192,16 @@ impl<'a> StoredMatrix<'a> {
     }
 
     /// The matrix, its bytes where they lie.
-    pub(super) fn open(&self) -> Result<PackedInt8> {
+    pub(super) fn open(&self) -> Result<PackedValue> {
         let [bytes, scales, starts, row_scales] = self.names();
+        if self.nibbles {
+            let (rows, columns) = self.shape();
+            let stored = self.tensors.bytes(&bytes)?;
+            let matrix = PackedInt4::from_stored(Isa::best(), rows, columns, stored);
+            return matrix
+                .map(PackedValue::Int4)
+                .ok_or_else(|| self.unusable(&bytes));
+        }
         let scales = self.scales(&scales)?;
         let row_scales = match self.tensors.contains(&row_scales) {
             true => self.scales(&row_scales)?,
@@ -160,13 +216,18 @@ impl<'a> StoredMatrix<'a> {
             starts: &starts,
             row_scales: &row_scales,
         };
-        PackedInt8::from_stored(Isa::best(), stored).ok_or_else(|| {
-            Error::model("the weights cannot be used")
-                .at(self.location(&bytes))
-                .expected("a matrix of at most 131072 rows")
-                .found(format!("{} × {}", self.rows, self.columns))
-                .hint("does config.json belong to these weights?")
-        })
+        let matrix = PackedInt8::from_stored(Isa::best(), stored);
+        matrix
+            .map(PackedValue::Int8)
+            .ok_or_else(|| self.unusable(&bytes))
+    }
+
+    fn unusable(&self, name: &str) -> Error {
+        Error::model("the weights cannot be used")
+            .at(self.location(name))
+            .expected("a matrix of at most 131072 rows")
+            .found(format!("{} × {}", self.rows, self.columns))
+            .hint("does config.json belong to these weights?")
     }
 
     fn scales(&self, name: &str) -> Result<Vec<f32>> {
@@ -191,7 +252,7 @@ impl<'a> StoredMatrix<'a> {
     }
 }
 
-/// Writes the weights of `packed`, whose matrices are in int8, to the file of `folder`.
+/// Writes the weights of `packed`, whose matrices are in integers, to the file of `folder`.
 ///
 /// # Errors
 /// A weight that is not finite, or a file that cannot be written.
@@ -202,7 +263,8 @@ pub(super) fn write(
 ) -> Result<()> {
     let (mut parts, mut small) = (Vec::new(), Vec::new());
     for (parameter, value) in packed.parameters() {
-        let names = family.names(assembly, parameter, None)?.in_int8(parameter);
+        let names = family.names(assembly, parameter, None)?;
+        let names = names.in_integers(parameter);
         let Some(name) = names.write.first() else {
             continue;
         };
@@ -232,6 +294,16 @@ pub(super) fn write(
                     small.push(words(name, Dtype::F32, scales.collect()));
                 }
             }
+            PackedValue::Int4(matrix) => {
+                refuse_infinite(name, &matrix.scales())?;
+                let shape = PackedInt4::stored_shape(matrix.rows(), matrix.columns());
+                parts.push(Part {
+                    name: name.clone(),
+                    dtype: Dtype::U8,
+                    shape: shape.to_vec(),
+                    write: Box::new(|writer| write_all(writer, matrix.stored_bytes())),
+                });
+            }
             PackedValue::Plain(numbers) => {
                 refuse_infinite(name, numbers)?;
                 small.push(Part {
@@ -244,13 +316,14 @@ pub(super) fn write(
                 });
             }
             PackedValue::Float(_) => {
-                return Err(Error::model("the weights are not in int8").at(name.clone()));
+                return Err(Error::model("the weights are not in integers").at(name.clone()));
             }
         }
     }
     parts.append(&mut small);
     // Not `pt`: transformers opens only what names a framework, and these are not numbers as it knows them.
-    write_parts(&folder.join(WEIGHTS_FILE), "hexapla-int8", parts)
+    let format = format!("hexapla-{}", packed.compute_type());
+    write_parts(&folder.join(WEIGHTS_FILE), &format, parts)
 }
 
 fn write_all<const N: usize>(
@@ -274,11 +347,10 @@ pub(super) fn refuse_infinite(name: &str, numbers: &[f32]) -> Result<()> {
     }
 }
 
-/// The numbers of the columns `range` of a packed matrix, one column after the other.
-pub(super) fn columns(matrix: &PackedInt8, range: Range<usize>) -> Vec<f32> {
-    let mut numbers = vec![0.0; matrix.rows() * range.len()];
-    let rows = matrix.rows().max(1);
-    for (j, column) in range.zip(numbers.chunks_exact_mut(rows)) {
+/// The numbers of the columns `range` of a packed matrix of so many rows, one column after the other.
+pub(super) fn columns(matrix: &PackedValue, rows: usize, range: Range<usize>) -> Vec<f32> {
+    let mut numbers = vec![0.0; rows * range.len()];
+    for (j, column) in range.zip(numbers.chunks_exact_mut(rows.max(1))) {
         matrix.column(j, column);
     }
     numbers

@@ -1,10 +1,11 @@
 //! Scaled dot-product attention in several heads (paper, section 3.2).
 
 use std::borrow::Cow;
+use std::cmp::Reverse;
 use std::ops::Range;
 
 use hexapla_kernels::{
-    Dropout, Isa, Matrix, MatrixMut, Plus, Visible, dropout_in_place, gemm,
+    Dropout, Isa, Matrix, MatrixMut, Plus, Visible, dropout_in_place, gemm, gemm_bf16,
     softmax_backward_in_place, softmax_in_place,
 };
 use rayon::prelude::*;
@@ -169,6 +170,7 @@ pub fn attention(
             let bias = bias.map(|bias| bias.by_distance(run, of(queries), of(keys)));
             let heads = Heads {
                 isa: run.isa,
+                bf16: !run.is_recording() && run.parameters.keeps_cache_in_bf16(),
                 p: &p,
                 options,
                 visible,
@@ -206,7 +208,7 @@ fn recorded(run: &mut Run, heads: &Heads, queries: &[Span], keys: &[Span]) -> Te
         for h in 0..options.heads {
             let end = start + q.len * k.len;
             let scores = &mut probabilities.data_mut()[start..end];
-            heads.probabilities(scores, h, (*q, 0), *k);
+            heads.probabilities(scores, h, heads.whole(*q, *k));
             let seen = if dropout.is_none() {
                 &*scores
             } else {
@@ -216,7 +218,7 @@ fn recorded(run: &mut Run, heads: &Heads, queries: &[Span], keys: &[Span]) -> Te
                 &*copy
             };
             let (head, _) = options.columns(h);
-            heads.values(head.of_mut(&mut out, *q), seen, h, *k);
+            heads.values(head.of_mut(&mut out, *q), seen, h, heads.whole(*q, *k));
             start = end;
         }
     }
@@ -249,12 +251,17 @@ fn watched(run: &mut Run, heads: &Heads, queries: &[Span], keys: &[Span]) -> Ten
         let mut scores = run.arena.tensor(q.len, k.len);
         for head in 0..options.heads {
             let numbers = scores.data_mut();
-            heads.scores(numbers, head, *q, *k);
+            heads.scores(numbers, head, heads.whole(*q, *k));
             run.show_table(Watch::scores, (text, head, k.len), *visible, numbers);
             heads.softmax(numbers, head, 0, k.len);
             run.show_table(Watch::weights, (text, head, k.len), *visible, numbers);
             let (columns, _) = options.columns(head);
-            heads.values(columns.of_mut(&mut out, *q), numbers, head, *k);
+            heads.values(
+                columns.of_mut(&mut out, *q),
+                numbers,
+                head,
+                heads.whole(*q, *k),
+            );
         }
     }
     run.show("heads", &mut out);
@@ -264,17 +271,30 @@ fn watched(run: &mut Run, heads: &Heads, queries: &[Span], keys: &[Span]) -> Ten
 /// What the heads of a pass read.
 struct Heads<'a> {
     isa: Isa,
+    /// Whether the products of a text with many keys take factors that are rounded to bf16.
+    bf16: bool,
     p: &'a Projections,
     options: &'a Attention,
     visible: Visible,
     bias: Option<&'a BiasByDistance>,
 }
 
-/// Query rows, the number of the first of them among the keys, and the keys that they see.
-type Piece = (Span, usize, Span);
+/// Some query rows of a text.
+#[derive(Clone, Copy)]
+struct Piece {
+    rows: Span,
+    /// The number of the first of them among the keys.
+    first: usize,
+    /// The keys that they see.
+    keys: Span,
+    /// Whether the factors of its products are rounded to bf16.
+    bf16: bool,
+}
 
 /// Multiplications of a pass over one text from which on it is worth waking a thread.
 const SHARED_WORK: usize = 1 << 20;
+/// Keys of a text from which on products of rounded factors are faster, their packing counted.
+const MANY_KEYS: usize = 64;
 /// Query rows that one thread takes at least.
 const BLOCK_ROWS: usize = 16;
 /// Query rows whose probabilities are there at a time, so that these grow with a text's length and not with its square.
@@ -289,20 +309,22 @@ impl Heads<'_> {
         let work = |(q, k): (&Span, &Span)| q.len * k.len * width;
         let all: usize = queries.iter().zip(keys).map(work).sum();
         let shared = run.product().alone && threads > 1 && all >= SHARED_WORK;
-        let size = |(rows, _, k): &Piece| rows.len * k.len;
+        let size = |piece: &Piece| piece.rows.len * piece.keys.len;
         let arena = &run.arena;
         if shared {
             let mut pieces = Vec::new();
             let mut rest = out.data_mut();
             let mut done = 0;
             for piece in self.pieces(queries, keys, threads) {
-                let rows = piece.0;
+                let rows = piece.rows;
                 let (_, from) = rest.split_at_mut((rows.start - done) * width);
                 let (out, others) = from.split_at_mut(rows.len * width);
                 rest = others;
                 done = rows.start + rows.len;
                 pieces.push((out, piece));
             }
+            // The later rows of a text see more keys: what takes longest is begun first.
+            pieces.sort_by_key(|(_, piece)| Reverse(size(piece)));
             pieces.into_par_iter().for_each(|(out, piece)| {
                 let mut scores = arena.tensor(1, size(&piece));
                 self.piece(out, scores.data_mut(), piece);
@@ -312,7 +334,7 @@ impl Heads<'_> {
         let most = self.pieces(queries, keys, 1).map(|piece| size(&piece));
         let mut scores = arena.tensor(1, most.max().unwrap_or(0));
         for piece in self.pieces(queries, keys, 1) {
-            let rows = piece.0;
+            let rows = piece.rows;
             let out = &mut out.data_mut()[rows.start * width..][..rows.len * width];
             self.piece(out, &mut scores.data_mut()[..size(&piece)], piece);
         }
@@ -332,7 +354,7 @@ impl Heads<'_> {
             let before = k.len.saturating_sub(q.len);
             let part = match threads {
                 1 => q.len,
-                _ => q.len.div_ceil(threads).next_multiple_of(BLOCK_ROWS),
+                _ => q.len.div_ceil(2 * threads).next_multiple_of(BLOCK_ROWS),
             };
             let part = part.clamp(1, MOST_ROWS);
             (0..q.len).step_by(part).map(move |first| {
@@ -343,35 +365,57 @@ impl Heads<'_> {
                 let first = before + first;
                 // What none of these rows sees need not be there.
                 let seen = self.visible.columns(first + rows.len - 1, k.len).end;
-                (rows, first, Span { len: seen, ..k })
+                Piece {
+                    rows,
+                    first,
+                    keys: Span { len: seen, ..k },
+                    bf16: self.is_rounded(k),
+                }
             })
         };
         queries.iter().zip(keys).flat_map(of_text)
     }
 
     /// All heads of some query rows: to `out`, which is theirs alone.
-    fn piece(&self, out: &mut [f32], scores: &mut [f32], (q, first, k): Piece) {
+    fn piece(&self, out: &mut [f32], scores: &mut [f32], piece: Piece) {
         let width = self.p.query.columns();
         for h in 0..self.options.heads {
-            self.probabilities(scores, h, (q, first), k);
+            self.probabilities(scores, h, piece);
             let (head, _) = self.options.columns(h);
             let out = out.get_mut(head.start..).unwrap_or(&mut []);
-            let out = MatrixMut::new(out, q.len, head.width, width);
-            self.values(out, scores, h, k);
+            let out = MatrixMut::new(out, piece.rows.len, head.width, width);
+            self.values(out, scores, h, piece);
         }
     }
 
-    /// Head `h`: what each of the query rows `q`, of which the first is number `first` among the keys, makes of each key of `k`.
-    fn probabilities(&self, scores: &mut [f32], h: usize, (q, first): (Span, usize), k: Span) {
-        self.scores(scores, h, q, k);
-        self.softmax(scores, h, first, k.len);
+    /// All rows of a text.
+    fn whole(&self, rows: Span, keys: Span) -> Piece {
+        Piece {
+            rows,
+            first: 0,
+            keys,
+            bf16: self.is_rounded(keys),
+        }
     }
 
-    /// Head `h`: the products of the query rows `q` and the keys `k`.
-    fn scores(&self, scores: &mut [f32], h: usize, q: Span, k: Span) {
+    /// Whether the factors of the products of a text with these keys are rounded to bf16.
+    fn is_rounded(&self, keys: Span) -> bool {
+        self.bf16 && keys.len >= MANY_KEYS
+    }
+
+    /// Head `h`: what each of the query rows makes of each key.
+    fn probabilities(&self, scores: &mut [f32], h: usize, piece: Piece) {
+        self.scores(scores, h, piece);
+        self.softmax(scores, h, piece.first, piece.keys.len);
+    }
+
+    /// Head `h`: the products of the query rows and the keys.
+    fn scores(&self, scores: &mut [f32], h: usize, piece: Piece) {
+        let Piece { rows, keys, .. } = piece;
         let (head, kv) = self.options.columns(h);
-        let keys = kv.of(&self.p.key, k).transposed();
-        product(self.isa, scores, head.of(&self.p.query, q), keys);
+        let scores = MatrixMut::new(scores, rows.len, keys.len, keys.len);
+        let keys = kv.of(&self.p.key, keys).transposed();
+        self.product(piece.bf16, scores, head.of(&self.p.query, rows), keys);
     }
 
     /// Head `h`: the probabilities of these products, of which the first row is number `first` among the keys.
@@ -392,11 +436,20 @@ impl Heads<'_> {
         softmax_in_place(self.isa, scores, keys, 1.0, visible);
     }
 
-    /// Head `h`: the values of `k`, as the rows of probabilities `seen` weigh them.
-    fn values(&self, out: MatrixMut, seen: &[f32], h: usize, k: Span) {
+    /// Head `h`: the values of the keys, as the rows of probabilities `seen` weigh them.
+    fn values(&self, out: MatrixMut, seen: &[f32], h: usize, piece: Piece) {
         let (_, kv) = self.options.columns(h);
+        let k = piece.keys;
         let seen = Matrix::new(seen, out.rows(), k.len, k.len);
-        gemm(self.isa, out, seen, kv.of(&self.p.value, k), Plus::Nothing);
+        self.product(piece.bf16, out, seen, kv.of(&self.p.value, k));
+    }
+
+    /// `out = a · b`.
+    fn product(&self, bf16: bool, out: MatrixMut, a: Matrix, b: Matrix) {
+        match bf16 {
+            true => gemm_bf16(self.isa, out, a, b, Plus::Nothing),
+            false => gemm(self.isa, out, a, b, Plus::Nothing),
+        }
     }
 }
 

@@ -18,7 +18,10 @@ pub struct Recorded {
 /// `activation(a) · b`, number by number; all three have one shape.
 pub fn gate(run: &mut Run, a: &Tensor, b: &Tensor, kind: Activation) -> Tensor {
     let mut y = run.tensor(a.rows(), a.columns());
-    kernel(run.isa, y.data_mut(), a.data(), b.data(), kind);
+    let isa = run.isa;
+    run.share_rows(a.rows(), [(y.data_mut(), a.columns())], |rows, [y]| {
+        kernel(isa, y, a.rows_data(rows.clone()), b.rows_data(rows), kind);
+    });
     run.show("gated", &mut y);
     run.record(|_| {
         Step::Gate(Recorded {

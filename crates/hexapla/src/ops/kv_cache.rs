@@ -155,21 +155,33 @@ impl KvCache {
         spans: &[Span],
         past: &[&[u32]],
     ) -> Vec<Span> {
-        let (heads, stored, width) = (self.heads, self.stored, keys.columns());
+        let (isa, width) = (run.isa, keys.columns());
+        let (heads, stored) = (self.heads, self.stored);
         let words = stored.words(width);
-        let rows = past.iter().map(|past| past.len()).sum::<usize>() + keys.rows();
+        enum Source {
+            Past(u32),
+            Own(usize),
+        }
+        let of_text = |(span, past): (&Span, &&[u32])| {
+            let past: Vec<_> = past.iter().map(|slot| Source::Past(*slot)).collect();
+            let own = (span.start..span.start + span.len).map(Source::Own);
+            past.into_iter().chain(own)
+        };
+        let sources: Vec<Source> = spans.iter().zip(past).flat_map(of_text).collect();
+        let rows = sources.len();
         for (pages, own) in [(&self.keys, keys), (&self.values, values)] {
             let mut all = run.arena.tensor(rows, width);
-            let mut rest = all.data_mut();
-            for (span, past) in spans.iter().zip(past) {
-                let (before, from) = rest.split_at_mut(past.len() * width);
-                for (slot, row) in past.iter().zip(before.chunks_exact_mut(width)) {
-                    load_row(run.isa, row, pages.row(*slot, words), heads, stored);
+            run.share_rows(rows, [(all.data_mut(), width)], |rows, [to]| {
+                for (from, row) in sources[rows].iter().zip(to.chunks_exact_mut(width)) {
+                    match from {
+                        Source::Past(slot) => {
+                            let stored_row = pages.row(*slot, words);
+                            load_row(isa, row, stored_row, heads, stored);
+                        }
+                        Source::Own(r) => row.copy_from_slice(own.row(*r)),
+                    }
                 }
-                let (here, others) = from.split_at_mut(span.len * width);
-                here.copy_from_slice(&own.data()[span.start * width..][..span.len * width]);
-                rest = others;
-            }
+            });
             *own = all;
         }
         let mut start = 0;

@@ -29,15 +29,12 @@ pub fn layer_norm(
     let parameters = run.parameters;
     let mut y = run.tensor(x.rows(), x.columns());
     let mut statistics = run.arena.tensor(x.rows(), 2);
-    kernel(
-        run.isa,
-        y.data_mut(),
-        statistics.data_mut(),
-        x.data(),
-        parameters.plain(scale),
-        parameters.plain(shift),
-        eps,
-    );
+    let (isa, width) = (run.isa, x.columns());
+    let (scales, shifts) = (parameters.plain(scale), parameters.plain(shift));
+    let outs = [(y.data_mut(), width), (statistics.data_mut(), 2)];
+    run.share_rows(x.rows(), outs, |rows, [y, statistics]| {
+        kernel(isa, y, statistics, x.rows_data(rows), scales, shifts, eps);
+    });
     run.show_made(scale, &mut y);
     run.record(|_| {
         Step::LayerNorm(Recorded {

@@ -15,6 +15,7 @@ pub mod relative;
 pub mod rms_norm;
 pub mod rotary;
 mod run;
+mod shares;
 pub mod watch;
 
 pub use parameters::{PackedTable, Parameters};

@@ -22,14 +22,14 @@ pub fn rms_norm(run: &mut Run, x: &Tensor, scale: ParameterId, eps: f32) -> Tens
     let scales = run.parameters.plain(scale);
     let mut y = run.tensor(x.rows(), x.columns());
     let mut inverse = run.arena.tensor(1, x.data().len() / scales.len());
-    kernel(
-        run.isa,
-        y.data_mut(),
-        inverse.data_mut(),
-        x.data(),
-        scales,
-        eps,
-    );
+    let (isa, width) = (run.isa, x.columns());
+    let outs = [
+        (y.data_mut(), width),
+        (inverse.data_mut(), width / scales.len()),
+    ];
+    run.share_rows(x.rows(), outs, |rows, [y, inverse]| {
+        kernel(isa, y, inverse, x.rows_data(rows), scales, eps);
+    });
     run.show_made(scale, &mut y);
     run.record(|_| {
         Step::RmsNorm(Recorded {

@@ -1,6 +1,6 @@
 //! Sums of products of unsigned and signed bytes, for each instruction set.
 
-use super::panels::GROUP;
+use crate::panels::GROUP;
 use crate::simd::{Plain, Simd};
 
 /// How the numbers of a quantized row lie in memory.

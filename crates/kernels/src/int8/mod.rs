@@ -12,7 +12,6 @@
 mod bytes;
 mod outliers;
 mod pack;
-mod panels;
 mod quantize;
 #[cfg(test)]
 mod tests;
@@ -23,13 +22,14 @@ use std::ops::Range;
 
 use crate::epilogue::{Epilogue, activate_in_place};
 use crate::matrix::{Matrix, MatrixMut, Plus};
+use crate::panels::{GROUP, LINES, PANEL};
 use outliers::add_rows;
-use panels::{GROUP, LINES, PANEL};
 use tile::{Shape, Tile, run_tile, words};
 
 pub use outliers::Int8Scales;
 pub use pack::{PackedInt8, StoredInt8};
 pub use quantize::QuantizedRows;
+pub(crate) use quantize::{Scale, largest_magnitude, quantize_into};
 
 thread_local! {
     /// The quantized A of [`gemm_int8`], kept from call to call.

@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use super::panels::{GROUP, LINE, LINES, Line, PANEL};
 use crate::isa::multiversion;
 use crate::matrix::MatrixMut;
+use crate::panels::{GROUP, LINE, LINES, Line, PANEL};
 
 /// By what a row of activations is scaled before it is rounded to bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -1,11 +1,11 @@
 //! Weights as bytes, laid out in the order in which a product reads them.
 
 use super::outliers::Int8Scales;
-use super::panels::{GROUP, LINE, LINES, Line, PANEL, Panels};
 use super::quantize::{Scale, largest_magnitude, magnitude_bits, quantize_into, quantized};
 use super::tile::Kernel;
 use crate::isa::{Isa, multiversion};
 use crate::matrix::Matrix;
+use crate::panels::{GROUP, LINE, LINES, Line, PANEL, Panels};
 use crate::shared::SharedBytes;
 
 /// Rows of a weight at most: a product's sum is at most 128 · 127 · 2¹⁷ < 2³¹. Sums on the way to it, which hold the
@@ -184,13 +184,7 @@ impl PackedInt8 {
     /// The bytes in the order in which products read them, of the shape [`stored_shape`](PackedInt8::stored_shape), as
     /// [`from_stored`](PackedInt8::from_stored) wants them.
     pub fn stored_bytes(&self) -> impl Iterator<Item = [u8; 64]> {
-        self.panels.iter().map(|line| {
-            let mut bytes = [0; 64];
-            for (to, word) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(line.0) {
-                *to = word.to_le_bytes();
-            }
-            bytes
-        })
+        self.panels.iter().map(Line::bytes)
     }
 
     /// −128 · Σₖ byte for each column, modulo 2³²: what a sum starts from.

@@ -2,9 +2,9 @@
 
 use super::bytes::RowLayout;
 use super::outliers::{Int8Scales, Outlier, STANDS_OUT};
-use super::panels::GROUP;
 use crate::isa::{Isa, multiversion};
 use crate::matrix::Matrix;
+use crate::panels::GROUP;
 
 /// The largest magnitude of a quantized number. −128 is never made, so that the range is symmetric.
 pub(super) const LARGEST: f32 = 127.0;
@@ -17,16 +17,16 @@ pub(super) const ZERO: u8 = 128;
 
 /// What quantized numbers are multiplied by, and what f32 are multiplied by to be quantized.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Scale {
-    pub(super) scale: f32,
-    pub(super) inverse: f32,
+pub(crate) struct Scale {
+    pub(crate) scale: f32,
+    pub(crate) inverse: f32,
 }
 
 impl Scale {
     /// For numbers whose largest magnitude has these bits. Zeros get scale 0. If a number is infinite or NaN, the scale
     /// is NaN, and so is all that is multiplied by it.
     #[inline(always)]
-    pub(super) fn new(largest_bits: u32) -> Self {
+    pub(crate) fn new(largest_bits: u32) -> Self {
         let largest = f32::from_bits(largest_bits);
         if !largest.is_finite() {
             Scale {
@@ -64,7 +64,7 @@ pub(super) fn quantized(x: f32, inverse: f32) -> u32 {
 
 multiversion! {
     /// The bits of the largest magnitude in `x`; those of 0 for nothing.
-    pub(super) fn largest_magnitude(x: &[f32]) -> u32 {
+    pub(crate) fn largest_magnitude(x: &[f32]) -> u32 {
         x.iter().fold(0, |largest, v| largest.max(magnitude_bits(*v)))
     }
 }
@@ -126,7 +126,7 @@ fn scale_without_outlier(isa: Isa, row: &[f32]) -> (Scale, Outlier) {
 
 multiversion! {
     /// Quantizes `x` into the first bytes of `out`, with `offset` added to each (modulo 256).
-    pub(super) fn quantize_into(out: &mut [u8], x: &[f32], inverse: f32, offset: u8) -> () {
+    pub(crate) fn quantize_into(out: &mut [u8], x: &[f32], inverse: f32, offset: u8) -> () {
         for (q, v) in out.iter_mut().zip(x) {
             *q = (quantized(*v, inverse) as u8).wrapping_add(offset);
         }

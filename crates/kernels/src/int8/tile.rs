@@ -5,10 +5,10 @@ use super::bytes::Dot;
 #[cfg(target_arch = "x86_64")]
 use super::bytes::Vnni;
 use super::bytes::{Bytes, RowLayout};
-use super::panels::{Line, PANEL};
 #[cfg(target_arch = "x86_64")]
 use crate::amx;
 use crate::isa::{Isa, Level};
+use crate::panels::{Line, PANEL};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512};
 use crate::simd::{Plain, Simd, prefetch};

@@ -1,4 +1,4 @@
-//! Weights in int8: the same model as the floats that they come from, used where they lie.
+//! Weights in int8 and in int4: the same model as the floats that they come from, used where they lie.
 
 use hexapla_kernels::{Matrix, MatrixMut, Plus};
 use proptest::prelude::*;
@@ -12,13 +12,18 @@ use crate::random::SplitMix;
 
 /// The folder `from` stored in int8.
 fn stored(from: &Path) -> (tempfile::TempDir, PathBuf) {
+    stored_as(ComputeType::Int8, from)
+}
+
+/// The folder `from` stored in integers of `compute_type`.
+fn stored_as(compute_type: ComputeType, from: &Path) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("int8");
+    let path = folder.path().join("integers");
     let model = open(from).unwrap();
     let job = ConvertModel {
         model: &model,
         around: None,
-        compute_type: ComputeType::Int8,
+        compute_type,
         replace: false,
     };
     convert(&job, &path).unwrap();
@@ -37,6 +42,7 @@ fn outputs(packed: &PackedWeights) -> Vec<u32> {
                 continue;
             }
             PackedValue::Int8(m) => (m.rows(), m.columns()),
+            PackedValue::Int4(m) => (m.rows(), m.columns()),
             PackedValue::Float(_) => match (parameter.kind, &parameter.shape[..]) {
                 (Kind::Table(_), [columns, rows]) | (_, [rows, columns]) => (*rows, *columns),
                 _ => panic!("{}", parameter.name),
@@ -61,31 +67,47 @@ fn numbers(bits: &[u32]) -> Vec<f32> {
 }
 
 #[test]
-fn a_stored_model_computes_what_the_floats_in_int8_compute() {
+fn a_stored_model_computes_what_the_floats_in_its_integers_compute() {
     for name in GOLDEN {
-        let floats = open(&golden(name)).unwrap();
-        let (_folder, path) = stored(&golden(name));
-        let int8 = open(&path).unwrap();
-        assert_eq!(
-            (int8.storage, floats.storage),
-            (Storage::Int8, Storage::Float)
-        );
-        assert_eq!(int8.assembly, floats.assembly, "{name}");
-        assert_eq!(int8.generation, floats.generation, "{name}");
-        let expected = outputs(&floats.pack(ComputeType::Int8).unwrap());
-        for compute_type in [ComputeType::Int8, ComputeType::Default] {
-            let found = outputs(&int8.pack(compute_type).unwrap());
-            assert!(expected == found, "{name} {compute_type:?}");
+        for (compute_type, storage, tolerance) in [
+            (ComputeType::Int8, Storage::Int8, 0.02),
+            (ComputeType::Int4, Storage::Int4, 0.15),
+        ] {
+            stored_is_the_same(name, (compute_type, storage), tolerance);
         }
-        // What the bytes stand for, quantized once more, are the same bytes.
-        let again = PackedWeights::new(&int8.weights().unwrap(), ComputeType::Float32);
-        let float32 = int8.pack(ComputeType::Float32).unwrap();
-        assert!(outputs(&again) == outputs(&float32), "{name}");
-        let exact = numbers(&outputs(&floats.pack(ComputeType::Float32).unwrap()));
-        let near = numbers(&outputs(&float32));
-        let largest = exact.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+    }
+}
+
+fn stored_is_the_same(name: &str, of: (ComputeType, Storage), tolerance: f32) {
+    let floats = open(&golden(name)).unwrap();
+    let (_folder, path) = stored_as(of.0, &golden(name));
+    let integers = open(&path).unwrap();
+    assert_eq!((integers.storage, floats.storage), (of.1, Storage::Float));
+    assert_eq!(integers.assembly, floats.assembly, "{name}");
+    assert_eq!(integers.generation, floats.generation, "{name}");
+    let expected = outputs(&floats.pack(of.0).unwrap());
+    for compute_type in [of.0, ComputeType::Default] {
+        let found = outputs(&integers.pack(compute_type).unwrap());
+        assert!(expected == found, "{name} {compute_type:?}");
+    }
+    // What the integers stand for, in floats.
+    let again = PackedWeights::new(&integers.weights().unwrap(), ComputeType::Float32);
+    let float32 = integers.pack(ComputeType::Float32).unwrap();
+    assert!(outputs(&again) == outputs(&float32), "{name}");
+    let exact = numbers(&outputs(&floats.pack(ComputeType::Float32).unwrap()));
+    let largest = exact.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+    // And in the other integers.
+    for other in [ComputeType::Float32, ComputeType::Int8, ComputeType::Int4] {
+        let tolerance = match other {
+            ComputeType::Int4 => 0.15,
+            _ => tolerance,
+        };
+        let near = numbers(&outputs(&integers.pack(other).unwrap()));
         for (a, b) in exact.iter().zip(near) {
-            assert!((a - b).abs() < 0.02 * largest, "{name}: {a} {b}");
+            assert!(
+                (a - b).abs() < tolerance * largest,
+                "{name} {of:?} {other}: {a} {b}"
+            );
         }
     }
 }
@@ -179,7 +201,10 @@ fn a_stored_model_goes_with_its_files_and_its_story() {
     let e = convert(&job(ComputeType::Bf16), &folder.path().join("other"))
         .unwrap_err()
         .to_string();
-    assert!(e.contains("int8 or float32") && e.contains("bf16"), "{e}");
+    assert!(
+        e.contains("int8, int4 or float32") && e.contains("bf16"),
+        "{e}"
+    );
     let e = convert(&job(ComputeType::Int8), &path)
         .unwrap_err()
         .to_string();
@@ -306,7 +331,7 @@ fn other_storages_are_refused() {
             "newer hexapla",
         ),
         (
-            json!({"quant_method": "hexapla", "weights": "int4", "layout": 1}),
+            json!({"quant_method": "hexapla", "weights": "int3", "layout": 1}),
             "newer hexapla",
         ),
         (json!({"quant_method": "gptq", "bits": 4}), "gptq"),
@@ -346,7 +371,7 @@ proptest! {
     #[test]
     fn damaged_weights_never_panic(seed: u64, cut: bool, header: bool) {
         let folder = tempfile::tempdir().unwrap();
-        for file in fs::read_dir(shared_copy()).unwrap().flatten() {
+        for file in fs::read_dir(shared_copy(seed.is_multiple_of(2))).unwrap().flatten() {
             fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
         }
         let path = folder.path().join(WEIGHTS_FILE);
@@ -361,7 +386,7 @@ proptest! {
             bytes.truncate(random.below(bytes.len()));
         }
         fs::write(&path, bytes).unwrap();
-        for compute_type in [ComputeType::Int8, ComputeType::Float32] {
+        for compute_type in [ComputeType::Int8, ComputeType::Int4, ComputeType::Float32] {
             if let Ok(packed) = open(folder.path()).and_then(|m| m.pack(compute_type)) {
                 outputs(&packed);
             }
@@ -369,13 +394,16 @@ proptest! {
     }
 }
 
-/// An int8 folder without a manifest, made once.
-fn shared_copy() -> &'static Path {
-    static COPY: std::sync::OnceLock<(tempfile::TempDir, PathBuf)> = std::sync::OnceLock::new();
-    let (_, path) = COPY.get_or_init(|| {
-        let made = stored(&golden("marian_old"));
-        fs::remove_file(made.1.join(MANIFEST_FILE)).unwrap();
-        made
+/// A folder in int4 or in int8 without a manifest, made once.
+fn shared_copy(int4: bool) -> &'static Path {
+    type Copy = (tempfile::TempDir, PathBuf);
+    static COPIES: std::sync::OnceLock<[Copy; 2]> = std::sync::OnceLock::new();
+    let copies = COPIES.get_or_init(|| {
+        [ComputeType::Int8, ComputeType::Int4].map(|compute_type| {
+            let made = stored_as(compute_type, &golden("marian_old"));
+            fs::remove_file(made.1.join(MANIFEST_FILE)).unwrap();
+            made
+        })
     });
-    path
+    &copies[usize::from(int4)].1
 }

@@ -5,22 +5,33 @@ use std::ops::Deref;
 use crate::shared::SharedBytes;
 
 /// Columns of a panel.
-pub(super) const PANEL: usize = 64;
+pub(crate) const PANEL: usize = 64;
 /// k in a group: what one instruction multiplies and sums.
-pub(super) const GROUP: usize = 4;
+pub(crate) const GROUP: usize = 4;
 /// Columns in a line.
-pub(super) const LINE: usize = 16;
+pub(crate) const LINE: usize = 16;
 /// Lines in a panel for each group of k.
-pub(super) const LINES: usize = PANEL / LINE;
+pub(crate) const LINES: usize = PANEL / LINE;
 
 /// One cache line: for each of 16 columns the 4 weights of a group of k, the first in the lowest byte.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
-pub(super) struct Line(pub(super) [u32; LINE]);
+pub(crate) struct Line(pub(crate) [u32; LINE]);
+
+impl Line {
+    /// Its bytes as they lie in a file.
+    pub(crate) fn bytes(&self) -> [u8; 64] {
+        let mut bytes = [0; 64];
+        for (to, word) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(self.0) {
+            *to = word.to_le_bytes();
+        }
+        bytes
+    }
+}
 
 /// A weight's lines: its own, or those of a file that is mapped into memory.
 #[derive(Debug, Clone)]
-pub(super) enum Panels {
+pub(crate) enum Panels {
     /// In memory of their own.
     Own(Vec<Line>),
     /// Where someone else has them. Aligned as lines are, and a whole number of them.
@@ -32,7 +43,7 @@ impl Panels {
     ///
     /// # Panics
     /// They are no whole lines.
-    pub(super) fn from_bytes(bytes: SharedBytes) -> Self {
+    pub(crate) fn from_bytes(bytes: SharedBytes) -> Self {
         assert!(bytes.len().is_multiple_of(size_of::<Line>()));
         if cfg!(target_endian = "little") && bytes.as_ptr().cast::<Line>().is_aligned() {
             return Panels::Shared(bytes);
@@ -49,7 +60,7 @@ impl Panels {
     ///
     /// # Panics
     /// They are someone else's.
-    pub(super) fn own(&mut self) -> &mut [Line] {
+    pub(crate) fn own(&mut self) -> &mut [Line] {
         match self {
             Panels::Own(lines) => lines,
             Panels::Shared(_) => panic!("a stored weight is not to be changed"),
