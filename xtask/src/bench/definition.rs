@@ -172,6 +172,13 @@ impl Race {
         self.peers.iter().map(with).collect()
     }
 
+    /// Threads of each side, where it does not leave them to the command.
+    pub(super) fn threads(&self, of_command: usize) -> usize {
+        let own = self.spec.get("threads").and_then(Value::as_integer);
+        own.and_then(|threads| usize::try_from(threads).ok())
+            .unwrap_or(of_command)
+    }
+
     /// Whether its peer is a Rust program that takes minutes to compile.
     pub(super) fn is_compiled(&self) -> bool {
         matches!(self.peer.as_str(), "burn" | "candle")
@@ -240,7 +247,7 @@ mod tests {
     #[test]
     fn every_definition_can_be_read_and_every_race_has_its_ways() {
         let mut counts = BTreeMap::new();
-        for section in ["train", "translate", "embed", "scaling"] {
+        for section in ["train", "translate", "embed", "generate", "scaling"] {
             for race in races(section).unwrap() {
                 // Building them takes minutes.
                 if !race.is_compiled() {
@@ -256,6 +263,7 @@ mod tests {
             ("training, vocabulary: 8000", 1),
             ("int8, batch 32, beam 1, two streams", 6),
             ("int8, batch 1, beam 1, two streams", 3),
+            ("int4, decoding of 128, one thread, one stream", 1),
             ("decoding, sentences of a batch: 64", 10),
         ] {
             assert_eq!(counts.get(name), Some(&ways), "{name}");

@@ -32,6 +32,8 @@ enum What {
     Translate,
     /// Vectors of texts, and scores of pairs.
     Embed,
+    /// Going on with prompts.
+    Generate,
     /// Process start to first word.
     Startup,
     /// Rates as work grows.
@@ -46,11 +48,12 @@ enum What {
 type Measure = fn(&mut Bench) -> Result<()>;
 
 /// The sections in their order, with how they are measured.
-const SECTIONS: [(What, &str, Measure); 6] = [
+const SECTIONS: [(What, &str, Measure); 7] = [
     (What::Gemm, "gemm", gemm::measure),
     (What::Train, "train", race::measure),
     (What::Translate, "translate", race::measure),
     (What::Embed, "embed", race::measure),
+    (What::Generate, "generate", race::measure),
     (What::Startup, "startup", startup::measure),
     (What::Scaling, "scaling", race::measure),
 ];

@@ -33,8 +33,28 @@ pub(crate) struct Way {
 
 /// A script of `xtask/bench`.
 pub(crate) fn script(python: &Path, script: &str) -> Vec<OsString> {
-    let script = root().join("xtask/bench").join(script);
-    vec![python.into(), script.into()]
+    let path = root().join("xtask/bench").join(script);
+    let program = match script.ends_with(".mjs") {
+        true => "node".into(),
+        false => python.into(),
+    };
+    vec![program, path.into()]
+}
+
+/// Installs the packages of `xtask/bench/node`, if they are not there.
+pub(crate) fn install_node_packages() -> Result<()> {
+    let folder = root().join("xtask/bench/node");
+    if folder.join("node_modules").exists() {
+        return Ok(());
+    }
+    let arguments = [
+        "ci",
+        "--omit=optional",
+        "--ignore-scripts",
+        "--no-audit",
+        "--no-fund",
+    ];
+    succeed(Command::new("npm").args(arguments).current_dir(folder))
 }
 
 /// Variables of a program: its own, those that keep its memory, and rayon's threads for programs that are not told by their job.

@@ -48,7 +48,8 @@ pub(super) fn measure(bench: &mut Bench) -> Result<()> {
 }
 
 fn run(bench: &mut Bench, race: &Race) -> Result<Vec<Result<Row>>> {
-    let (ours, mut ways) = race.ways(&bench.python, bench.args.threads)?;
+    let threads = race.threads(bench.args.threads);
+    let (ours, mut ways) = race.ways(&bench.python, threads)?;
     if let Some(words) = &race.called {
         ways.iter_mut()
             .for_each(|way| way.setting = format!("{}, {words}", way.setting));
@@ -75,11 +76,7 @@ fn run(bench: &mut Bench, race: &Race) -> Result<Vec<Result<Row>>> {
     )
     .with_bar(race.at_least.map(Bar::AtLeast));
     if let Some(kind) = &race.limit {
-        row = row.of_limit(
-            kind,
-            bench.machine.limit(kind, bench.args.threads),
-            work.gop,
-        );
+        row = row.of_limit(kind, bench.machine.limit(kind, threads), work.gop);
     }
     let mut rows = vec![Ok(row)];
     if let Some(memory) = &race.memory {
@@ -110,10 +107,17 @@ fn prepare(bench: &Bench, race: &Race) -> Result<Prepared> {
         let folder = made(&bench.python, "make_encoder.py", "encoder")?;
         spec["model"] = json!(folder.join(spec["model"].as_str().unwrap_or_default()));
     }
-    if let Some(data) = spec["data"].as_str() {
-        spec["data"] = json!(root().join(data));
+    if spec["program"] == "generate" {
+        peers::install_node_packages()?;
+        let folder = made(&bench.python, "make_generator.py", "generator")?;
+        spec["model"] = json!(folder.join(spec["model"].as_str().unwrap_or_default()));
     }
-    spec["threads"] = json!(bench.args.threads);
+    for key in ["data", "text"] {
+        if let Some(path) = spec[key].as_str() {
+            spec[key] = json!(root().join(path));
+        }
+    }
+    spec["threads"] = json!(race.threads(bench.args.threads));
     spec["folder"] = json!(peers::cache()?);
     let spec = peers::write("spec.json", &spec)?;
     let mut ours = Command::new(root().join("target/release/hexapla-bench"));
