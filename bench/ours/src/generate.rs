@@ -29,7 +29,11 @@ pub(crate) struct Job {
     texts: Vec<Vec<u32>>,
 }
 
-/// `run` tells the time of the prompts or of the new tokens; `losses` tells −ln p a token of each text.
+/// Tokens of a question on a document.
+const QUESTION: usize = 20;
+
+/// `run` tells the time of the prompts or of the new tokens; `prefix` tells that of the first token behind a document, which is all
+/// prompts, and a question, and behind it and another question, where its keys and values are kept; `losses` tells −ln p a token of each text.
 pub(crate) fn serve(job: &Job) -> Result<()> {
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(job.threads)
@@ -38,7 +42,7 @@ pub(crate) fn serve(job: &Job) -> Result<()> {
     let pool = Arc::new(pool);
     let compute_type = job.compute_type.parse()?;
     let generator = pool.install(|| Generator::open(&job.model, compute_type))?;
-    let generator = generator.with_thread_pool(pool);
+    let generator = generator.with_thread_pool(pool.clone());
     // No end token is produced.
     let options = Arc::new(SearchOptions {
         ignore_eos: true,
@@ -82,6 +86,27 @@ pub(crate) fn serve(job: &Job) -> Result<()> {
             };
             let losses: Vec<f64> = job.texts.iter().map(mean).collect::<Result<_>>()?;
             Ok(json!({ "losses": losses }))
+        }
+        ["prefix"] => {
+            let open = || Generator::open(&job.model, compute_type);
+            let cached = pool.install(open)?.with_prefix_cache(1 << 30);
+            let cached = cached.with_thread_pool(pool.clone());
+            let document = job.prompts.concat();
+            let seconds = |document: &[u32], question: &[u32]| -> Result<f64> {
+                let prompt = Prompt {
+                    ids: [document, question].concat(),
+                    max_new_tokens: 1,
+                    seed_index: 0,
+                };
+                let start = Instant::now();
+                cached.generate(&[prompt], &options)?;
+                Ok(start.elapsed().as_secs_f64())
+            };
+            // Another document: buffers are there from then on.
+            seconds(&document[1..], &document[..QUESTION])?;
+            let first = seconds(&document, &document[1..1 + QUESTION])?;
+            let second = seconds(&document, &document[2..2 + QUESTION])?;
+            Ok(json!({ "first": first, "second": second }))
         }
         _ => Err(protocol::unknown(words)),
     })

@@ -93,8 +93,8 @@ impl Isa {
         self.0 == Level::Neon && std::arch::is_aarch64_feature_detected!("dotprod")
     }
 
-    /// Whether this set multiplies bf16 numbers and sums two of the products in one instruction (AVX-512 BF16).
-    pub(crate) fn has_bf16(self) -> bool {
+    /// Whether this set multiplies bf16 numbers and sums two of the products in one instruction (AVX-512 BF16, AMX).
+    pub fn has_bf16(self) -> bool {
         #[cfg(target_arch = "x86_64")]
         return self.0 == Level::Amx
             || self.0 == Level::Avx512 && is_x86_feature_detected!("avx512bf16");

@@ -201,6 +201,7 @@ impl MultiHeadAttention {
                 scale: config.scale,
                 bias,
                 dropout: config.dropout,
+                block_rows: Attention::BLOCK_ROWS,
             },
         }
     }

@@ -60,9 +60,15 @@ pub struct Attention {
     pub bias: Option<RelativeBias>,
     /// Dropout of the probabilities.
     pub dropout: f32,
+    /// Query rows whose probabilities are there at a time, so that memory grows with a text's length and not with its square. A
+    /// longer text's are computed once more on the way back.
+    pub block_rows: usize,
 }
 
 impl Attention {
+    /// Usual [`Attention::block_rows`].
+    pub const BLOCK_ROWS: usize = 256;
+
     /// The paper's: as many heads on both sides, and 1/√d_k.
     pub fn new(heads: usize, head_width: usize) -> Self {
         Attention {
@@ -72,6 +78,7 @@ impl Attention {
             scale: 1.0 / (head_width as f32).sqrt(),
             bias: None,
             dropout: 0.0,
+            block_rows: Attention::BLOCK_ROWS,
         }
     }
 
@@ -114,7 +121,9 @@ impl Projections {
 pub struct Recorded {
     p: Projections,
     attention: Attention,
-    /// Probabilities before dropout, sentence by sentence, head by head.
+    visible: Visible,
+    bias: Option<BiasByDistance>,
+    /// Probabilities before dropout, sentence by sentence, head by head; without those of sentences of more than a block of rows.
     probabilities: Tensor,
     /// Sentences among queries and keys: where they stand in the lists.
     pairs: Range<usize>,
@@ -170,7 +179,9 @@ pub fn attention(
             let bias = bias.map(|bias| bias.by_distance(run, of(queries), of(keys)));
             let heads = Heads {
                 isa: run.isa,
-                bf16: !run.is_recording() && run.parameters.keeps_cache_in_bf16(),
+                bf16: run.isa.has_bf16()
+                    && !run.is_recording()
+                    && run.parameters.keeps_cache_in_bf16(),
                 p: &p,
                 options,
                 visible,
@@ -195,37 +206,51 @@ fn recorded(run: &mut Run, heads: &Heads, queries: &[Span], keys: &[Span]) -> Te
     let Heads { p, options, .. } = heads;
     let dropout = run.dropout(options.dropout);
     let pairs = || queries.iter().zip(keys);
-    let size = |(q, k): (&Span, &Span)| q.len * k.len;
-    let all: usize = pairs().map(size).sum();
-    let most = pairs().map(size).max().unwrap_or(0);
+    let kept = |(q, k): (&Span, &Span)| match heads.is_kept(*q) {
+        true => q.len * k.len * options.heads,
+        false => 0,
+    };
+    let mut probabilities = run.arena.tensor(1, pairs().map(kept).sum());
+    let most = pairs().map(|(q, k)| heads.largest_block(*q, *k)).max();
+    let mut scratch = [0; 2].map(|_| run.arena.tensor(1, most.unwrap_or(0)));
+    let [again, dropped] = scratch.each_mut().map(Tensor::data_mut);
     let mut out = run.tensor(p.query.rows(), p.query.columns());
-    let mut probabilities = run.arena.tensor(1, all * options.heads);
-    let mut dropped = run
-        .arena
-        .tensor(1, if dropout.is_none() { 0 } else { most });
+    let mut rest = probabilities.data_mut();
     let mut start = 0;
     for (q, k) in pairs() {
         for h in 0..options.heads {
-            let end = start + q.len * k.len;
-            let scores = &mut probabilities.data_mut()[start..end];
-            heads.probabilities(scores, h, heads.whole(*q, *k));
-            let seen = if dropout.is_none() {
-                &*scores
-            } else {
-                let copy = &mut dropped.data_mut()[..end - start];
-                copy.copy_from_slice(scores);
-                dropout_in_place(heads.isa, copy, dropout, start as u32);
-                &*copy
-            };
-            let (head, _) = options.columns(h);
-            heads.values(head.of_mut(&mut out, *q), seen, h, heads.whole(*q, *k));
-            start = end;
+            for block in heads.blocks(*q, *k, 0, options.block_rows) {
+                let size = block.rows.len * block.keys.len;
+                let scores = match heads.is_kept(*q) {
+                    true => {
+                        let (scores, others) = std::mem::take(&mut rest).split_at_mut(size);
+                        rest = others;
+                        scores
+                    }
+                    false => &mut again[..size],
+                };
+                heads.probabilities(scores, h, block);
+                let seen = if dropout.is_none() {
+                    &*scores
+                } else {
+                    let copy = &mut dropped[..size];
+                    copy.copy_from_slice(scores);
+                    let first = start + block.first * k.len;
+                    dropout_in_place(heads.isa, copy, dropout, first as u32);
+                    &*copy
+                };
+                let (head, _) = options.columns(h);
+                heads.values(head.of_mut(&mut out, block.rows), seen, h, block);
+            }
+            start += q.len * k.len;
         }
     }
     run.record(|lists| {
         Step::Attention(Recorded {
             p: p.again(),
             attention: **options,
+            visible: heads.visible,
+            bias: heads.bias.cloned(),
             probabilities,
             pairs: keep(
                 &mut lists.pairs,
@@ -297,8 +322,6 @@ const SHARED_WORK: usize = 1 << 20;
 const MANY_KEYS: usize = 64;
 /// Query rows that one thread takes at least.
 const BLOCK_ROWS: usize = 16;
-/// Query rows whose probabilities are there at a time, so that these grow with a text's length and not with its square.
-const MOST_ROWS: usize = 256;
 
 impl Heads<'_> {
     /// Nothing goes back: the probabilities of one head and a block of rows are enough at a time.
@@ -356,24 +379,46 @@ impl Heads<'_> {
                 1 => q.len,
                 _ => q.len.div_ceil(2 * threads).next_multiple_of(BLOCK_ROWS),
             };
-            let part = part.clamp(1, MOST_ROWS);
-            (0..q.len).step_by(part).map(move |first| {
-                let rows = Span {
-                    start: q.start + first,
-                    len: part.min(q.len - first),
-                };
-                let first = before + first;
-                // What none of these rows sees need not be there.
-                let seen = self.visible.columns(first + rows.len - 1, k.len).end;
-                Piece {
-                    rows,
-                    first,
-                    keys: Span { len: seen, ..k },
-                    bf16: self.is_rounded(k),
-                }
-            })
+            self.blocks(q, k, before, part.min(self.options.block_rows))
         };
         queries.iter().zip(keys).flat_map(of_text)
+    }
+
+    /// The rows of a text, at most `most` of them at a time; `before` keys stand before the first.
+    fn blocks(
+        &self,
+        q: Span,
+        k: Span,
+        before: usize,
+        most: usize,
+    ) -> impl Iterator<Item = Piece> + use<> {
+        let most = most.max(1);
+        let (visible, bf16) = (self.visible, self.is_rounded(k));
+        (0..q.len).step_by(most).map(move |first| {
+            let rows = Span {
+                start: q.start + first,
+                len: most.min(q.len - first),
+            };
+            let first = before + first;
+            // What none of these rows sees need not be there.
+            let seen = visible.columns(first + rows.len - 1, k.len).end;
+            Piece {
+                rows,
+                first,
+                keys: Span { len: seen, ..k },
+                bf16,
+            }
+        })
+    }
+
+    /// Whether the probabilities of these rows are kept for the way back.
+    fn is_kept(&self, q: Span) -> bool {
+        q.len <= self.options.block_rows
+    }
+
+    /// Numbers of the largest block of a text.
+    fn largest_block(&self, q: Span, k: Span) -> usize {
+        q.len.min(self.options.block_rows) * k.len
     }
 
     /// All heads of some query rows: to `out`, which is theirs alone.
@@ -470,6 +515,15 @@ impl Head {
         Matrix::new(rest, span.len, self.width, x.columns())
     }
 
+    /// Makes zeros of them.
+    fn clear(self, x: &mut Tensor, span: Span) {
+        let columns = x.columns();
+        let rows = x.data_mut().chunks_exact_mut(columns.max(1));
+        for row in rows.skip(span.start).take(span.len) {
+            row[self.start..][..self.width].fill(0.0);
+        }
+    }
+
     fn of_mut(self, x: &mut Tensor, span: Span) -> MatrixMut<'_> {
         let columns = x.columns();
         let rest = x
@@ -501,74 +555,91 @@ impl Recorded {
         };
         let isa = back.isa;
         let Projections { query, key, value } = &self.p;
+        let heads = Heads {
+            isa,
+            bf16: false,
+            p: &self.p,
+            options: &self.attention,
+            visible: self.visible,
+            bias: self.bias.as_ref(),
+        };
         let shape = |t: &Tensor| (t.rows(), t.columns());
         let new = |(rows, columns)| back.arena.tensor(rows, columns);
         let (mut dq, mut dk, mut dv) = (new(shape(query)), new(shape(key)), new(shape(value)));
         let pairs = &back.lists.pairs[self.pairs];
-        let most = pairs.iter().map(|(q, k)| q.len * k.len).max().unwrap_or(0);
-        let (mut dropped, mut ds) = (new((1, most)), new((1, most)));
+        let most = pairs.iter().map(|(q, k)| heads.largest_block(*q, *k)).max();
+        let mut scratch = [0; 3].map(|_| new((1, most.unwrap_or(0))));
+        let [again, dropped, ds] = scratch.each_mut().map(Tensor::data_mut);
+        let mut kept = self.probabilities.data();
         let mut start = 0;
         for (q, k) in pairs {
             for h in 0..self.attention.heads {
                 let (head, kv) = self.attention.columns(h);
-                // Heads of queries that share one of keys add their gradients, in their order.
+                // Heads of queries that share one of keys add their gradients, in their order, and so do blocks of rows.
                 let group = self.attention.heads / self.attention.kv_heads;
-                let plus = || {
-                    if h % group == 0 {
-                        Plus::Nothing
-                    } else {
-                        Plus::C
-                    }
+                let mut plus = match h % group {
+                    0 => Plus::Nothing,
+                    _ => Plus::C,
                 };
-                let size = q.len * k.len;
-                let p = &self.probabilities.data()[start..start + size];
-                let d_head = head.of(&d_out, *q);
-                let dropped = &mut dropped.data_mut()[..size];
-                dropped.copy_from_slice(p);
-                dropout_in_place(isa, dropped, self.dropout, start as u32);
-                let dropped = Matrix::new(dropped, q.len, k.len, k.len);
-                gemm(
-                    isa,
-                    kv.of_mut(&mut dv, *k),
-                    dropped.transposed(),
-                    d_head,
-                    plus(),
-                );
-                let ds = &mut ds.data_mut()[..size];
-                product(isa, ds, d_head, kv.of(value, *k).transposed());
-                dropout_in_place(isa, ds, self.dropout, start as u32);
-                match &self.attention.bias {
-                    None => softmax_backward_in_place(isa, ds, p, k.len, self.attention.scale),
-                    Some(bias) => {
-                        softmax_backward_in_place(isa, ds, p, k.len, 1.0);
-                        let buckets = back.weights.index.get(bias.table).shape[0];
-                        let range = back.weights.index.get(bias.table).range.clone();
-                        let gradient = &mut back.gradients[range];
-                        for (i, row) in ds.chunks_exact_mut(k.len.max(1)).enumerate() {
-                            for (j, d) in row.iter_mut().enumerate() {
-                                let bucket = bias.bucket(j as isize - i as isize, buckets);
-                                gradient[bucket * self.attention.heads + h] += *d;
-                                *d *= self.attention.scale;
+                if !heads.is_kept(*q) && plus == Plus::Nothing {
+                    // The first block does not see all keys.
+                    kv.clear(&mut dk, *k);
+                    kv.clear(&mut dv, *k);
+                    plus = Plus::C;
+                }
+                for block in heads.blocks(*q, *k, 0, self.attention.block_rows) {
+                    let Piece {
+                        rows, first, keys, ..
+                    } = block;
+                    let size = rows.len * keys.len;
+                    let p = match heads.is_kept(*q) {
+                        true => {
+                            let (p, others) = kept.split_at(size);
+                            kept = others;
+                            p
+                        }
+                        false => {
+                            heads.probabilities(&mut again[..size], h, block);
+                            &again[..size]
+                        }
+                    };
+                    let first_number = (start + first * k.len) as u32;
+                    let d_head = head.of(&d_out, rows);
+                    let dropped = &mut dropped[..size];
+                    dropped.copy_from_slice(p);
+                    dropout_in_place(isa, dropped, self.dropout, first_number);
+                    let dropped = Matrix::new(dropped, rows.len, keys.len, keys.len);
+                    let d_values = kv.of_mut(&mut dv, keys);
+                    gemm(isa, d_values, dropped.transposed(), d_head, plus);
+                    let ds = &mut ds[..size];
+                    product(isa, ds, d_head, kv.of(value, keys).transposed());
+                    dropout_in_place(isa, ds, self.dropout, first_number);
+                    match &self.attention.bias {
+                        None => {
+                            softmax_backward_in_place(isa, ds, p, keys.len, self.attention.scale);
+                        }
+                        Some(bias) => {
+                            softmax_backward_in_place(isa, ds, p, keys.len, 1.0);
+                            let buckets = back.weights.index.get(bias.table).shape[0];
+                            let range = back.weights.index.get(bias.table).range.clone();
+                            let gradient = &mut back.gradients[range];
+                            for (i, row) in ds.chunks_exact_mut(keys.len.max(1)).enumerate() {
+                                for (j, d) in row.iter_mut().enumerate() {
+                                    let distance = j as isize - (first + i) as isize;
+                                    let bucket = bias.bucket(distance, buckets);
+                                    gradient[bucket * self.attention.heads + h] += *d;
+                                    *d *= self.attention.scale;
+                                }
                             }
                         }
                     }
+                    let ds = Matrix::new(ds, rows.len, keys.len, keys.len);
+                    let d_queries = head.of_mut(&mut dq, rows);
+                    gemm(isa, d_queries, ds, kv.of(key, keys), Plus::Nothing);
+                    let (d_keys, queries) = (kv.of_mut(&mut dk, keys), head.of(query, rows));
+                    gemm(isa, d_keys, ds.transposed(), queries, plus);
                 }
-                let ds = Matrix::new(ds, q.len, k.len, k.len);
-                gemm(
-                    isa,
-                    head.of_mut(&mut dq, *q),
-                    ds,
-                    kv.of(key, *k),
-                    Plus::Nothing,
-                );
-                gemm(
-                    isa,
-                    kv.of_mut(&mut dk, *k),
-                    ds.transposed(),
-                    head.of(query, *q),
-                    plus(),
-                );
-                start += size;
+                start += q.len * k.len;
             }
         }
         back.give(query.node(), dq);
@@ -602,12 +673,15 @@ mod tests {
     /// Four heads of width 3; keys and values have `kv_heads`.
     fn check(kv_heads: usize, dropout: f32, keys: &'static [Span; 3], visible: Visible) {
         for bias in [false, true] {
-            check_with(bias, kv_heads, dropout, keys, visible);
+            // All rows at once; and the longest text in two blocks.
+            for block_rows in [Attention::BLOCK_ROWS, 3] {
+                check_with((bias, block_rows), kv_heads, dropout, keys, visible);
+            }
         }
     }
 
     fn check_with(
-        bias: bool,
+        (bias, block_rows): (bool, usize),
         kv_heads: usize,
         dropout: f32,
         keys: &'static [Span; 3],
@@ -630,6 +704,7 @@ mod tests {
             dropout,
             scale: 0.7,
             bias,
+            block_rows,
             ..Attention::new(4, 3)
         };
         check.run(|run, x| {
