@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::ops::Range;
+use std::sync::Arc;
 
 use hexapla_kernels::{
     Dropout, Isa, Matrix, MatrixMut, Plus, Visible, dropout_in_place, gemm, gemm_bf16,
@@ -16,7 +17,7 @@ use crate::ops::relative::{BiasByDistance, RelativeBias};
 use crate::ops::watch::{Projected, Watch};
 use crate::ops::{Run, Step};
 use crate::tape::{Backward, keep};
-use crate::tensor::{Node, Tensor};
+use crate::tensor::{Arena, Node, Tensor};
 
 /// Which rows of keys and values each query row sees.
 pub enum AttentionMask<'a> {
@@ -122,7 +123,7 @@ pub struct Recorded {
     p: Projections,
     attention: Attention,
     visible: Visible,
-    bias: Option<BiasByDistance>,
+    bias: Option<Arc<BiasByDistance>>,
     /// Probabilities before dropout, sentence by sentence, head by head; without those of sentences of more than a block of rows.
     probabilities: Tensor,
     /// Sentences among queries and keys: where they stand in the lists.
@@ -176,7 +177,7 @@ pub fn attention(
             assert_eq!(queries.len(), keys.len());
             let of = |spans: &[Span]| spans.iter().map(|s| s.len).max().unwrap_or(0);
             let bias = options.bias.as_ref();
-            let bias = bias.map(|bias| bias.by_distance(run, of(queries), of(keys)));
+            let bias = bias.map(|bias| Arc::new(bias.by_distance(run, of(queries), of(keys))));
             let heads = Heads {
                 isa: run.isa,
                 bf16: run.isa.has_bf16()
@@ -220,7 +221,7 @@ fn recorded(run: &mut Run, heads: &Heads, queries: &[Span], keys: &[Span]) -> Te
     for (q, k) in pairs() {
         for h in 0..options.heads {
             for block in heads.blocks(*q, *k, 0, options.block_rows) {
-                let size = block.rows.len * block.keys.len;
+                let size = block.size();
                 let scores = match heads.is_kept(*q) {
                     true => {
                         let (scores, others) = std::mem::take(&mut rest).split_at_mut(size);
@@ -301,7 +302,7 @@ struct Heads<'a> {
     p: &'a Projections,
     options: &'a Attention,
     visible: Visible,
-    bias: Option<&'a BiasByDistance>,
+    bias: Option<&'a Arc<BiasByDistance>>,
 }
 
 /// Some query rows of a text.
@@ -316,12 +317,29 @@ struct Piece {
     bf16: bool,
 }
 
+impl Piece {
+    /// Numbers of its scores.
+    fn size(&self) -> usize {
+        self.rows.len * self.keys.len
+    }
+}
+
+/// Does `work` with each of `all`, on all threads where these share it.
+fn each<T: Send>(shared: bool, all: Vec<T>, work: impl Fn(T) + Sync + Send) {
+    match shared {
+        true => all.into_par_iter().for_each(work),
+        false => all.into_iter().for_each(work),
+    }
+}
+
 /// Multiplications of a pass over one text from which on it is worth waking a thread.
 const SHARED_WORK: usize = 1 << 20;
 /// Keys of a text from which on products of rounded factors are faster, their packing counted.
 const MANY_KEYS: usize = 64;
 /// Query rows that one thread takes at least.
-const BLOCK_ROWS: usize = 16;
+const LEAST_ROWS: usize = 16;
+/// The same where heads share keys and values.
+const LEAST_GROUPED_ROWS: usize = 64;
 
 impl Heads<'_> {
     /// Nothing goes back: the probabilities of one head and a block of rows are enough at a time.
@@ -332,36 +350,106 @@ impl Heads<'_> {
         let work = |(q, k): (&Span, &Span)| q.len * k.len * width;
         let all: usize = queries.iter().zip(keys).map(work).sum();
         let shared = run.product().alone && threads > 1 && all >= SHARED_WORK;
-        let size = |piece: &Piece| piece.rows.len * piece.keys.len;
         let arena = &run.arena;
-        if shared {
-            let mut pieces = Vec::new();
-            let mut rest = out.data_mut();
-            let mut done = 0;
-            for piece in self.pieces(queries, keys, threads) {
-                let rows = piece.rows;
-                let (_, from) = rest.split_at_mut((rows.start - done) * width);
-                let (out, others) = from.split_at_mut(rows.len * width);
-                rest = others;
-                done = rows.start + rows.len;
-                pieces.push((out, piece));
-            }
+        // Each piece with its rows.
+        let mut pieces = Vec::new();
+        let (mut rest, mut done) = (out.data_mut(), 0);
+        for piece in self.pieces(queries, keys, if shared { threads } else { 1 }) {
+            let rows = piece.rows;
+            let (_, from) = rest.split_at_mut((rows.start - done) * width);
+            let (out, others) = from.split_at_mut(rows.len * width);
+            rest = others;
+            done = rows.start + rows.len;
+            pieces.push((out, piece));
+        }
+        if self.group() > 1 {
+            self.attend_grouped(arena, shared, pieces);
+        } else if shared {
             // The later rows of a text see more keys: what takes longest is begun first.
-            pieces.sort_by_key(|(_, piece)| Reverse(size(piece)));
+            pieces.sort_by_key(|(_, piece)| Reverse(piece.size()));
             pieces.into_par_iter().for_each(|(out, piece)| {
-                let mut scores = arena.tensor(1, size(&piece));
+                let mut scores = arena.tensor(1, piece.size());
                 self.piece(out, scores.data_mut(), piece);
             });
-            return out;
-        }
-        let most = self.pieces(queries, keys, 1).map(|piece| size(&piece));
-        let mut scores = arena.tensor(1, most.max().unwrap_or(0));
-        for piece in self.pieces(queries, keys, 1) {
-            let rows = piece.rows;
-            let out = &mut out.data_mut()[rows.start * width..][..rows.len * width];
-            self.piece(out, &mut scores.data_mut()[..size(&piece)], piece);
+        } else {
+            let most = pieces.iter().map(|(_, piece)| piece.size()).max();
+            let mut scores = arena.tensor(1, most.unwrap_or(0));
+            for (out, piece) in pieces {
+                self.piece(out, &mut scores.data_mut()[..piece.size()], piece);
+            }
         }
         out
+    }
+
+    /// Heads of queries for each of keys and values.
+    fn group(&self) -> usize {
+        self.options.heads / self.options.kv_heads
+    }
+
+    /// The same where several heads of queries share one of keys and values, which is then read once for all of them.
+    fn attend_grouped(&self, arena: &Arena, shared: bool, pieces: Vec<(&mut [f32], Piece)>) {
+        let Attention {
+            heads,
+            kv_heads,
+            head_width,
+            ..
+        } = *self.options;
+        let numbers = pieces.iter().map(|(out, _)| out.len()).sum();
+        let mut stacked = arena.tensor(1, numbers);
+        let mut rest = stacked.data_mut();
+        let mut work = Vec::with_capacity(pieces.len() * kv_heads);
+        for (out, piece) in &pieces {
+            for kv_head in 0..kv_heads {
+                let all = std::mem::take(&mut rest);
+                let (these, others) = all.split_at_mut(out.len() / kv_heads);
+                rest = others;
+                work.push((these, kv_head, *piece));
+            }
+        }
+        work.sort_by_key(|(_, _, piece)| Reverse(piece.size()));
+        each(shared, work, |(out, kv_head, piece)| {
+            self.heads_of(kv_head, arena, out, piece);
+        });
+        let mut rest = stacked.data();
+        let parts = pieces.into_iter().map(|(out, _)| {
+            let (from, others) = rest.split_at(out.len());
+            rest = others;
+            (out, from)
+        });
+        each(shared, parts.collect(), |(out, from)| {
+            for (h, rows) in from.chunks_exact((out.len() / heads).max(1)).enumerate() {
+                let to = out.chunks_exact_mut(heads * head_width);
+                for (to, row) in to.zip(rows.chunks_exact(head_width)) {
+                    to[h * head_width..][..head_width].copy_from_slice(row);
+                }
+            }
+        });
+    }
+
+    /// Some query rows of the heads that share one of keys and values, below each other: `out` is
+    /// `[heads of the group · rows, head_width]`.
+    fn heads_of(&self, kv_head: usize, arena: &Arena, out: &mut [f32], piece: Piece) {
+        let Piece { rows, keys, .. } = piece;
+        let (width, group) = (self.options.head_width, self.group());
+        let first = kv_head * group;
+        let (_, kv) = self.options.columns(first);
+        let mut query = arena.tensor(group * rows.len, width);
+        for (i, to) in query.data_mut().chunks_exact_mut(width).enumerate() {
+            let row = self.p.query.row(rows.start + i % rows.len);
+            to.copy_from_slice(&row[(first + i / rows.len) * width..][..width]);
+        }
+        let mut scores = arena.tensor(group * rows.len, keys.len);
+        let columns = kv.of(&self.p.key, keys).transposed();
+        self.product(piece.bf16, scores.matrix_mut(), query.matrix(), columns);
+        for (i, scores) in scores
+            .data_mut()
+            .chunks_exact_mut(piece.size().max(1))
+            .enumerate()
+        {
+            self.softmax(scores, first + i, piece.first, keys.len);
+        }
+        let out = MatrixMut::new(out, group * rows.len, width, width);
+        self.product(piece.bf16, out, scores.matrix(), kv.of(&self.p.value, keys));
     }
 
     /// The work, some rows of a text at a time, so that each of `threads` has some.
@@ -375,9 +463,14 @@ impl Heads<'_> {
             let (q, k) = (*q, *k);
             // Queries are the last of their text's rows; of another text they see all.
             let before = k.len.saturating_sub(q.len);
+            let least = match self.group() {
+                1 => LEAST_ROWS,
+                // Threads share their heads too.
+                _ => LEAST_GROUPED_ROWS,
+            };
             let part = match threads {
                 1 => q.len,
-                _ => q.len.div_ceil(2 * threads).next_multiple_of(BLOCK_ROWS),
+                _ => q.len.div_ceil(2 * threads).next_multiple_of(least),
             };
             self.blocks(q, k, before, part.min(self.options.block_rows))
         };
@@ -591,7 +684,7 @@ impl Recorded {
                     let Piece {
                         rows, first, keys, ..
                     } = block;
-                    let size = rows.len * keys.len;
+                    let size = block.size();
                     let p = match heads.is_kept(*q) {
                         true => {
                             let (p, others) = kept.split_at(size);

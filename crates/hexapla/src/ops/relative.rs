@@ -59,7 +59,7 @@ impl RelativeBias {
 }
 
 /// The numbers of a [`RelativeBias`] laid out for rows of scores.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct BiasByDistance {
     /// `[heads, distances]`, from the farthest key before a query on.
     numbers: Tensor,
