@@ -41,7 +41,8 @@ class CTranslate2:
         return self.seconds(1)
 
     def decode(self, new_tokens):
-        return self.seconds(new_tokens + 1) - self.seconds(1)
+        first = min(self.seconds(1), self.seconds(1))
+        return self.seconds(new_tokens + 1) - first
 
     def losses(self, texts):
         scores = self.generator.score_batch(self.words(texts))

@@ -6,7 +6,7 @@
 //! hexapla-bench train JOB.json        then `run STEPS` on standard input
 //! hexapla-bench translate JOB.json    then `run` or `outputs`
 //! hexapla-bench embed JOB.json        then `run` or `outputs`
-//! hexapla-bench generate JOB.json     then `run` or `losses`
+//! hexapla-bench generate JOB.json     then `run`, `losses` or `prefix`
 //! hexapla-bench begin JOB.json        writes what both sides of a race start from
 //! hexapla-bench end JOB.json          makes a model folder of what a side of a race ended with
 //! ```

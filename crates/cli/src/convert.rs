@@ -16,7 +16,7 @@ pub(crate) struct ConvertArgs {
     /// Folder to write.
     #[arg(long, short)]
     output: PathBuf,
-    /// How to store the weights: int8, int4 or float32. A folder in int8 is a quarter as large and is used without being read in; in int4 an eighth, for large decoders, and less exact.
+    /// How to store the weights: int8, int4 or float32. A folder in int8 is a quarter as large and is used without being read in; in int4 about a sixth, for large decoders, and less exact.
     #[arg(long, default_value = "int8")]
     compute_type: ComputeType,
     /// Lose the model that lies in the folder to write.

@@ -550,9 +550,19 @@ fn a_gguf_file_goes_on_as_in_transformers() {
     assert_eq!(found[0][0].text, whole[..whole.find(&middle).unwrap()]);
     assert_eq!(found[0][0].finish, Finish::Stop);
     assert!(found[0][0].ids.len() < 24);
-    // As a folder of our own, in int8 and in f32: the file's tokenizer goes with it.
+    // As a folder of our own: the file's tokenizer goes with it, and integers foresee a text nearly as well.
     let opened = formats::open(path.trim()).unwrap();
-    for (compute_type, name) in [(ComputeType::Float32, "plain"), (ComputeType::Int8, "int8")] {
+    let text: String = include_str!("../../../docs/training.md")
+        .chars()
+        .take(3000)
+        .collect();
+    let loss = |model: &LanguageModel| model.losses(&text, 512).unwrap().iter().sum::<f32>();
+    let exact = loss(&model);
+    for (compute_type, name, off) in [
+        (ComputeType::Float32, "plain", 1e-5),
+        (ComputeType::Int8, "int8", 0.01),
+        (ComputeType::Int4, "int4", 0.04),
+    ] {
         let job = ConvertModel {
             model: &opened,
             around: None,
@@ -562,6 +572,8 @@ fn a_gguf_file_goes_on_as_in_transformers() {
         let to = out.path().join(name);
         formats::convert(&job, &to).unwrap();
         let again = LanguageModel::open(&to, ComputeType::Default).unwrap();
+        let found = loss(&again);
+        assert!((found / exact - 1.0).abs() < off, "{name}: {found} {exact}");
         let again = again.generate(&prompts[7..8], &options).unwrap();
         assert_eq!(
             again[0][0].text, "The capital of France is Paris.",

@@ -46,7 +46,8 @@ fn settings(greedy: &SearchOptions) -> Vec<Arc<SearchOptions>> {
     [greedy, beams, by_chance, penalized].map(Arc::new).to_vec()
 }
 
-/// Lets one request come at each step, and every fifth go after it has been there for two. The others must get what `alone` gives.
+/// Lets requests come, one or two before a step, and every fifth go, at once or after it has been there for two steps. The others
+/// must get what `alone` gives.
 fn one_after_the_other<M: Model>(
     mut batch: RunningBatch<M>,
     requests: &[M::Request],
@@ -55,21 +56,24 @@ fn one_after_the_other<M: Model>(
 ) {
     let options = |i: usize| &settings[i % settings.len()];
     let mut found = BTreeMap::new();
-    let mut most = 0;
-    for i in 0.. {
-        if let Some(request) = requests.get(i) {
-            assert_eq!(batch.add(request, options(i)).unwrap(), i);
-        } else if batch.is_empty() {
+    let (mut most, mut next) = (0, 0);
+    for step in 0.. {
+        for request in requests.iter().skip(next).take(1 + step % 2) {
+            assert_eq!(batch.add(request, options(next)).unwrap(), next);
+            if next == 8 {
+                assert!(batch.remove(8), "before its first step");
+            }
+            next += 1;
+        }
+        if batch.is_empty() && next == requests.len() {
             break;
         }
         most = most.max(batch.len());
         for (number, outputs) in batch.step(None).unwrap() {
             assert!(found.insert(number, outputs.unwrap()).is_none());
         }
-        let to_go = |number: &usize| number % 5 == 3 && *number < requests.len();
-        if let Some(number) = i.checked_sub(1).filter(to_go) {
-            let was_done = found.contains_key(&number);
-            assert_eq!(batch.remove(number), !was_done);
+        for number in (3..next.saturating_sub(2)).step_by(5) {
+            batch.remove(number);
             assert!(!batch.remove(number));
         }
     }
@@ -80,7 +84,7 @@ fn one_after_the_other<M: Model>(
             None => assert_eq!(i % 5, 3, "request {i} was not taken away"),
         }
     }
-    assert!(found.len() > requests.len() / 2);
+    assert!(!found.contains_key(&8) && found.len() > requests.len() / 2);
 }
 
 #[test]
@@ -88,7 +92,7 @@ fn prompts_come_and_go() {
     let folders = golden("decoders");
     assert!(folders.len() > 9);
     for folder in folders {
-        for compute_type in [ComputeType::Float32, ComputeType::Int8] {
+        for compute_type in [ComputeType::Float32, ComputeType::Int8, ComputeType::Int4] {
             let opened = formats::open(folder.as_path()).unwrap();
             let config = opened.decoder().unwrap();
             let greedy = SearchOptions::for_decoder(config, &opened.generation);
@@ -174,6 +178,12 @@ fn what_does_not_fit_is_refused_and_the_others_go_on() {
         ..(*options).clone()
     };
     assert!(batch.add(&prompt(5), &Arc::new(bad)).is_err());
+    let attentive = SearchOptions {
+        attention: true,
+        ..(*options).clone()
+    };
+    let refused = batch.add(&prompt(5), &Arc::new(attentive)).unwrap_err();
+    assert!(refused.to_string().contains("no attention"), "{refused}");
     assert_eq!(batch.add(&prompt(6), &options).unwrap(), 1);
     // Whoever looks at one of them wants no more, and cannot take the other.
     let mut seen = 0;

@@ -1,8 +1,8 @@
 // Going on with prompts, with llama.cpp.
 //
-//     node generate.mjs JOB.json
+//     node generate.mjs JOB.json [BATCH]
 //
-// `model` is the folder `smol` of make_generator.py. See ../README.md for the protocol.
+// BATCH is how many tokens go through the model together, all where it is absent. `model` is the folder `smol` of make_generator.py. See ../README.md for the protocol.
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -19,7 +19,7 @@ const longest = Math.max(job.longest_text, ...job.prompts.map((prompt) => prompt
 const context = await model.createContext({
   contextSize: longest,
   sequences: job.prompts.length,
-  batchSize: Math.max(job.longest_text, job.prompts.reduce((sum, prompt) => sum + prompt.length, 0)),
+  batchSize: Number(process.argv[3]) || Math.max(job.longest_text, job.prompts.flat().length),
   threads: { ideal: job.threads, min: job.threads },
 });
 const sequences = job.prompts.map(() => context.getSequence());

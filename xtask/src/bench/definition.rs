@@ -263,7 +263,7 @@ mod tests {
             ("training, vocabulary: 8000", 1),
             ("int8, batch 32, beam 1, two streams", 6),
             ("int8, batch 1, beam 1, two streams", 3),
-            ("int4, decoding of 128, one thread, one stream", 1),
+            ("int4, decoding of 128, one thread, one stream", 2),
             ("decoding, sentences of a batch: 64", 10),
         ] {
             assert_eq!(counts.get(name), Some(&ways), "{name}");

@@ -44,7 +44,8 @@ pub(crate) fn script(python: &Path, script: &str) -> Vec<OsString> {
 /// Installs the packages of `xtask/bench/node`, if they are not there.
 pub(crate) fn install_node_packages() -> Result<()> {
     let folder = root().join("xtask/bench/node");
-    if folder.join("node_modules").exists() {
+    // npm writes this file last.
+    if folder.join("node_modules/.package-lock.json").exists() {
         return Ok(());
     }
     let arguments = [

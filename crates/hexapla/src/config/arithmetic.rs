@@ -57,8 +57,8 @@ pub enum ComputeType {
     /// Weights in 8 bits with one scale for each output, activations in 8 bits with one scale for each row; sums are
     /// exact. A quarter of the memory, and the fastest.
     Int8,
-    /// Weights in 4 bits, of which 32 share a scale, tables in 8 as in int8; activations in 8 bits, of which 32 share a scale. An
-    /// eighth of the memory, for decoders that read their weights from memory at each step; less exact.
+    /// Weights in 4 bits, of which 32 share a scale, tables in 8 as in int8; activations in 8 bits, of which 32 share a scale. About
+    /// a sixth of the memory, for decoders that read their weights from memory at each step; less exact.
     Int4,
     /// Whichever is fastest on this CPU, by a short measurement; never int4, which is another model.
     Auto,

@@ -67,7 +67,7 @@ pub fn trace(
         None => drop(model.answer(&mut run, &memory, &source)),
         Some(target) if *edits == Edits::default() => {
             let mut state = model.start(&run);
-            state.add_sources(&run, &source, memory, false);
+            state.add_sources(&source, memory, false);
             for token in target {
                 let x = model.decode_step(&mut run, &[*token], &mut state);
                 model.logits(&mut run, &x);

@@ -3,9 +3,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::search::{Done, Search};
+use super::search::{Done, Search, no_attention};
 use super::state_decoder::StateDecoder;
 use super::{Hypothesis, Progress, SearchInput, SearchOptions};
+use crate::config::Assembly;
 use crate::error::Result;
 use crate::model::transformer::Transformer;
 use crate::ops::Run;
@@ -113,11 +114,14 @@ impl<'a, M: Model> RunningBatch<'a, M> {
         for (i, (request, _)) in requests.iter().enumerate() {
             model.check(request).map_err(|e| e.in_item(i))?;
         }
+        let attention = requests.iter().any(|(_, options)| options.attention);
+        if attention && matches!(model.transformer().assembly(), Assembly::Decoder(_)) {
+            return Err(no_attention());
+        }
         let input = |(request, options): &(&M::Request, Arc<SearchOptions>)| {
             (model.input(request), options.clone())
         };
         let inputs = requests.iter().map(input).collect();
-        let attention = requests.iter().any(|(_, options)| options.attention);
         let requests: Vec<_> = requests.iter().map(|(request, _)| *request).collect();
         self.search.add(inputs, |decoder| {
             model.read(decoder, &requests, attention);

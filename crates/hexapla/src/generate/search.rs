@@ -47,6 +47,8 @@ pub struct Search<D> {
     /// Sentences that were ever added.
     added: usize,
     logits: Buffer,
+    /// What ended it.
+    failed: Option<Error>,
 }
 
 /// A sentence that is done, by its number, and its hypotheses as [`SearchOptions::n_best`] says, or what kept it from them.
@@ -65,6 +67,7 @@ impl<D: StepDecoder> Search<D> {
             tokens: Vec::new(),
             added: 0,
             logits: Buffer::default(),
+            failed: None,
         }
     }
 
@@ -129,8 +132,17 @@ impl<D: StepDecoder> Search<D> {
     ///
     /// # Errors
     /// What is wrong with no sentence alone: that of the decoder, its output of the wrong shape, or attention asked of a decoder that
-    /// has none. Nothing can be decoded any more then.
-    pub fn step(&mut self, mut progress: Option<&mut Progress>) -> Result<Vec<Done>> {
+    /// has none. Nothing can be decoded any more then: each further step gives the same error.
+    pub fn step(&mut self, progress: Option<&mut Progress>) -> Result<Vec<Done>> {
+        if let Some(failed) = &self.failed {
+            return Err(failed.clone());
+        }
+        let done = self.advance(progress);
+        self.failed = done.as_ref().err().cloned();
+        done
+    }
+
+    fn advance(&mut self, mut progress: Option<&mut Progress>) -> Result<Vec<Done>> {
         if self.tokens.is_empty() {
             return Ok(Vec::new());
         }
@@ -226,6 +238,12 @@ fn start(options: &Arc<SearchOptions>, input: SearchInput) -> Box<dyn Sentence> 
     }
 }
 
+/// The error where attention is asked of a model that has none.
+pub(super) fn no_attention() -> Error {
+    Error::model("the model has no attention to the source")
+        .hint("search without `attention` and alignments")
+}
+
 /// The attention of the last step, checked: one row for each hypothesis, or nothing where it is not asked for.
 fn step_attention(
     decoder: &impl StepDecoder,
@@ -235,10 +253,7 @@ fn step_attention(
     if !is_asked {
         return Ok(Vec::new());
     }
-    let attention = decoder.attention().ok_or_else(|| {
-        Error::model("the model has no attention to the source")
-            .hint("search without `attention` and alignments")
-    })?;
+    let attention = decoder.attention().ok_or_else(no_attention)?;
     if attention.len() != rows {
         return Err(
             Error::model("the model returned attention of the wrong shape")

@@ -42,7 +42,7 @@ impl<'a> StateDecoder<'a> {
 
     /// As [`DecoderState::add_sources`].
     pub(crate) fn add_sources(&mut self, source: &Rows, memory: Tensor, attention: bool) {
-        self.state.add_sources(&self.run, source, memory, attention);
+        self.state.add_sources(source, memory, attention);
     }
 
     /// As [`Transformer::read`].

@@ -41,7 +41,9 @@ pub struct DecoderState {
     source: SourceSlots,
     /// The slots of the target rows of this step.
     new_slots: Vec<u32>,
-    /// What the encoder gave for the sources that have come since the last step: the next one makes keys and values of it.
+    /// What the encoder gave for the sources that have come since the last step, with the slots of each.
+    pending: Vec<(Vec<Arc<Vec<u32>>>, Tensor)>,
+    /// The same in one, in a step, which makes keys and values of it.
     memory: Tensor,
     /// Where asked for: the last step's attention over the source, for each hypothesis.
     attention: Option<Vec<Vec<f32>>>,
@@ -69,7 +71,7 @@ struct SourceSlots {
     free: Vec<u32>,
     /// Those of each sentence under way.
     taken: Vec<Arc<Vec<u32>>>,
-    /// Those of the rows that wait for their keys and values.
+    /// Those of the rows that get their keys and values in this step.
     new: Vec<u32>,
 }
 
@@ -82,9 +84,7 @@ impl SourceSlots {
                 self.used - 1
             })
         };
-        let slots: Vec<u32> = (0..rows).map(|_| slot()).collect();
-        self.new.extend(&slots);
-        let slots = Arc::new(slots);
+        let slots: Arc<Vec<u32>> = Arc::new((0..rows).map(|_| slot()).collect());
         self.taken.push(slots.clone());
         slots
     }
@@ -178,6 +178,7 @@ impl DecoderState {
             target: TargetSlots::default(),
             source: SourceSlots::default(),
             new_slots: Vec::new(),
+            pending: Vec::new(),
             memory: run.arena.tensor(0, 0),
             attention: None,
         }
@@ -185,24 +186,40 @@ impl DecoderState {
 
     /// Adds a hypothesis without a token for each text of `source`, whose encoding is `memory` `[source rows, d_model]`. With
     /// `attention` each step keeps from now on what it attends to in the source.
-    pub fn add_sources(&mut self, run: &Run, source: &Rows, memory: Tensor, attention: bool) {
+    pub fn add_sources(&mut self, source: &Rows, memory: Tensor, attention: bool) {
+        let mut slots = Vec::with_capacity(source.spans.len());
         for span in &source.spans {
-            self.source_slots.push(self.source.take(span.len));
+            slots.push(self.source.take(span.len));
             self.target_slots.push(Vec::new());
         }
-        self.memory = match self.memory.rows() {
-            0 => memory,
-            _ => {
-                let (before, width) = (self.memory.data().len(), memory.columns());
-                let mut both = run.arena.tensor(self.memory.rows() + memory.rows(), width);
-                both.data_mut()[..before].copy_from_slice(self.memory.data());
-                both.data_mut()[before..].copy_from_slice(memory.data());
-                both
-            }
-        };
+        self.source_slots.extend(slots.iter().cloned());
+        self.pending.push((slots, memory));
         if attention {
             self.attention.get_or_insert_default();
         }
+    }
+
+    /// Brings together the sources that have come since the last step.
+    fn take_pending(&mut self, run: &Run) {
+        let mut pending = std::mem::take(&mut self.pending);
+        let slots = pending.iter().flat_map(|(slots, _)| slots.iter());
+        self.source.new.extend(slots.flat_map(|slots| slots.iter()));
+        if pending.len() == 1 {
+            self.memory = pending.remove(0).1;
+            return;
+        }
+        let Some((_, first)) = pending.first() else {
+            return;
+        };
+        let rows = pending.iter().map(|(_, memory)| memory.rows()).sum();
+        let mut all = run.arena.tensor(rows, first.columns());
+        let mut rest = all.data_mut();
+        for (_, memory) in &pending {
+            let (to, others) = rest.split_at_mut(memory.data().len());
+            to.copy_from_slice(memory.data());
+            rest = others;
+        }
+        self.memory = all;
     }
 
     /// Number of hypotheses.
@@ -221,6 +238,9 @@ impl DecoderState {
             parents.iter().map(|p| all[*p].clone()).collect()
         }
         self.target_slots = of(&self.target_slots, parents);
+        if parents.is_empty() {
+            self.attention = None;
+        }
         for page in self.target.find_free(self.target_slots.iter().flatten()) {
             for layer in &mut self.layers {
                 layer.target.release(page);
@@ -228,6 +248,9 @@ impl DecoderState {
         }
         if !self.source_slots.is_empty() {
             self.source_slots = of(&self.source_slots, parents);
+            // Of whom nobody is left before the first step: one count is of the list of all, one of this one.
+            let is_left = |slots: &Arc<Vec<u32>>| Arc::strong_count(slots) > 2;
+            self.pending.retain(|(slots, _)| slots.iter().any(is_left));
             self.source.find_free();
         }
     }
@@ -239,7 +262,8 @@ impl DecoderState {
     }
 
     /// Begins a step of one token for each hypothesis: each sees one row more. Gives each token's position.
-    pub(crate) fn advance(&mut self) -> Vec<u32> {
+    pub(crate) fn advance(&mut self, run: &Run) -> Vec<u32> {
+        self.take_pending(run);
         let positions = self
             .target_slots
             .iter()

@@ -201,7 +201,7 @@ impl Transformer {
 
     /// The decoder for one more token of each hypothesis: `[hypotheses, d_model]`.
     pub fn decode_step(&self, run: &mut Run, tokens: &[u32], state: &mut DecoderState) -> Tensor {
-        let positions = state.advance();
+        let positions = state.advance(run);
         run.enter(&self.decoder().name);
         let x = self.decoder().embedder.step(run, tokens, &positions);
         let x = self
@@ -378,7 +378,7 @@ mod tests {
             let x = model.decode(&mut run, &pairs.target, &memory, &pairs.source);
             let whole = model.logits(&mut run, &x);
             let mut state = model.start(&run);
-            state.add_sources(&run, &pairs.source, memory, true);
+            state.add_sources(&pairs.source, memory, true);
             let mut live: Vec<usize> = (0..3).collect();
             for step in 0..pairs.target.longest() {
                 let keep: Vec<usize> = (0..live.len())

@@ -236,8 +236,7 @@ fn recorded(run: &mut Run, heads: &Heads, queries: &[Span], keys: &[Span]) -> Te
                 } else {
                     let copy = &mut dropped[..size];
                     copy.copy_from_slice(scores);
-                    let first = start + block.first * k.len;
-                    dropout_in_place(heads.isa, copy, dropout, first as u32);
+                    block.drop_out(heads.isa, copy, dropout, (start, k.len));
                     &*copy
                 };
                 let (head, _) = options.columns(h);
@@ -321,6 +320,17 @@ impl Piece {
     /// Numbers of its scores.
     fn size(&self) -> usize {
         self.rows.len * self.keys.len
+    }
+
+    /// Drops some of its probabilities. The text's are numbered from `start` on, `keys` for each row.
+    fn drop_out(&self, isa: Isa, x: &mut [f32], dropout: Dropout, (start, keys): (usize, usize)) {
+        let first = start + self.first * keys;
+        if self.keys.len == keys {
+            return dropout_in_place(isa, x, dropout, first as u32);
+        }
+        for (r, row) in x.chunks_exact_mut(self.keys.len.max(1)).enumerate() {
+            dropout_in_place(isa, row, dropout, (first + r * keys) as u32);
+        }
     }
 }
 
@@ -462,7 +472,10 @@ impl Heads<'_> {
         let of_text = move |(q, k): (&Span, &Span)| {
             let (q, k) = (*q, *k);
             // Queries are the last of their text's rows; of another text they see all.
-            let before = k.len.saturating_sub(q.len);
+            let before = match self.is_causal() {
+                true => k.len.saturating_sub(q.len),
+                false => 0,
+            };
             let least = match self.group() {
                 1 => LEAST_ROWS,
                 // Threads share their heads too.
@@ -472,7 +485,8 @@ impl Heads<'_> {
                 1 => q.len,
                 _ => q.len.div_ceil(2 * threads).next_multiple_of(least),
             };
-            self.blocks(q, k, before, part.min(self.options.block_rows))
+            let most = (self.options.block_rows / self.group()).max(1);
+            self.blocks(q, k, before, part.min(most))
         };
         queries.iter().zip(keys).flat_map(of_text)
     }
@@ -485,23 +499,38 @@ impl Heads<'_> {
         before: usize,
         most: usize,
     ) -> impl Iterator<Item = Piece> + use<> {
-        let most = most.max(1);
-        let (visible, bf16) = (self.visible, self.is_rounded(k));
-        (0..q.len).step_by(most).map(move |first| {
+        let (visible, bf16, causal) = (self.visible, self.bf16, self.is_causal());
+        let mut first = 0;
+        std::iter::from_fn(move || {
+            let position = before + first;
+            // Whether a row is rounded depends on the rows that it sees alone, not on those that come behind it.
+            let (bf16, len) = match (bf16, causal) {
+                (false, _) => (false, most),
+                (true, false) => (k.len >= MANY_KEYS, most),
+                (true, true) if position < MANY_KEYS => (false, most.min(MANY_KEYS - position)),
+                (true, true) => (true, most),
+            };
             let rows = Span {
                 start: q.start + first,
-                len: most.min(q.len - first),
+                len: len.max(1).min(q.len - first),
             };
-            let first = before + first;
-            // What none of these rows sees need not be there.
-            let seen = visible.columns(first + rows.len - 1, k.len).end;
-            Piece {
+            first += rows.len;
+            (rows.len > 0).then(|| Piece {
                 rows,
-                first,
-                keys: Span { len: seen, ..k },
+                first: position,
+                keys: Span {
+                    // What none of these rows sees need not be there.
+                    len: visible.columns(position + rows.len - 1, k.len).end,
+                    ..k
+                },
                 bf16,
-            }
+            })
         })
+    }
+
+    /// Whether a row sees none behind its own.
+    fn is_causal(&self) -> bool {
+        self.visible.ahead != usize::MAX
     }
 
     /// Whether the probabilities of these rows are kept for the way back.
@@ -526,19 +555,14 @@ impl Heads<'_> {
         }
     }
 
-    /// All rows of a text.
+    /// All rows of a text, not rounded.
     fn whole(&self, rows: Span, keys: Span) -> Piece {
         Piece {
             rows,
             first: 0,
             keys,
-            bf16: self.is_rounded(keys),
+            bf16: false,
         }
-    }
-
-    /// Whether the factors of the products of a text with these keys are rounded to bf16.
-    fn is_rounded(&self, keys: Span) -> bool {
-        self.bf16 && keys.len >= MANY_KEYS
     }
 
     /// Head `h`: what each of the query rows makes of each key.
@@ -674,8 +698,10 @@ impl Recorded {
                     0 => Plus::Nothing,
                     _ => Plus::C,
                 };
-                if !heads.is_kept(*q) && plus == Plus::Nothing {
-                    // The first block does not see all keys.
+                let mut blocks = heads.blocks(*q, *k, 0, self.attention.block_rows);
+                let seen = blocks.next().map(|block| block.keys.len);
+                if seen != Some(k.len) && plus == Plus::Nothing {
+                    // The first block does not see all keys, and the others add theirs.
                     kv.clear(&mut dk, *k);
                     kv.clear(&mut dv, *k);
                     plus = Plus::C;
@@ -696,17 +722,16 @@ impl Recorded {
                             &again[..size]
                         }
                     };
-                    let first_number = (start + first * k.len) as u32;
                     let d_head = head.of(&d_out, rows);
                     let dropped = &mut dropped[..size];
                     dropped.copy_from_slice(p);
-                    dropout_in_place(isa, dropped, self.dropout, first_number);
+                    block.drop_out(isa, dropped, self.dropout, (start, k.len));
                     let dropped = Matrix::new(dropped, rows.len, keys.len, keys.len);
                     let d_values = kv.of_mut(&mut dv, keys);
                     gemm(isa, d_values, dropped.transposed(), d_head, plus);
                     let ds = &mut ds[..size];
                     product(isa, ds, d_head, kv.of(value, keys).transposed());
-                    dropout_in_place(isa, ds, self.dropout, first_number);
+                    block.drop_out(isa, ds, self.dropout, (start, k.len));
                     match &self.attention.bias {
                         None => {
                             softmax_backward_in_place(isa, ds, p, keys.len, self.attention.scale);

@@ -19,9 +19,13 @@ pub struct Recorded {
 pub fn gate(run: &mut Run, a: &Tensor, b: &Tensor, kind: Activation) -> Tensor {
     let mut y = run.tensor(a.rows(), a.columns());
     let isa = run.isa;
-    run.share_rows(a.rows(), [(y.data_mut(), a.columns())], |rows, [y]| {
-        kernel(isa, y, a.rows_data(rows.clone()), b.rows_data(rows), kind);
-    });
+    run.share_rows(
+        (a.rows(), a.columns()),
+        [(y.data_mut(), a.columns())],
+        |rows, [y]| {
+            kernel(isa, y, a.rows_data(rows.clone()), b.rows_data(rows), kind);
+        },
+    );
     run.show("gated", &mut y);
     run.record(|_| {
         Step::Gate(Recorded {

@@ -171,7 +171,7 @@ impl KvCache {
         let rows = sources.len();
         for (pages, own) in [(&self.keys, keys), (&self.values, values)] {
             let mut all = run.arena.tensor(rows, width);
-            run.share_rows(rows, [(all.data_mut(), width)], |rows, [to]| {
+            run.share_rows((rows, width), [(all.data_mut(), width)], |rows, [to]| {
                 for (from, row) in sources[rows].iter().zip(to.chunks_exact_mut(width)) {
                     match from {
                         Source::Past(slot) => {
@@ -280,10 +280,27 @@ pub(crate) fn attend_cached(
         keys: paged(&key_pages),
         values: paged(&value_pages),
     };
-    let width = query.columns();
+    let (isa, width) = (run.isa, query.columns());
     let mut out = run.tensor(query.rows(), width);
     let longest = slots.iter().map(|slots| slots.len()).max().unwrap_or(0);
-    let mut scratch = run.arena.tensor(1, attend_scratch(heads, longest));
+    let arena = run.arena.clone();
+    let scratch = || arena.tensor(1, attend_scratch(heads, longest));
+    if weights.is_none() && !run.is_watched() {
+        let numbers = longest * (key.columns() + value.columns());
+        run.share_rows(
+            (query.rows(), numbers),
+            [(out.data_mut(), width)],
+            |these, [out]| {
+                let mut scratch = scratch();
+                for (r, out) in these.zip(out.chunks_exact_mut(width)) {
+                    let (seen, scratch) = (Seen::default(), scratch.data_mut());
+                    attend_row(isa, out, seen, scratch, query.row(r), rows, slots[r]);
+                }
+            },
+        );
+        return out;
+    }
+    let mut scratch = scratch();
     let out_rows = out.data_mut().chunks_exact_mut(width);
     for ((r, slots), out) in slots.iter().enumerate().zip(out_rows) {
         let mut mean = vec![0.0; if weights.is_some() { slots.len() } else { 0 }];
@@ -293,8 +310,15 @@ pub(crate) fn attend_cached(
             mean: &mut mean,
             weights: &mut of_heads,
         };
-        let scratch = scratch.data_mut();
-        attend_row(run.isa, out, seen, scratch, query.row(r), rows, slots);
+        attend_row(
+            isa,
+            out,
+            seen,
+            scratch.data_mut(),
+            query.row(r),
+            rows,
+            slots,
+        );
         let rows_of_heads = of_heads.chunks_exact_mut(slots.len().max(1));
         for (head, numbers) in rows_of_heads.enumerate() {
             let table = (r, head, slots.len());

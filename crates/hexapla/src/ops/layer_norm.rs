@@ -32,7 +32,7 @@ pub fn layer_norm(
     let (isa, width) = (run.isa, x.columns());
     let (scales, shifts) = (parameters.plain(scale), parameters.plain(shift));
     let outs = [(y.data_mut(), width), (statistics.data_mut(), 2)];
-    run.share_rows(x.rows(), outs, |rows, [y, statistics]| {
+    run.share_rows((x.rows(), width), outs, |rows, [y, statistics]| {
         kernel(isa, y, statistics, x.rows_data(rows), scales, shifts, eps);
     });
     run.show_made(scale, &mut y);

@@ -106,10 +106,14 @@ pub fn residual(run: &mut Run, x: &Tensor, y: &Tensor, dropout: f32) -> Tensor {
     let mut sum = run.tensor(x.rows(), x.columns());
     let isa = run.isa;
     // What is dropped depends on where a number stands; then a tape records, and no rows are shared.
-    run.share_rows(x.rows(), [(sum.data_mut(), x.columns())], |rows, [sum]| {
-        let (x, y) = (x.rows_data(rows.clone()), y.rows_data(rows));
-        residual_kernel(isa, sum, x, y, dropout);
-    });
+    run.share_rows(
+        (x.rows(), x.columns()),
+        [(sum.data_mut(), x.columns())],
+        |rows, [sum]| {
+            let (x, y) = (x.rows_data(rows.clone()), y.rows_data(rows));
+            residual_kernel(isa, sum, x, y, dropout);
+        },
+    );
     if let Some((watch, location)) = run.watcher() {
         watch.residual(location, x, y, &mut sum);
     }

@@ -27,7 +27,7 @@ pub fn rms_norm(run: &mut Run, x: &Tensor, scale: ParameterId, eps: f32) -> Tens
         (y.data_mut(), width),
         (inverse.data_mut(), width / scales.len()),
     ];
-    run.share_rows(x.rows(), outs, |rows, [y, inverse]| {
+    run.share_rows((x.rows(), width), outs, |rows, [y, inverse]| {
         kernel(isa, y, inverse, x.rows_data(rows), scales, eps);
     });
     run.show_made(scale, &mut y);

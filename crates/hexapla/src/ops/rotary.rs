@@ -75,12 +75,16 @@ pub fn rotary(
     assert_eq!(x.rows(), positions.len(), "a position for each row");
     let (isa, columns) = (run.isa, x.columns());
     let mut y = run.tensor(x.rows(), columns);
-    run.share_rows(x.rows(), [(y.data_mut(), columns)], |rows, [y]| {
-        y.copy_from_slice(x.rows_data(rows.clone()));
-        for (row, position) in y.chunks_exact_mut(columns).zip(&positions[rows]) {
-            rotate(isa, row, head_width, turns.of(*position), false);
-        }
-    });
+    run.share_rows(
+        (x.rows(), columns),
+        [(y.data_mut(), columns)],
+        |rows, [y]| {
+            y.copy_from_slice(x.rows_data(rows.clone()));
+            for (row, position) in y.chunks_exact_mut(columns).zip(&positions[rows]) {
+                rotate(isa, row, head_width, turns.of(*position), false);
+            }
+        },
+    );
     run.record(|lists| {
         Step::Rotary(Recorded {
             x: x.node(),

@@ -255,7 +255,8 @@ impl<'a> Run<'a> {
 
 /// What is shown of a pass.
 impl<'a> Run<'a> {
-    /// The same pass before somebody's eyes. Its products are those of a pass that nobody watches.
+    /// The same pass before somebody's eyes. Its products are those of a pass that nobody watches, but that no factor of attention is
+    /// rounded.
     #[must_use]
     pub fn watched(mut self, watch: &'a mut dyn Watch) -> Self {
         let location = String::new();

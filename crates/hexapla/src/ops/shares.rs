@@ -6,21 +6,21 @@ use rayon::prelude::*;
 
 use crate::ops::Run;
 
-/// Numbers from which on it is worth waking a thread.
+/// Numbers that are read from which on it is worth waking a thread.
 const WORTH: usize = 1 << 16;
 
 impl Run<'_> {
     /// Does `work` for `rows` rows of each of `outs`, which comes with the width of its rows: for all at once, or in shares that
-    /// threads do at a time. It is told the rows, and has theirs of each.
+    /// threads do at a time. It is told the rows, and has theirs of each. For a row `numbers` are read.
     pub(super) fn share_rows<const N: usize>(
         &self,
-        rows: usize,
+        (rows, numbers): (usize, usize),
         outs: [(&mut [f32], usize); N],
         work: impl Fn(Range<usize>, [&mut [f32]; N]) + Sync,
     ) {
         let threads = rayon::current_num_threads();
-        let numbers: usize = outs.iter().map(|(_, width)| rows * width).sum();
-        if !self.product().alone || threads == 1 || rows < threads || numbers < WORTH {
+        let shared = self.product().alone && threads > 1;
+        if !shared || rows < threads || rows * numbers < WORTH {
             return work(0..rows, outs.map(|(out, _)| out));
         }
         let share = rows.div_ceil(threads);
@@ -59,7 +59,7 @@ mod tests {
             let run = Run::inference(&arena, &packed).alone(alone);
             let (mut a, mut b) = (vec![0.0; rows * 1024], vec![0.0; rows]);
             let outs = [(&mut *a, 1024), (&mut *b, 1)];
-            run.share_rows(rows, outs, |rows, [a, b]| {
+            run.share_rows((rows, 1024), outs, |rows, [a, b]| {
                 for ((row, a), b) in rows.zip(a.chunks_exact_mut(1024)).zip(b) {
                     a.iter_mut().for_each(|a| *a += row as f32);
                     *b += row as f32;

@@ -212,6 +212,11 @@ fn quantized(isa: Isa, x: &[f32; GROUP]) -> (f32, [u8; GROUP]) {
             (best, scale) = (gain, xq / qq);
         }
     }
+    // Of numbers whose squares are too large.
+    let scale = match scale.is_finite() {
+        true => scale,
+        false => largest / -8.0,
+    };
     let scale = bf16::round(scale);
     let inverse = 1.0 / scale;
     // A scale that is too small for its inverse.
