@@ -756,6 +756,7 @@ impl Recorded {
                     gemm(isa, d_queries, ds, kv.of(key, keys), Plus::Nothing);
                     let (d_keys, queries) = (kv.of_mut(&mut dk, keys), head.of(query, rows));
                     gemm(isa, d_keys, ds.transposed(), queries, plus);
+                    plus = Plus::C;
                 }
                 start += q.len * k.len;
             }
