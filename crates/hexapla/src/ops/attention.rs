@@ -361,6 +361,16 @@ impl Heads<'_> {
         let all: usize = queries.iter().zip(keys).map(work).sum();
         let shared = run.product().alone && threads > 1 && all >= SHARED_WORK;
         let arena = &run.arena;
+        if !shared && self.group() == 1 {
+            let most = self.pieces(queries, keys, 1).map(|piece| piece.size());
+            let mut scores = arena.tensor(1, most.max().unwrap_or(0));
+            for piece in self.pieces(queries, keys, 1) {
+                let rows = piece.rows;
+                let out = &mut out.data_mut()[rows.start * width..][..rows.len * width];
+                self.piece(out, &mut scores.data_mut()[..piece.size()], piece);
+            }
+            return out;
+        }
         // Each piece with its rows.
         let mut pieces = Vec::new();
         let (mut rest, mut done) = (out.data_mut(), 0);
@@ -374,19 +384,13 @@ impl Heads<'_> {
         }
         if self.group() > 1 {
             self.attend_grouped(arena, shared, pieces);
-        } else if shared {
+        } else {
             // The later rows of a text see more keys: what takes longest is begun first.
             pieces.sort_by_key(|(_, piece)| Reverse(piece.size()));
             pieces.into_par_iter().for_each(|(out, piece)| {
                 let mut scores = arena.tensor(1, piece.size());
                 self.piece(out, scores.data_mut(), piece);
             });
-        } else {
-            let most = pieces.iter().map(|(_, piece)| piece.size()).max();
-            let mut scores = arena.tensor(1, most.unwrap_or(0));
-            for (out, piece) in pieces {
-                self.piece(out, &mut scores.data_mut()[..piece.size()], piece);
-            }
         }
         out
     }
