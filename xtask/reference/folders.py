@@ -1,4 +1,4 @@
-"""Seeded random folders of odd shapes (marian, m2m_100, bart, mbart), and what transformers computes with them.
+"""Seeded random folders of odd shapes (marian, m2m_100, bart, mbart, t5, mt5), and what transformers computes with them.
 
     python folders.py OUTDIR [NAME…]
 
@@ -12,6 +12,7 @@ golden.json holds
                 num_return_sequences = n, n rows stand for each input; scores are `sequences_scores` (null for greedy)
 """
 
+import copy
 import json
 import shutil
 import sys
@@ -19,7 +20,8 @@ from pathlib import Path
 
 import torch
 from transformers import (BartConfig, BartForConditionalGeneration, M2M100Config, M2M100ForConditionalGeneration, MarianConfig,
-                          MarianMTModel, MBartConfig, MBartForConditionalGeneration)
+                          MarianMTModel, MBartConfig, MBartForConditionalGeneration, MT5Config, MT5ForConditionalGeneration,
+                          T5Config, T5ForConditionalGeneration)
 from transformers.utils import logging
 
 logging.set_verbosity_error()
@@ -88,12 +90,30 @@ BART = {
                     decoder_start_token_id=2, bos_token_id=0),
         forced_bos=9, bad_words=False),
 }
-CLASSES = {"marian": (MarianConfig, MarianMTModel), "m2m": (M2M100Config, M2M100ForConditionalGeneration),
+T5 = {
+    "t5_first": dict(
+        config=dict(vocab_size=47, d_model=20, d_kv=6, d_ff=34, num_layers=3, num_decoder_layers=2, num_heads=3,
+                    relative_attention_num_buckets=8, relative_attention_max_distance=9, feed_forward_proj="relu",
+                    pad_token_id=0, eos_token_id=1, decoder_start_token_id=0),
+        bad_words=True),
+    "t5_gated": dict(
+        config=dict(vocab_size=43, d_model=16, d_kv=8, d_ff=22, num_layers=3, num_decoder_layers=1, num_heads=4,
+                    relative_attention_num_buckets=12, relative_attention_max_distance=20, feed_forward_proj="gated-gelu",
+                    pad_token_id=0, eos_token_id=1, decoder_start_token_id=0, tie_word_embeddings=False),
+        own_output=True, bad_words=False),
+    "mt5_small": dict(
+        config=dict(vocab_size=45, d_model=18, d_kv=4, d_ff=26, num_layers=2, num_decoder_layers=2, num_heads=5,
+                    relative_attention_num_buckets=16, relative_attention_max_distance=12, feed_forward_proj="gated-silu",
+                    pad_token_id=0, eos_token_id=1, decoder_start_token_id=3),
+        own_output=True, bad_words=True),
+}
+CLASSES = {"t5": (T5Config, T5ForConditionalGeneration), "mt5": (MT5Config, MT5ForConditionalGeneration),
+           "marian": (MarianConfig, MarianMTModel), "m2m": (M2M100Config, M2M100ForConditionalGeneration),
            "bart": (BartConfig, BartForConditionalGeneration), "mbart": (MBartConfig, MBartForConditionalGeneration)}
 
-# 200 inputs are decoded greedily and with four beams; the variants take the first few of each case.
+# 200 inputs, and 200 of T5's, are decoded greedily and with four beams; the variants take the first few of each case.
 INPUTS = {"marian_shared": 60, "marian_old": 25, "marian_separate": 25, "marian_untied": 20, "m2m_tied": 40,
-          "m2m_odd_pad": 15, "m2m_untied": 15, "bart_small": 15, "mbart_small": 15}
+          "m2m_odd_pad": 15, "m2m_untied": 15, "bart_small": 15, "mbart_small": 15, "t5_first": 80, "t5_gated": 70, "mt5_small": 50}
 VARIANT_INPUTS = 6
 VARIANTS = {
     "length_penalty_0.6": dict(num_beams=4, length_penalty=0.6),
@@ -131,11 +151,19 @@ def randomize(model, end_bias):
                 parameter.copy_(torch.randn_like(parameter) * 0.1)
             elif "embed_tokens" in name or "shared" in name or "lm_head" in name:
                 parameter.copy_(torch.randn_like(parameter) * GAINS["embedding"] / config.d_model**0.5)
+            elif "relative_attention_bias" in name:
+                parameter.copy_(torch.randn_like(parameter))
+            elif name.endswith(("Attention.q.weight", "Attention.k.weight")):
+                # Scores are not scaled there.
+                parameter.copy_(torch.randn_like(parameter) * 1.5 / (config.d_model**2 * config.d_kv) ** 0.25)
             else:
-                part = "cross" if "encoder_attn" in name else "encoder" if ".encoder." in name else "decoder"
+                part = "cross" if "encoder_attn" in name or "EncDecAttention" in name else "encoder" if ".encoder." in name else "decoder"
                 parameter.copy_(torch.randn_like(parameter) * GAINS[part] / parameter.shape[1] ** 0.5)
         model.tie_weights()
-        if hasattr(model, "final_logits_bias"):
+        if isinstance(config, T5Config | MT5Config):
+            # Neither a bias nor a shift could lean: a longer vector does.
+            model.lm_head.weight[config.eos_token_id] *= 1.0 + end_bias / 5
+        elif hasattr(model, "final_logits_bias"):
             bias = torch.randn_like(model.final_logits_bias) * 0.5
             bias[0, config.eos_token_id] += end_bias
             model.final_logits_bias.copy_(bias)
@@ -149,6 +177,11 @@ def build(name, case, seed):
     config_class, model_class = CLASSES[name.split("_")[0]]
     config = config_class(**case["config"])
     model = model_class(config).eval()
+    if case.get("own_output"):
+        # Version 5 ties the tables whatever the settings say, unless a file holds two.
+        model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.clone())
+        model._tied_weights_keys = {k: v for k, v in model._tied_weights_keys.items() if "lm_head" not in k}
+        model.all_tied_weights_keys = model.get_expanded_tied_weights_keys(all_submodels=True)
     randomize(model, end_bias=1.0 + seed % 5)
     g = model.generation_config
     g.max_length, g.num_beams = 24, 4
@@ -176,6 +209,17 @@ def make_old(folder):
                   classif_dropout=0.0, gradient_checkpointing=False)
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     (folder / "generation_config.json").unlink()
+
+
+def make_old_t5(folder):
+    """As version 4 wrote it."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    for key in ("scale_decoder_outputs", "dense_act_fn", "is_gated_act", "dtype"):
+        config.pop(key, None)
+    config.update(tie_word_embeddings=False, n_positions=512, output_past=True, tokenizer_class="T5Tokenizer", gradient_checkpointing=False,
+                  task_specific_params={"translation_en_to_de": {"prefix": "translate English to German: "}})
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 def sentences(config, count, vocabulary, generator, end=True):
@@ -266,9 +310,7 @@ def first_lively(name, case, generator):
 
 def steady_rows(model, count, generator):
     """Inputs on whose output f32 and f64 agree: no near-tie decides it."""
-    double = type(model)(model.config).double().eval()
-    double.load_state_dict({k: v.double() for k, v in model.state_dict().items()})
-    double.generation_config = model.generation_config
+    double = copy.deepcopy(model).double().eval()
     rows = []
     while len(rows) < count:
         row = sentences(model.config, 1, model.config.vocab_size, generator)
@@ -281,7 +323,7 @@ def steady_rows(model, count, generator):
 
 def main(out, names):
     torch.set_num_threads(1)
-    for number, (name, case) in enumerate({**MARIAN, **M2M, **BART}.items()):
+    for number, (name, case) in enumerate({**MARIAN, **M2M, **BART, **T5}.items()):
         if names and name not in names:
             continue
         folder = out / name
@@ -292,6 +334,8 @@ def main(out, names):
         (folder / "model.safetensors").chmod(0o644)
         if case.get("old"):
             make_old(folder)
+        if name == "t5_gated":
+            make_old_t5(folder)
         # The reference is the folder as transformers reads it, not the model that was in memory.
         model = type(model).from_pretrained(folder).eval()
         rows = steady_rows(model, INPUTS[name], generator)

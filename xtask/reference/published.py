@@ -5,6 +5,8 @@
     python published.py marian LINES OUT         an OPUS-shaped folder OUT/marian, and OUT/marian.json: ids, and texts at beams 1 and 4
     python published.py multilingual LINES OUT   folders OUT/NAME of M2M-100, NLLB, mBART and mBART-50 with SentencePiece models, and
                                                  OUT/NAME.json: ids of texts, the texts again, and translations at beams 1 and 4
+    python published.py t5 LINES OUT             folders OUT/t5 (with a SentencePiece model alone) and OUT/fast (with a tokenizer.json), and OUT/t5.json:
+                                                 ids of texts, and texts at beams 1 and 4 of lines behind a prefix
     python published.py vocabularies LINES OUT   folders OUT/NAME of encoders with vocabularies and no tokenizer.json, and OUT/NAME.json:
                                                  ids of texts, and of pairs of texts
     python published.py rerank LINES OUT         cross-encoders OUT/NAME, and OUT/NAME.json: their scores of pairs of texts
@@ -213,6 +215,54 @@ def multilingual(lines, out):
         (out / f"{name}.json").write_text(json.dumps(found))
 
 
+def t5(lines, out):
+    """A folder of T5's form: random weights, a SentencePiece model and tokens for gaps."""
+    import sentencepiece
+    folder, fast = out / "t5", out / "fast"
+    folder.mkdir()
+    half = len(lines) // 2
+    (out / "train.txt").write_text("\n".join(lines[:half]))
+    sentencepiece.SentencePieceTrainer.train(input=str(out / "train.txt"), model_prefix=str(folder / "spiece"), vocab_size=4000, minloglevel=2,
+                                             model_type="unigram", character_coverage=0.9995, pad_id=0, eos_id=1, unk_id=2, bos_id=-1,
+                                             hard_vocab_limit=False, num_threads=2)
+    (folder / "spiece.vocab").unlink()
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "T5Tokenizer", "extra_ids": 100}))
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(folder / "spiece.model"))
+    size = pieces.get_piece_size() + 100
+    tokenizer = transformers.T5Tokenizer.from_pretrained(folder, extra_ids=100)
+    torch.manual_seed(2)
+    config = transformers.T5Config(vocab_size=size + 28, d_model=64, d_kv=12, d_ff=96, num_layers=2, num_decoder_layers=2, num_heads=5,
+                                   relative_attention_num_buckets=16, relative_attention_max_distance=40, decoder_start_token_id=0)
+    model = transformers.T5ForConditionalGeneration(config).eval()
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            gain = 0.3 if "shared" in name else (4 if "EncDecAttention.v" in name else 1) / p.shape[-1] ** 0.5
+            gain = gain * 0.6 if name.endswith(("q.weight", "k.weight")) else gain
+            p.copy_(1 + torch.randn_like(p) * 0.1 if "layer_norm" in name else torch.randn_like(p) * gain)
+        model.shared.weight[1] *= 1.6
+        model.tie_weights()
+    g = model.generation_config
+    g.max_length, g.num_beams, g.bad_words_ids = 40, 4, [[id] for id in (0, 2, *range(size - 100, size + 28))]
+    model.save_pretrained(folder)
+    model.save_pretrained(fast)
+    tokenizer.save_pretrained(fast)
+    texts = lines[half:] + list(odd(2000))
+    # Where its own conversion makes other pieces than SentencePiece, sentencepiece is what T5 was trained with.
+    ids = [pieces.encode(text) + [1] for text in texts]
+    prefix = "translate English to German: "
+    short = [text for text in lines[half:] if 0 < len(text.strip()) < 80][:200]
+    found = {"texts": texts, "ids": ids, "prefix": prefix, "lines": short}
+    for beams in (1, 4):
+        found[str(beams)] = []
+        for i in range(0, len(short), 50):
+            rows = [pieces.encode(prefix + text) + [1] for text in short[i : i + 50]]
+            width = max(map(len, rows))
+            batch = torch.tensor([row + [0] * (width - len(row)) for row in rows])
+            ids = model.generate(input_ids=batch, attention_mask=(batch != 0).long(), num_beams=beams, max_length=40)
+            found[str(beams)] += [pieces.decode([id for id in row if id > 2]) for row in ids.tolist()]
+    (out / "t5.json").write_text(json.dumps(found))
+
+
 # Class of an encoder's tokenizer, its model_type, and the vocabulary that it is published with.
 VOCABULARIES = dict(
     bert=("BertTokenizer", "bert", "words"),
@@ -369,5 +419,5 @@ if __name__ == "__main__":
     elif command == "package":
         print(files(str(first)))
     else:
-        jobs = (vectors, pieces, marian, multilingual, vocabularies, rerank, bart, gguf)
+        jobs = (vectors, pieces, marian, multilingual, t5, vocabularies, rerank, bart, gguf)
         {job.__name__: job for job in jobs}[command](json.loads(first.read_text()), out)

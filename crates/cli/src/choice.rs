@@ -116,6 +116,7 @@ impl ChoiceFlags {
             max_new_tokens: self.max_new_tokens.or(defaults.max_new_tokens),
             stop: stop.to_vec(),
             first_text: 0,
+            slide: false,
         })
     }
 }

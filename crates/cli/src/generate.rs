@@ -14,7 +14,7 @@ use hexapla::text::corpus::read_lines;
 use serde_json::{Value, json};
 
 use crate::choice::ChoiceFlags;
-use crate::console::broken;
+use crate::console::{broken, say};
 use crate::model::decided;
 use crate::text::read_ids;
 
@@ -46,6 +46,9 @@ pub(crate) struct GenerateArgs {
     /// End before this text; may be given several times.
     #[arg(long)]
     stop: Vec<String>,
+    /// Go on beyond the longest text that the model takes: whenever it is full, the older half is let go.
+    #[arg(long)]
+    slide: bool,
     /// Print a JSON object for each output.
     #[arg(long)]
     json: bool,
@@ -62,7 +65,11 @@ pub(crate) fn run(args: GenerateArgs) -> Result<()> {
         return of_ids(&args, path);
     }
     let model = LanguageModel::open(args.model.as_path(), decided(args.compute_type))?;
-    let options = args.choice.options(&model, &args.stop)?;
+    let mut options = args.choice.options(&model, &args.stop)?;
+    options.slide = args.slide;
+    if args.slide {
+        say_slides(model.generator());
+    }
     let mut out = std::io::BufWriter::new(std::io::stdout());
     if let Some(path) = &args.json_lines {
         let asked = read_asked(path)?;
@@ -266,6 +273,13 @@ fn read_asked(path: &Path) -> Result<Vec<Asked>> {
     read_lines(path)?.iter().enumerate().map(read).collect()
 }
 
+fn say_slides(generator: &Generator) {
+    say(format_args!(
+        "note: the model sees {} tokens at most; of a longer text the older ones are let go",
+        generator.max_tokens()
+    ));
+}
+
 /// Needs no tokenizer.
 fn of_ids(args: &GenerateArgs, path: &Path) -> Result<()> {
     let opened = formats::open(args.model.as_path())?;
@@ -278,7 +292,11 @@ fn of_ids(args: &GenerateArgs, path: &Path) -> Result<()> {
     let generator = Generator::new(opened.model().clone(), packed);
     let mut prompts = Vec::new();
     for (number, ids) in read_ids(path)?.into_iter().enumerate() {
-        let room = generator.max_tokens().saturating_sub(ids.len());
+        let window = generator.max_tokens();
+        let room = match args.slide && ids.len() >= window {
+            true => window / 2,
+            false => window.saturating_sub(ids.len()),
+        };
         prompts.push(Prompt {
             max_new_tokens: most.unwrap_or(room),
             ids,
@@ -286,7 +304,19 @@ fn of_ids(args: &GenerateArgs, path: &Path) -> Result<()> {
         });
     }
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    let found = generator.generate(&prompts, &search);
+    let found = match args.slide {
+        true => {
+            say_slides(&generator);
+            let outputs = |(number, prompt): (usize, &Prompt)| {
+                let samples = 0..search.n_best;
+                let one = |sample| generator.slide(prompt, sample, &search, |_, _| Ok(true));
+                let all: Result<Vec<_>> = samples.map(one).collect();
+                all.map_err(|e| e.in_item(number))
+            };
+            prompts.iter().enumerate().map(outputs).collect()
+        }
+        false => generator.generate(&prompts, &search),
+    };
     for hypothesis in found.map_err(|e| located(e, path))?.iter().flatten() {
         writeln!(out, "{}", json!(hypothesis.ids)).map_err(broken)?;
     }

@@ -196,7 +196,7 @@ fn of_manifest(opened: &ModelFolder, is_whole: bool) -> Vec<(String, String)> {
 }
 
 /// Files that tokenizers are read from.
-const TOKENIZERS: [&str; 10] = [
+const TOKENIZERS: [&str; 11] = [
     "mapping.toml",
     "tokenizer.json",
     "tokenizer.model",
@@ -205,6 +205,7 @@ const TOKENIZERS: [&str; 10] = [
     "source.spm",
     "target.spm",
     "sentencepiece.bpe.model",
+    "spiece.model",
     "vocab.json",
     "vocab.txt",
 ];

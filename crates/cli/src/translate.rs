@@ -32,10 +32,13 @@ pub(crate) struct TranslateArgs {
     #[arg(
         long,
         conflicts_with_all = [
-            "text", "input", "from", "to", "target_prefix", "scores", "token_probabilities", "alignments", "no_split"
+            "text", "input", "from", "to", "source_prefix", "target_prefix", "scores", "token_probabilities", "alignments", "no_split"
         ]
     )]
     input_ids: Option<PathBuf>,
+    /// Text before each sentence, for models that are told their task so (T5: `translate English to German: `).
+    #[arg(long, conflicts_with = "alignments")]
+    source_prefix: Option<String>,
     /// File of target prefixes, a line for each input line.
     #[arg(long)]
     target_prefix: Option<PathBuf>,
@@ -197,6 +200,7 @@ pub(crate) fn run(args: TranslateArgs) -> Result<()> {
     let mut options = args.search.options(&model)?;
     options.alignment = args.alignments.then(|| model.alignment_reading());
     options.split_sentences = !args.no_split;
+    options.source_prefix.clone_from(&args.source_prefix);
     let prefixes = args
         .target_prefix
         .as_deref()

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use hexapla::config::{Assembly, ComputeType};
+use hexapla::config::{Assembly, ComputeType, RelativePositions};
 use hexapla::encode::{Encoder, Input};
 use hexapla::explain::{Array, Edits, Patch, Trace, TraceInput, search_edited, trace};
 use hexapla::formats::{self, ModelFolder};
@@ -14,7 +14,7 @@ use hexapla::packed::PackedWeights;
 use hexapla::{Engine, Request, Translator};
 use serde_json::Value;
 
-const TRANSLATORS: [&str; 9] = [
+const TRANSLATORS: [&str; 12] = [
     "bart_small",
     "m2m_odd_pad",
     "m2m_tied",
@@ -24,6 +24,9 @@ const TRANSLATORS: [&str; 9] = [
     "marian_shared",
     "marian_untied",
     "mbart_small",
+    "mt5_small",
+    "t5_first",
+    "t5_gated",
 ];
 
 fn golden(name: &str) -> (PathBuf, Value) {
@@ -96,13 +99,30 @@ fn near(a: f32, b: f32, bound: f32, what: &str) {
     );
 }
 
-/// Weights are the softmax of the scores, these the products of queries and keys, the heads the weighted values.
-fn check_attention(trace: &Trace) {
-    check_windows(trace, &BTreeMap::new());
+/// The bucket of a distance between key and query, as T5's authors define it.
+fn bucket(distance: isize, relative: RelativePositions, causal: bool) -> usize {
+    let (first, buckets, far) = match causal {
+        true => (0, relative.buckets, (-distance).max(0) as usize),
+        false => {
+            let half = relative.buckets / 2;
+            let first = if distance > 0 { half } else { 0 };
+            (first, half, distance.unsigned_abs())
+        }
+    };
+    let exact = buckets / 2;
+    if far < exact {
+        return first + far;
+    }
+    let share =
+        (far as f32 / exact as f32).ln() / (relative.max_distance as f32 / exact as f32).ln();
+    first + (exact + (share * (buckets - exact) as f32) as usize).min(buckets - 1)
 }
 
-/// The same; these attentions see no more than so many tokens.
-fn check_windows(trace: &Trace, windows: &BTreeMap<String, usize>) {
+/// Weights are the softmax of the scores; these the products of queries and keys, with their scale and what the distance adds; the
+/// heads the weighted values.
+fn check_attention(model: &Model, trace: &Trace) {
+    let config = model.folder.assembly.model();
+    let parameters = model.folder.weights().unwrap();
     let names = attentions(trace);
     assert!(!names.is_empty());
     for name in names {
@@ -119,11 +139,34 @@ fn check_windows(trace: &Trace, windows: &BTreeMap<String, usize>) {
         assert_eq!(k.shape, [heads / group, keys, width], "{name}");
         assert_eq!(v.shape, k.shape, "{name}");
         assert_eq!(scores.shape, weights.shape, "{name}");
-        let causal = name.starts_with("decoder.") && name.ends_with(".self_attention");
+        let parts: Vec<&str> = name.split('.').collect();
+        let [stack_name, "layers", layer, kind] = parts[..] else {
+            panic!("{name}")
+        };
+        let stack = match stack_name {
+            "encoder" => config.encoder.as_ref().unwrap(),
+            _ => config.decoder.as_ref().unwrap(),
+        };
+        let layer = &stack.layers[layer.parse::<usize>().unwrap()];
+        let attention = match kind {
+            "self_attention" => layer.self_attention,
+            _ => layer.cross_attention.unwrap(),
+        };
+        let causal = attention.causal;
+        let window = attention.window.unwrap_or(usize::MAX);
+        let relative = stack
+            .relative_positions
+            .filter(|_| kind == "self_attention");
+        let relative = relative.map(|relative| {
+            let name = format!("{stack_name}.relative_positions.weight");
+            let table = parameters.get(parameters.index.find(&name).unwrap());
+            move |head: usize, distance: isize| {
+                table[bucket(distance, relative, causal) * heads + head]
+            }
+        });
         for head in 0..heads {
             for query in 0..queries {
                 let (score, weight) = (scores.row(&[head, query]), weights.row(&[head, query]));
-                let window = windows.get(name).copied().unwrap_or(usize::MAX);
                 let largest = score.iter().fold(f32::NEG_INFINITY, |a, b| a.max(*b));
                 let exp = |s: f32| f64::from(s - largest).exp();
                 // A weight is as exact as its score.
@@ -136,9 +179,13 @@ fn check_windows(trace: &Trace, windows: &BTreeMap<String, usize>) {
                         .row(&[head, query])
                         .iter()
                         .zip(k.row(&[head / group, key]));
-                    let scaled = products.map(|(a, b)| a * b / (width as f32).sqrt());
-                    let (sum_of, sizes) =
-                        scaled.fold((0.0, 0.0), |(sum, sizes), x| (sum + x, sizes + x.abs()));
+                    let scaled = products.map(|(a, b)| a * b * attention.scale);
+                    let bias = relative
+                        .as_ref()
+                        .map_or(0.0, |bias| bias(head, key as isize - query as isize));
+                    let (sum_of, sizes) = scaled
+                        .chain([bias])
+                        .fold((0.0, 0.0), |(sum, sizes), x| (sum + x, sizes + x.abs()));
                     if seen {
                         let off: f32 = score[key] - sum_of;
                         assert!(off.abs() <= 1e-6 * sizes, "{name}: {off} of {sizes}");
@@ -220,7 +267,7 @@ fn a_trace_holds_what_the_model_computes() {
             for (found, expected) in found.data.iter().zip(logits[0].iter().flatten()) {
                 near(*found, *expected, 1e-4, name);
             }
-            check_attention(&trace);
+            check_attention(&model, &trace);
             // A whole pass, bit for bit.
             let whole = model.trace(&pair(&source, &target), &of_whole_pass());
             for (found, expected) in array(&whole, "output.logits")
@@ -230,7 +277,7 @@ fn a_trace_holds_what_the_model_computes() {
             {
                 assert_eq!(found.to_bits(), expected.to_bits(), "{name}");
             }
-            check_attention(&whole);
+            check_attention(&model, &whole);
             check_projections(&model, &trace);
         }
     }
@@ -268,27 +315,12 @@ fn encoders_alone_are_traced() {
                 encoder.config().layers - 1
             );
             assert_eq!(array(&trace, &last).data, hidden[0].concat(), "{name}");
-            // MPNet adds to the scores by distance; there the products alone are not the scores.
-            if !name.contains("mpnet") {
-                check_attention(&trace);
-            }
+            check_attention(&model, &trace);
             check_projections(&model, &trace);
         }
         *families.entry(model.folder.family.to_string()).or_insert(0) += 1;
     }
     assert_eq!(families.len(), 7, "{families:?}");
-}
-
-/// The attentions of a decoder alone that see no more than a window.
-fn windows(model: &Model) -> BTreeMap<String, usize> {
-    let decoder = model.folder.assembly.model().decoder.unwrap();
-    let layers = decoder.layers.into_iter().enumerate();
-    layers
-        .filter_map(|(i, layer)| {
-            let name = format!("decoder.layers.{i}.self_attention");
-            Some((name, layer.self_attention.window?))
-        })
-        .collect()
 }
 
 #[test]
@@ -301,8 +333,8 @@ fn a_trace_of_a_decoder_alone_is_that_of_its_generating() {
         folders += 1;
         for compute_type in [ComputeType::Float32, ComputeType::Bf16, ComputeType::Int8] {
             let model = Model::open(&folder, compute_type);
-            let windows = windows(&model);
-            windowed += usize::from(!windows.is_empty());
+            let layers = model.folder.assembly.model().decoder.unwrap().layers;
+            windowed += usize::from(layers.iter().any(|l| l.self_attention.window.is_some()));
             let config = model.folder.decoder().unwrap().clone();
             let generator = Generator::open(&folder, compute_type).unwrap();
             for ids in ids(&golden["input_ids"]) {
@@ -323,7 +355,7 @@ fn a_trace_of_a_decoder_alone_is_that_of_its_generating() {
                     ..TraceInput::default()
                 };
                 let trace = model.trace(&input, &Edits::default());
-                check_windows(&trace, &windows);
+                check_attention(&model, &trace);
                 if compute_type == ComputeType::Float32 {
                     check_projections(&model, &trace);
                 }
@@ -346,7 +378,7 @@ fn a_trace_of_a_decoder_alone_is_that_of_its_generating() {
                     },
                     &Edits::default(),
                 );
-                check_windows(&whole, &windows);
+                check_attention(&model, &whole);
             }
         }
     }

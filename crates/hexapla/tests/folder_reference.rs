@@ -8,7 +8,7 @@ use hexapla::generate::engine::{Engine, Request};
 use hexapla::generate::{EarlyStopping, SearchOptions};
 use serde_json::Value;
 
-const FOLDERS: [&str; 9] = [
+const FOLDERS: [&str; 12] = [
     "marian_shared",
     "marian_old",
     "marian_separate",
@@ -18,6 +18,9 @@ const FOLDERS: [&str; 9] = [
     "m2m_untied",
     "bart_small",
     "mbart_small",
+    "t5_first",
+    "t5_gated",
+    "mt5_small",
 ];
 
 fn ids(v: &Value) -> Vec<Vec<u32>> {

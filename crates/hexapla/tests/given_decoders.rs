@@ -13,7 +13,7 @@ use hexapla::formats;
 use hexapla::formats::safetensors::{NamedTensor, transpose, write_tensors};
 use hexapla::generate::SearchOptions;
 use hexapla::generate::generator::{Generator, Prompt};
-use hexapla::generate::language_model::{GenerateOptions, LanguageModel};
+use hexapla::generate::language_model::{Finish, GenerateOptions, LanguageModel};
 use serde_json::{Value, json};
 
 /// The folder of models, where there is one.
@@ -258,6 +258,52 @@ fn stories_go_on_as_an_independent_reader_has_them() {
     assert_eq!(story[0].ids, found[0][0].ids[4..44]);
     assert_eq!(story[0].text, told);
     assert!(told.starts_with(", there was a little"), "{told}");
+    // Beyond what it takes, the newer half of a text is read anew.
+    let window = generator.max_tokens();
+    let mut beyond = GenerateOptions {
+        max_new_tokens: Some(window + window / 2),
+        slide: true,
+        ..teller.options()
+    };
+    beyond.search.ignore_eos = true;
+    let prompt = teller.text_prompt("Once upon a time", 0, &beyond).unwrap();
+    let mut told = String::new();
+    let each = |_, text: &str| {
+        told.push_str(text);
+        Ok(true)
+    };
+    let long = teller.stream(&prompt, &beyond, each).unwrap();
+    assert_eq!(
+        (long[0].text == told, long[0].finish),
+        (true, Finish::Length)
+    );
+    let mut ids = prompt.ids.clone();
+    while ids.len() < prompt.ids.len() + window + window / 2 {
+        let kept = if ids.len() < window {
+            ids.len()
+        } else {
+            window / 2
+        };
+        let left = prompt.ids.len() + window + window / 2 - ids.len();
+        let piece = Prompt {
+            ids: ids[ids.len() - kept..].to_vec(),
+            max_new_tokens: left.min(window - kept),
+            seed_index: 0,
+        };
+        ids.extend(&generator.generate(&[piece], &beyond.search).unwrap()[0][0].ids);
+    }
+    assert_eq!(long[0].ids, ids[prompt.ids.len()..]);
+    // A prompt that is too long by itself is its end.
+    let end = teller.prompt(ids.clone(), 0, &beyond).unwrap();
+    let behind = teller.generate(&[end], &beyond).unwrap();
+    assert_eq!(behind[0][0].ids.len(), window + window / 2);
+    beyond.slide = false;
+    let refused = teller.prompt(ids, 0, &beyond).unwrap();
+    let e = teller
+        .generate(&[refused], &beyond)
+        .unwrap_err()
+        .to_string();
+    assert!(e.contains("512"), "{e}");
     // A file that is cut off is no such file.
     let folder = tempfile::tempdir().unwrap();
     let cut = folder.path().join("cut.bin");

@@ -1,6 +1,5 @@
 //! Attention of one query row over rows of keys and values that were computed before (decoding).
 
-use crate::Isa;
 use crate::bf16::round;
 use crate::isa::{Level, multiversion};
 use crate::math::exp_small;
@@ -8,6 +7,7 @@ use crate::sixteen::Sixteen;
 #[cfg(target_arch = "x86_64")]
 use crate::sixteen::Two256;
 use crate::sums::LANES;
+use crate::{Isa, Matrix};
 
 /// How the numbers of cached rows are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +57,9 @@ pub struct CachedRows<'a> {
     pub kv_heads: usize,
     /// What a product of query and key is multiplied by.
     pub scale: f32,
+    /// Added to the scores after their scale: for each head of the query a number for each row that it sees, those of the last rows
+    /// last. `[heads, rows or more]`.
+    pub bias: Option<Matrix<'a>>,
     /// How keys and values are stored.
     pub stored: Stored,
     /// The keys.
@@ -145,6 +148,7 @@ pub fn attend_row(
         heads,
         kv_heads,
         scale,
+        bias,
         stored,
         keys,
         values,
@@ -154,6 +158,7 @@ pub fn attend_row(
     assert!(head_width * heads == query.len() && out.len() == query.len());
     assert!(heads.is_multiple_of(kv_heads), "heads that share keys");
     assert!(keys.words == kv_heads * head_words && values.words == keys.words);
+    assert!(bias.is_none_or(|bias| bias.rows() == heads && bias.columns() >= rows.len()));
     let Seen { mean, weights } = seen;
     assert!(mean.is_empty() || mean.len() == rows.len());
     assert!(weights.is_empty() || weights.len() == heads * rows.len());
@@ -172,13 +177,19 @@ pub fn attend_row(
             heads,
             stride: stride(heads),
             head_width,
-            scale,
             head_words,
             first_head: g * GROUP,
             sharing: all_heads / kv_heads,
         };
         let scores = &mut scratch[..(rows.len() * group.stride).next_multiple_of(LANES)];
-        group.attend(isa, stored, (out, scores), query, (keys, values), rows);
+        score(isa, scores, query, keys, rows, group, stored);
+        if let Some(bias) = bias {
+            group.add_bias(scores, scale, bias, rows.len());
+        }
+        let scale = if bias.is_some() { 1.0 } else { scale };
+        softmax(isa, scores, group.stride, scale);
+        out.fill(0.0);
+        add_values(isa, out, scores, values, rows, group, stored);
         for (mean, scores) in mean.iter_mut().zip(scores.chunks_exact(group.stride)) {
             *mean += scores[..heads].iter().sum::<f32>();
         }
@@ -199,7 +210,6 @@ struct Group {
     heads: usize,
     stride: usize,
     head_width: usize,
-    scale: f32,
     head_words: usize,
     /// The first of them among all heads.
     first_head: usize,
@@ -208,19 +218,16 @@ struct Group {
 }
 
 impl Group {
-    fn attend(
-        self,
-        isa: Isa,
-        stored: Stored,
-        (out, scores): (&mut [f32], &mut [f32]),
-        query: &[f32],
-        (keys, values): (PagedRows, PagedRows),
-        rows: &[u32],
-    ) {
-        score(isa, scores, query, keys, rows, self, stored);
-        softmax(isa, scores, self.stride, self.scale);
-        out.fill(0.0);
-        add_values(isa, out, scores, values, rows, self, stored);
+    /// Scales scores, and adds to them the last of the numbers that `bias` has for each of all heads.
+    fn add_bias(self, scores: &mut [f32], scale: f32, bias: Matrix, rows: usize) {
+        let first = bias.columns() - rows;
+        for h in 0..self.heads {
+            let bias = &bias.data[(self.first_head + h) * bias.row_stride + first..][..rows];
+            let scores = scores.iter_mut().skip(h).step_by(self.stride);
+            for (score, bias) in scores.zip(bias) {
+                *score = *score * scale + bias;
+            }
+        }
     }
 
     /// The words in a row that head `h` looks at.
@@ -572,6 +579,7 @@ mod tests {
         v: &[f32],
         rows: &[u32],
         (heads, kv_heads): (usize, usize),
+        bias: Option<Matrix>,
     ) -> Vec<f64> {
         let head_width = q.len() / heads;
         let width = head_width * kv_heads;
@@ -581,11 +589,15 @@ mod tests {
         };
         let of_head = |h: usize| {
             let part = h * head_width..(h + 1) * head_width;
-            let score = |row: &u32| {
+            let score = |(i, row): (usize, &u32)| {
                 let products = part.clone().map(|j| f64::from(q[j]) * at(k, *row, j));
-                (products.sum::<f64>() / (head_width as f64).sqrt()).exp()
+                let bias = bias.map_or(0.0, |bias| {
+                    let last = bias.columns() - rows.len();
+                    f64::from(bias.data[h * bias.row_stride + last + i])
+                });
+                (products.sum::<f64>() / (head_width as f64).sqrt() + bias).exp()
             };
-            let scores: Vec<f64> = rows.iter().map(score).collect();
+            let scores: Vec<f64> = rows.iter().enumerate().map(score).collect();
             let sum: f64 = scores.iter().sum();
             let mean = move |j| {
                 let terms = rows.iter().zip(&scores).map(|(row, s)| s * at(v, *row, j));
@@ -597,6 +609,7 @@ mod tests {
     }
 
     /// Runs attention; gives the result and the mean probabilities.
+    #[allow(clippy::too_many_arguments)]
     fn attended(
         isa: Isa,
         stored: Stored,
@@ -605,6 +618,7 @@ mod tests {
         k: &[f32],
         v: &[f32],
         rows: &[u32],
+        bias: Option<Matrix>,
     ) -> Vec<f32> {
         let width = q.len();
         let kv_width = width / heads * kv_heads;
@@ -624,6 +638,7 @@ mod tests {
             heads,
             kv_heads,
             scale: 1.0 / ((width / heads) as f32).sqrt(),
+            bias,
             stored,
             keys: PagedRows { pages: &k, words },
             values: PagedRows { pages: &v, words },
@@ -673,18 +688,24 @@ mod tests {
             let heads = (heads, kv_heads);
             let q = numbers(width, 1);
             let (k, v) = (numbers(kv_width * count, 2), numbers(kv_width * count, 3));
-            for n in [1, 2, 4, 7, 40] {
+            let biases = numbers(heads.0 * 43, 4);
+            let biases = Matrix::new(&biases, heads.0, 43, 43);
+            for (n, bias) in [1, 2, 4, 7, 40]
+                .into_iter()
+                .flat_map(|n| [(n, None), (n, Some(biases))])
+            {
                 let rows: Vec<u32> = (0..n).map(|i| (i * 7 % count) as u32).collect();
-                let exact = by_definition(&q, &k, &v, &rows, heads);
+                let exact = by_definition(&q, &k, &v, &rows, heads, bias);
                 for (stored, tolerance) in [(Stored::Float32, 1e-5), (Stored::Bf16, 0.03)] {
-                    let scalar = attended(Isa::SCALAR, stored, heads, &q, &k, &v, &rows);
+                    let attended = |isa| attended(isa, stored, heads, &q, &k, &v, &rows, bias);
+                    let scalar = attended(Isa::SCALAR);
                     assert!((scalar[width..].iter().sum::<f32>() - 1.0).abs() < 1e-5);
                     for (found, exact) in scalar.iter().zip(&exact) {
                         let off = (f64::from(*found) - exact).abs();
                         assert!(off < tolerance, "{stored:?} {width} {n}: {off}");
                     }
                     for isa in Isa::available() {
-                        let found = attended(isa, stored, heads, &q, &k, &v, &rows);
+                        let found = attended(isa);
                         let same = |(a, b): (&f32, &f32)| a.to_bits() == b.to_bits();
                         assert!(scalar.iter().zip(&found).all(same), "{}", isa.name());
                     }

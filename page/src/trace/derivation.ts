@@ -401,6 +401,14 @@ function term(label: string, number: number, address: Address | null): Term {
   return { label, factors: [{ value: number, address }], value: number };
 }
 
+/** What self-attention adds to a score by the distance between query and key, in models that do so. */
+export function relativePosition(trace: Trace, s: Sublayer, head: number, query: number, key: number): number | null {
+  if (s.kind !== "self_attention") return null;
+  const numbers = trace.tensor(`${s.name.split(".")[0]}.relative_positions`);
+  const middle = ((numbers?.shape[1] ?? 0) - 1) / 2;
+  return numbers ? at(numbers, [head, middle + key - query]) : null;
+}
+
 function score(trace: Trace, address: Address, s: Sublayer): Derivation {
   const [head = 0, query = 0, key = 0] = address.index;
   const result = empty("score", trace, address);
@@ -426,13 +434,15 @@ function score(trace: Trace, address: Address, s: Sublayer): Derivation {
     });
   });
   const dot = sum(result.terms);
+  const added = relativePosition(trace, s, head, query, key);
   return {
     ...result,
-    recomputed: dot * attention.scale,
+    recomputed: dot * attention.scale + (added ?? 0),
     tolerance: result.tolerance + size(result.terms) * attention.scale * (2 ** -10 + (q.error + k.error) / 4) + 2e-3,
     notes: [
       { label: "q·k", value: dot },
-      { label: "1/√d_k", value: attention.scale },
+      { label: attention.scale === 1 ? "×" : "1/√d_k", value: attention.scale },
+      ...(added === null ? [] : [{ label: "+", value: added }]),
     ],
     rows: [
       { name: `${s.name}.q`, index: [head, query] },

@@ -122,7 +122,8 @@ export type Positions =
   | "sinusoidal_interleaved"
   | "sinusoidal_halves"
   | "sinusoidal_halves_fairseq"
-  | "learned";
+  | "learned"
+  | "relative";
 
 export interface Layer {
   self_attention: Attention;

@@ -129,8 +129,20 @@ export const story = {
     en: "In this model positions are no formula but another table that was learned.",
   },
   "positions.relative": {
-    zh: "这个模型还把两个词元的距离直接加进注意力的得分里。",
-    en: "This model also adds the distance of two tokens to the scores of attention.",
+    zh: "这个模型把一个由两个词元的距离决定的数直接加进注意力的得分里。",
+    en: "This model adds a number for the distance of two tokens to the scores of attention.",
+  },
+  "positions.relativeAlone": {
+    zh: "注意力同时看所有词元，本身分不出先后。这个模型不给行加任何位置向量，而是在每一层算注意力得分时，加上一个只由两个词元**相隔多远**、谁在前决定的数（相对位置，T5）。",
+    en: "Attention sees all tokens at once and cannot tell which came first. This model adds no vector to the rows. In each layer it adds to the scores of attention a number that depends on nothing but **how far apart** two tokens are, and which comes first (relative positions, T5).",
+  },
+  "positions.relativeCurve": {
+    zh: (head: number) => `第 ${head} 头：按距离（键的位置减查询的位置）加上的数`,
+    en: (head: number) => `Head ${head}: the number added at each distance (the key's position minus the query's)`,
+  },
+  "positions.relativeText": {
+    zh: "这些数是训练学来的，所有层共用一套。近的距离各有各的数，远的距离按对数合成几组，共用一个数，所以比训练时见过的更长的文字也能算。",
+    en: "These numbers were learned, one set for all layers. Near distances have a number each; far ones share them in groups that grow with the logarithm, so that texts longer than any of the training can be computed.",
   },
   "positions.rotary": {
     zh: "注意力同时看所有词元，本身分不出先后。这个模型不给行加任何位置向量，而是在每一层里把每个查询和每个键**转一个角**：它们的数两两成对，每一对是一根指针，在位置 p 上转过 p 乘以这一对自己的角 θ（旋转位置编码，RoPE）。于是查询和键各在哪里，对点积来说只剩下相隔多远：两边多转同样的角，点积不变。值不转。",
@@ -248,6 +260,10 @@ export const story = {
   "head.window": {
     zh: (tokens: number) => `这一层每个词元最多看 ${tokens} 个词元，连自己在内；更前面的也用掩码挡住（滑动窗口）。`,
     en: (tokens: number) => `In this layer a token sees at most ${tokens} tokens, itself included; what lies further back is masked too (a sliding window).`,
+  },
+  "head.relative": {
+    zh: "缩放之后再加一个数，它只看两个词元相隔多远、谁在前，每个头各有一套。这就是这个模型的位置信息。",
+    en: "After the scale a number is added that depends on nothing but how far apart the two tokens are, and which comes first; each head has its own. This is how the model knows positions.",
   },
   "head.weightsText": {
     zh: "每一行过 softmax：都成正数，一行的和是 1（写在右边）。这就是**注意力权重**。",

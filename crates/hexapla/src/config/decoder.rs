@@ -2,12 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::activation::Activation;
+use super::norm::{Norm, NormConfig, NormKind};
+use super::positions::Positions;
 use super::rotary::RotaryConfig;
 use super::stack::{
     AttentionConfig, EmbeddingConfig, FeedForwardConfig, HeadConfig, LayerConfig, ModelConfig,
-    NormConfig, NormKind, OutputConfig, StackConfig,
+    OutputConfig, StackConfig,
 };
-use super::transformer::{Activation, Norm, Positions};
 use crate::error::{Error, Result};
 
 /// A decoder without an encoder: pre-norm, with a last norm (Radford et al. 2019, "GPT-2"; Touvron et al. 2023, "Llama").
@@ -142,6 +144,7 @@ impl DecoderConfig {
                     },
                     vocab_size: self.vocab_size,
                     bias: false,
+                    scale: 1.0,
                 }),
             }),
         }

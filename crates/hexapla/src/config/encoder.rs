@@ -2,11 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::activation::Activation;
+use super::norm::{Norm, NormConfig, NormKind};
+use super::positions::{Positions, RelativePositions};
 use super::stack::{
     AttentionConfig, DenseConfig, EmbeddingConfig, FeedForwardConfig, HeadConfig, LayerConfig,
-    ModelConfig, NormConfig, NormKind, OutputConfig, RelativePositions, StackConfig,
+    ModelConfig, OutputConfig, StackConfig,
 };
-use super::transformer::{Activation, Norm, Positions};
 use crate::error::{Error, Result};
 
 /// An encoder: post-norm, with trained positions and a norm of the embedding (Devlin et al. 2019, "BERT").
@@ -188,6 +190,7 @@ impl EncoderConfig {
                     table: TABLE,
                     vocab_size: self.vocab_size,
                     bias: true,
+                    scale: 1.0,
                 }),
             },
             EncoderHead::Classes {
@@ -262,20 +265,9 @@ impl EncoderConfig {
                 return refuse(key, expected, rows.to_string());
             }
         }
-        if let Some(r) = self.relative_positions {
-            let buckets = 4..=1 << 16;
-            if !(buckets.contains(&r.buckets) && r.buckets.is_multiple_of(4)) {
-                let expected = "a multiple of 4, at most 65536".into();
-                return refuse("relative_positions", expected, r.buckets.to_string());
-            }
-            // Its logarithm divides.
-            if r.max_distance <= r.buckets / 4 || r.max_distance > 1 << 24 {
-                return refuse(
-                    "relative_positions",
-                    format!("a longest distance from {} on", r.buckets / 4 + 1),
-                    r.max_distance.to_string(),
-                );
-            }
+        let misfit = self.relative_positions.and_then(|r| r.misfit(2));
+        if let Some((expected, found)) = misfit {
+            return refuse("relative_positions", expected, found);
         }
         let pad = self.pad_token_id as usize;
         if pad >= self.vocab_size {

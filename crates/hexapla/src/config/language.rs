@@ -19,7 +19,15 @@ impl fmt::Display for LanguagePair {
     }
 }
 
-/// The language that a token such as `>>de<<` asks for, if it is a tag.
+/// The language that a token such as `>>de<<` (Marian) or `<2de>` (MADLAD-400) asks for, if it is a tag.
 pub fn tagged_language(token: &str) -> Option<&str> {
-    token.strip_prefix(">>")?.strip_suffix("<<")
+    if let Some(rest) = token.strip_prefix(">>") {
+        return rest.strip_suffix("<<");
+    }
+    let code = token.strip_prefix("<2")?.strip_suffix('>')?;
+    let (language, script) = code.split_once('_').unwrap_or((code, ""));
+    let is_language = (2..=3).contains(&language.len())
+        && language.bytes().all(|b| b.is_ascii_lowercase())
+        && script.bytes().all(|b| b.is_ascii_alphanumeric());
+    is_language.then_some(code)
 }

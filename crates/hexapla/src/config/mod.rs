@@ -1,5 +1,6 @@
 //! Every setting, typed, defaulted once and validated once.
 
+mod activation;
 mod alignment;
 mod arithmetic;
 mod assembly;
@@ -9,6 +10,8 @@ mod early_stopping;
 mod encoder;
 mod language;
 mod model;
+mod norm;
+mod positions;
 mod recipe;
 mod rotary;
 mod stack;
@@ -18,6 +21,7 @@ mod tokenizer;
 mod training;
 mod transformer;
 
+pub use activation::Activation;
 pub use alignment::{AlignmentReading, AlignmentStep, AlignmentWeights};
 pub use arithmetic::{ComputeType, Precision};
 pub use assembly::Assembly;
@@ -27,14 +31,16 @@ pub use early_stopping::EarlyStopping;
 pub use encoder::{ClassScores, EncoderConfig, EncoderHead};
 pub use language::{LanguagePair, tagged_language};
 pub use model::ModelTable;
+pub use norm::{Norm, NormConfig, NormKind};
+pub use positions::{Positions, RelativePositions};
 pub use recipe::{FORMAT_VERSION, Recipe};
 pub use rotary::{RotaryConfig, RotaryScaling};
 pub use stack::{
     AttentionConfig, DenseConfig, EmbeddingConfig, FeedForwardConfig, HeadConfig, LayerConfig,
-    ModelConfig, NormConfig, NormKind, OutputConfig, RelativePositions, StackConfig,
+    ModelConfig, OutputConfig, StackConfig,
 };
 pub use task::Task;
 pub use test_set::TestSet;
 pub use tokenizer::{TokenizerKind, TokenizerTable};
 pub use training::{InitialWeights, Metric, OptimizerKind, ScheduleKind, TrainingTable};
-pub use transformer::{Activation, Norm, Positions, TransformerConfig};
+pub use transformer::TransformerConfig;

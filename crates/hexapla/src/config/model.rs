@@ -2,11 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::activation::Activation;
 use super::decoder::DecoderConfig;
+use super::norm::{Norm, NormKind};
+use super::positions::Positions;
 use super::rotary::{RotaryConfig, RotaryScaling};
-use super::stack::NormKind;
 use super::task::Task;
-use super::transformer::{Activation, Norm, Positions, TransformerConfig};
+use super::transformer::TransformerConfig;
 use crate::error::{Result, setting};
 
 /// The `[model]` table: a preset and what differs from it.

@@ -2,10 +2,12 @@
 //!
 //! Every choice is made here. A layer is built from its part of this, and nothing below looks at a configuration again.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+use super::activation::Activation;
+use super::norm::{Norm, NormConfig};
+use super::positions::{Positions, RelativePositions};
 use super::rotary::RotaryConfig;
-use super::transformer::{Activation, Norm, Positions, TransformerConfig};
 
 /// The shape and the mathematics of a model.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -25,7 +27,7 @@ pub struct ModelConfig {
 pub struct StackConfig {
     /// What comes in.
     pub embedding: EmbeddingConfig,
-    /// Added to the scores of all layers, by the distance between query and key.
+    /// Added to the scores of self-attention in all layers, by the distance between query and key.
     pub relative_positions: Option<RelativePositions>,
     /// From the lowest up.
     pub layers: Vec<LayerConfig>,
@@ -59,15 +61,6 @@ pub struct EmbeddingConfig {
     /// Of the sum, after its norm.
     #[serde(skip)]
     pub dropout: f32,
-}
-
-/// A number for each head and each bucket of distances.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RelativePositions {
-    /// Buckets, those of both sides together.
-    pub buckets: usize,
-    /// Distances from here on share a bucket.
-    pub max_distance: usize,
 }
 
 /// A layer: self-attention, attention over the encoder's output or none, feed-forward.
@@ -132,25 +125,6 @@ pub struct FeedForwardConfig {
     pub dropout: f32,
 }
 
-/// A norm of each row.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct NormConfig {
-    /// Which.
-    pub kind: NormKind,
-    /// Added to the variance, or to the mean of the squares.
-    pub eps: f32,
-}
-
-/// Kinds of norms.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum NormKind {
-    /// Layer norm, with scale and shift (Ba et al. 2016).
-    Layer,
-    /// RMS norm, with a scale alone (Zhang and Sennrich 2019).
-    Rms,
-}
-
 /// What a model says in the end.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct HeadConfig {
@@ -185,109 +159,9 @@ pub enum OutputConfig {
         vocab_size: usize,
         /// Whether each token has a bias.
         bias: bool,
+        /// What the logits are multiplied by.
+        scale: f32,
     },
     /// A logit for each of so many classes.
     Classes(usize),
-}
-
-impl TransformerConfig {
-    /// The same model, taken apart: the paper's encoder and decoder.
-    pub fn model(&self) -> ModelConfig {
-        let [source_table, target_table] = match self.share_embeddings {
-            true => ["embedding.weight"; 2],
-            false => ["source_embedding.weight", "target_embedding.weight"],
-        };
-        let norm = NormConfig {
-            kind: NormKind::Layer,
-            eps: self.layer_norm_eps,
-        };
-        let fairseq = self.positions == Positions::SinusoidalHalvesFairseq;
-        let unplaced = fairseq && (self.pad_token_id as usize) < self.position_offset;
-        let embedding = |table, vocab_size| EmbeddingConfig {
-            table,
-            vocab_size,
-            width: self.d_model,
-            scale: match self.scale_embedding {
-                true => (self.d_model as f32).sqrt(),
-                false => 1.0,
-            },
-            positions: Some(self.positions),
-            position_offset: self.position_offset,
-            max_positions: self.max_position_embeddings,
-            unplaced_token: unplaced.then_some(self.pad_token_id),
-            segments: 0,
-            norm: self.embedding_norm.then_some(norm),
-            dropout: self.dropout,
-        };
-        let attention = |heads: usize, causal| AttentionConfig {
-            heads,
-            kv_heads: heads,
-            head_width: self.d_model / heads,
-            scale: 1.0 / ((self.d_model / heads) as f32).sqrt(),
-            bias: true,
-            output_bias: true,
-            causal,
-            window: None,
-            query_key_norm: None,
-            rotary: None,
-            dropout: self.attention_dropout,
-        };
-        let layer = |self_attention, cross_attention, width| LayerConfig {
-            self_attention,
-            cross_attention,
-            feed_forward: FeedForwardConfig {
-                width,
-                activation: self.activation,
-                gated: false,
-                bias: true,
-                dropout: self.activation_dropout,
-            },
-            norm,
-            order: self.norm,
-            dropout: self.dropout,
-        };
-        let encoder_layer = layer(
-            attention(self.encoder_heads, false),
-            None,
-            self.encoder_feed_forward,
-        );
-        let decoder_layer = layer(
-            attention(self.decoder_heads, true),
-            Some(attention(self.decoder_heads, false)),
-            self.decoder_feed_forward,
-        );
-        let stack = |embedding, layer: LayerConfig, count| StackConfig {
-            embedding,
-            relative_positions: None,
-            layers: vec![layer; count],
-            norm: self.final_norm.then_some(norm),
-        };
-        ModelConfig {
-            d_model: self.d_model,
-            encoder: Some(stack(
-                embedding(source_table, self.source_vocab_size),
-                encoder_layer,
-                self.encoder_layers,
-            )),
-            decoder: Some(stack(
-                embedding(target_table, self.target_vocab_size),
-                decoder_layer,
-                self.decoder_layers,
-            )),
-            head: Some(HeadConfig {
-                first_row: false,
-                dense: None,
-                norm: None,
-                output: Some(OutputConfig::Tokens {
-                    table: if self.tie_output {
-                        target_table
-                    } else {
-                        "output.weight"
-                    },
-                    vocab_size: self.target_vocab_size,
-                    bias: self.output_bias,
-                }),
-            }),
-        }
-    }
 }

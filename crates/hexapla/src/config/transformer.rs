@@ -2,51 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::activation::Activation;
+use super::norm::{Norm, NormConfig, NormKind};
+use super::positions::{Positions, RelativePositions};
+use super::stack::{
+    AttentionConfig, EmbeddingConfig, FeedForwardConfig, HeadConfig, LayerConfig, ModelConfig,
+    OutputConfig, StackConfig,
+};
 use crate::error::{Error, Result, unknown_name};
-
-/// The non-linearity between the two linear layers of a feed-forward block (paper, section 3.3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Activation {
-    /// max(0, x), as in the paper.
-    Relu,
-    /// max(0, x)² (So et al. 2021, "Primer").
-    ReluSquared,
-    /// x·Φ(x) with the exact error function.
-    Gelu,
-    /// x·sigmoid(x), also called SiLU.
-    Swish,
-    /// x·Φ(x) with Φ by a tanh: GPT-2.
-    GeluTanh,
-    /// x·sigmoid(1.702·x), close to GELU (Hendrycks and Gimpel 2016, section 2): `quick_gelu`, and older Marian's `gelu`.
-    GeluSigmoid,
-    /// The hyperbolic tangent.
-    Tanh,
-}
-
-/// Where layer norm stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Norm {
-    /// `norm(x + sublayer(x))`, as in the paper.
-    Post,
-    /// `x + sublayer(norm(x))`.
-    Pre,
-}
-
-/// How a token's position enters the model (paper, section 3.5).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Positions {
-    /// Sine in the even columns, cosine in the odd ones: the paper's equation.
-    SinusoidalInterleaved,
-    /// The paper's angles, sines in the first half of the vector and cosines in the second: Marian.
-    SinusoidalHalves,
-    /// Halves with angles `pos / 10000^(j/(d/2 - 1))`: fairseq, M2M-100.
-    SinusoidalHalvesFairseq,
-    /// A trained table.
-    Learned,
-}
 
 /// The shape and the mathematics of one Transformer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -80,8 +43,26 @@ pub struct TransformerConfig {
     pub embedding_norm: bool,
     /// Added to the variance in layer norm.
     pub layer_norm_eps: f32,
+    /// Kind of all norms.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub norm_kind: NormKind,
+    /// Columns of each head; `d_model` / heads where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head_width: Option<usize>,
+    /// Whether the activation multiplies another projection (Shazeer 2020).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub gated: bool,
+    /// The linear layers of attention and of the feed-forward blocks have biases.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub bias: bool,
+    /// Products of queries and keys are multiplied by 1/√head width.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub scale_attention: bool,
     /// Kind of positions.
     pub positions: Positions,
+    /// Of `positions: relative`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub relative_positions: RelativePositions,
     /// Number of the first position (0 for Marian, 2 for M2M-100).
     pub position_offset: usize,
     /// Longest sentence, in tokens.
@@ -94,6 +75,9 @@ pub struct TransformerConfig {
     pub tie_output: bool,
     /// The output layer has a bias.
     pub output_bias: bool,
+    /// Logits are multiplied by 1/√d_model.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub scale_output: bool,
     /// Dropout on embeddings and on every sublayer's output.
     pub dropout: f32,
     /// Dropout on attention probabilities.
@@ -108,6 +92,18 @@ pub struct TransformerConfig {
     pub decoder_start_token_id: u32,
     /// First id the decoder must produce, if any (the target language of M2M-100).
     pub forced_bos_token_id: Option<u32>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn is_yes(value: &bool) -> bool {
+    *value
 }
 
 /// Most numbers in a table of positions: one GiB of them.
@@ -144,13 +140,20 @@ impl TransformerConfig {
             final_norm: false,
             embedding_norm: false,
             layer_norm_eps: 1e-5,
+            norm_kind: NormKind::Layer,
+            head_width: None,
+            gated: false,
+            bias: true,
+            scale_attention: true,
             positions: Positions::SinusoidalHalves,
+            relative_positions: RelativePositions::default(),
             position_offset: 0,
             max_position_embeddings: 512,
             scale_embedding: true,
             share_embeddings: true,
             tie_output: true,
             output_bias: true,
+            scale_output: false,
             dropout: 0.1,
             attention_dropout: 0.0,
             activation_dropout: 0.0,
@@ -159,6 +162,128 @@ impl TransformerConfig {
             decoder_start_token_id: 0,
             forced_bos_token_id: None,
         })
+    }
+
+    /// The same model, taken apart: the paper's encoder and decoder.
+    pub fn model(&self) -> ModelConfig {
+        let [source_table, target_table] = match self.share_embeddings {
+            true => ["embedding.weight"; 2],
+            false => ["source_embedding.weight", "target_embedding.weight"],
+        };
+        let norm = NormConfig {
+            kind: self.norm_kind,
+            eps: self.layer_norm_eps,
+        };
+        let relative = self.positions == Positions::Relative;
+        let fairseq = self.positions == Positions::SinusoidalHalvesFairseq;
+        let unplaced = fairseq && (self.pad_token_id as usize) < self.position_offset;
+        let embedding = |table, vocab_size| EmbeddingConfig {
+            table,
+            vocab_size,
+            width: self.d_model,
+            scale: match self.scale_embedding {
+                true => (self.d_model as f32).sqrt(),
+                false => 1.0,
+            },
+            positions: (!relative).then_some(self.positions),
+            position_offset: self.position_offset,
+            max_positions: self.max_position_embeddings,
+            unplaced_token: unplaced.then_some(self.pad_token_id),
+            segments: 0,
+            norm: self.embedding_norm.then_some(norm),
+            dropout: self.dropout,
+        };
+        let attention = |heads: usize, causal| {
+            let head_width = self.head_width.unwrap_or(self.d_model / heads);
+            AttentionConfig {
+                heads,
+                kv_heads: heads,
+                head_width,
+                scale: match self.scale_attention {
+                    true => 1.0 / (head_width as f32).sqrt(),
+                    false => 1.0,
+                },
+                bias: self.bias,
+                output_bias: self.bias,
+                causal,
+                window: None,
+                query_key_norm: None,
+                rotary: None,
+                dropout: self.attention_dropout,
+            }
+        };
+        let layer = |self_attention, cross_attention, width| LayerConfig {
+            self_attention,
+            cross_attention,
+            feed_forward: FeedForwardConfig {
+                width,
+                activation: self.activation,
+                gated: self.gated,
+                bias: self.bias,
+                dropout: self.activation_dropout,
+            },
+            norm,
+            order: self.norm,
+            dropout: self.dropout,
+        };
+        let encoder_layer = layer(
+            attention(self.encoder_heads, false),
+            None,
+            self.encoder_feed_forward,
+        );
+        let decoder_layer = layer(
+            attention(self.decoder_heads, true),
+            Some(attention(self.decoder_heads, false)),
+            self.decoder_feed_forward,
+        );
+        let stack = |embedding, layer: LayerConfig, count| StackConfig {
+            embedding,
+            relative_positions: relative.then_some(self.relative_positions),
+            layers: vec![layer; count],
+            norm: self.final_norm.then_some(norm),
+        };
+        ModelConfig {
+            d_model: self.d_model,
+            encoder: Some(stack(
+                embedding(source_table, self.source_vocab_size),
+                encoder_layer,
+                self.encoder_layers,
+            )),
+            decoder: Some(stack(
+                embedding(target_table, self.target_vocab_size),
+                decoder_layer,
+                self.decoder_layers,
+            )),
+            head: Some(HeadConfig {
+                first_row: false,
+                dense: None,
+                norm: None,
+                output: Some(OutputConfig::Tokens {
+                    table: if self.tie_output {
+                        target_table
+                    } else {
+                        "output.weight"
+                    },
+                    vocab_size: self.target_vocab_size,
+                    bias: self.output_bias,
+                    scale: match self.scale_output {
+                        true => 1.0 / (self.d_model as f32).sqrt(),
+                        false => 1.0,
+                    },
+                }),
+            }),
+        }
+    }
+
+    /// Whether it has what T5 is made of (Raffel et al. 2020), and no family of the paper's own mathematics can say.
+    pub(crate) fn is_of_t5(&self) -> bool {
+        self.positions == Positions::Relative
+            || self.norm_kind != NormKind::Layer
+            || self.head_width.is_some()
+            || self.gated
+            || !self.bias
+            || !self.scale_attention
+            || self.scale_output
     }
 
     /// Checks that the sizes fit together.
@@ -205,15 +330,24 @@ impl TransformerConfig {
             ("encoder_heads", self.encoder_heads),
             ("decoder_heads", self.decoder_heads),
         ] {
-            if !self.d_model.is_multiple_of(heads) {
-                return refuse(
-                    key,
-                    format!("a divisor of d_model {}", self.d_model),
-                    heads.to_string(),
-                );
+            match self.head_width {
+                None if !self.d_model.is_multiple_of(heads) => {
+                    let expected = format!("a divisor of d_model {}", self.d_model);
+                    return refuse(key, expected, heads.to_string());
+                }
+                Some(width) if width == 0 || width.saturating_mul(heads) > 1 << 17 => {
+                    let expected = format!("1 to {} with {heads} {key}", (1 << 17) / heads);
+                    return refuse("head_width", expected, width.to_string());
+                }
+                _ => (),
             }
         }
-        if self.positions != Positions::Learned && !self.d_model.is_multiple_of(2) {
+        // The decoder looks to one side.
+        if let Some((expected, found)) = self.relative_positions.misfit(1) {
+            return refuse("relative_positions", expected, found);
+        }
+        let is_computed = !matches!(self.positions, Positions::Learned | Positions::Relative);
+        if is_computed && !self.d_model.is_multiple_of(2) {
             return refuse(
                 "d_model",
                 "an even number (sinusoidal positions)".into(),
@@ -227,7 +361,8 @@ impl TransformerConfig {
         let rows = self
             .max_position_embeddings
             .saturating_add(self.position_offset);
-        if rows.saturating_mul(self.d_model) > MAX_POSITION_NUMBERS {
+        let has_rows = self.positions != Positions::Relative;
+        if has_rows && rows.saturating_mul(self.d_model) > MAX_POSITION_NUMBERS {
             return refuse(
                 "max_position_embeddings",
                 format!(

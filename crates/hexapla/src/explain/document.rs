@@ -19,6 +19,7 @@ use super::lens::stream;
 use super::likeliest::{greatest, log_sum_exp};
 use crate::config::{ModelConfig, OutputConfig, StackConfig};
 use crate::error::{Error, Result};
+use crate::ops::relative::RelativeNumbers;
 use crate::packed::PackedWeights;
 use crate::weights::Kind;
 
@@ -59,6 +60,7 @@ pub fn document(explained: &Explained, parameters: &PackedWeights, most: usize) 
             continue;
         };
         add_frequencies(&mut block, config);
+        add_relative_positions(&mut block, config, parameters, explanation);
         if detail <= Detail::Half {
             add_vectors(&mut block, parameters);
             add_rows(&mut block, parameters, explanation);
@@ -204,6 +206,34 @@ fn add_frequencies(block: &mut Block, config: &ModelConfig) {
         data: angles,
     };
     block.add("decoder.rotary.frequencies", &array, Dtype::F32);
+}
+
+/// What self-attention adds to its scores, for each head and each distance from a text's first key to its last: that of no distance
+/// stands in the middle.
+fn add_relative_positions(
+    block: &mut Block,
+    config: &ModelConfig,
+    parameters: &PackedWeights,
+    explanation: &Explanation,
+) {
+    for (name, stack, text) in [
+        ("encoder", &config.encoder, &explanation.source),
+        ("decoder", &config.decoder, &explanation.target),
+    ] {
+        let numbers = stack.as_ref();
+        let numbers = numbers.and_then(|stack| RelativeNumbers::of(name, stack, parameters));
+        let Some(numbers) = numbers else { continue };
+        let most = text.len() as isize;
+        let of_head = |head| (-most..=most).map(move |distance| (head, distance));
+        let all = (0..numbers.heads()).flat_map(of_head);
+        let array = Array {
+            shape: vec![numbers.heads(), 2 * text.len() + 1],
+            data: all
+                .map(|(head, distance)| numbers.at(head, distance))
+                .collect(),
+        };
+        block.add(&format!("{name}.relative_positions"), &array, Dtype::F32);
+    }
 }
 
 /// The rows of the tables of tokens that the text needs: those of its tokens, and of the likeliest at each step.

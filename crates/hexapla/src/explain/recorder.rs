@@ -9,6 +9,7 @@ use super::edits::Edits;
 use crate::config::Assembly;
 use crate::model::transformer::Transformer;
 use crate::ops::kv_cache::round_to_bf16;
+use crate::ops::relative::RelativeNumbers;
 use crate::ops::watch::{HeadTable, Projected, Watch};
 use crate::packed::PackedWeights;
 use crate::tensor::Tensor;
@@ -29,9 +30,12 @@ pub(super) struct Recorder<'a> {
     kept: Option<BTreeMap<String, Kept>>,
     /// Which keys the queries of each attention see, where a pass has told.
     visible: BTreeMap<String, Visible>,
-    /// Of the attention that the pass is in.
+    /// What is added to the scores of self-attention, by the stack.
+    relative: BTreeMap<&'static str, RelativeNumbers>,
+    /// What products are multiplied by, by the attention.
+    scales: BTreeMap<String, f32>,
+    /// Heads of the attention that the pass is in.
     heads: usize,
-    scale: f32,
 }
 
 /// A value so far.
@@ -64,7 +68,13 @@ impl<'a> Recorder<'a> {
         keeps: bool,
     ) -> Self {
         assert!(!edits.is_empty(), "edits of a text");
-        let decoder = model.assembly().model().decoder;
+        let config = model.assembly().model();
+        let stacks = [("encoder", &config.encoder), ("decoder", &config.decoder)];
+        let relative = stacks.into_iter().filter_map(|(name, stack)| {
+            let numbers = RelativeNumbers::of(name, stack.as_ref()?, parameters)?;
+            Some((name, numbers))
+        });
+        let decoder = &config.decoder;
         let layers = decoder.iter().flat_map(|stack| &stack.layers);
         let mut attentions = layers.map(|layer| layer.self_attention);
         Recorder {
@@ -75,14 +85,27 @@ impl<'a> Recorder<'a> {
                 .any(|attention| attention.rotary.is_some() || attention.query_key_norm.is_some()),
             kept: keeps.then(BTreeMap::new),
             visible: BTreeMap::new(),
+            relative: relative.collect(),
+            scales: BTreeMap::new(),
             heads: 0,
-            scale: 1.0,
         }
     }
 
+    /// What a product of the attention called `name` is multiplied by.
+    fn scale(&self, name: &str) -> f32 {
+        self.scales.get(name).copied().unwrap_or(1.0)
+    }
+
+    /// What is added to the scores of the attention called `name`, where something is.
+    fn relative(&self, name: &str) -> Option<&RelativeNumbers> {
+        let (stack, _) = name.split_once('.')?;
+        let relative = self.relative.get(stack)?;
+        name.ends_with(".self_attention").then_some(relative)
+    }
+
     /// All that was kept.
-    pub(super) fn finish(self) -> Arrays {
-        let kept = self.kept.unwrap_or_default();
+    pub(super) fn finish(mut self) -> Arrays {
+        let kept = self.kept.take().unwrap_or_default();
         let mut arrays: Arrays = kept
             .into_iter()
             .map(|(name, kept)| (name, kept.finish()))
@@ -108,11 +131,44 @@ impl<'a> Recorder<'a> {
                     },
                     None => Visible::ALL,
                 };
-                let array = scores_of(q, k, weights, visible);
+                let array = self.scores_of(&name, (q, k, weights), visible);
                 arrays.insert(scores, array);
             }
         }
         arrays
+    }
+
+    /// The scores of the attention called `name`: products of queries and keys times their scale, and what is added; −∞ for a key
+    /// that is not `visible`.
+    fn scores_of(
+        &self,
+        name: &str,
+        (q, k, weights): (&Array, &Array, &Array),
+        visible: Visible,
+    ) -> Array {
+        let [heads, queries, keys] = [0, 1, 2].map(|i| weights.shape[i]);
+        let (scale, relative) = (self.scale(name), self.relative(name));
+        let mut data = Vec::with_capacity(weights.data.len());
+        for head in 0..heads {
+            // Neighbouring heads of queries may share one of keys.
+            let shared = head * k.shape[0] / heads;
+            for query in 0..queries {
+                let seen = visible.columns(query, keys);
+                for key in 0..keys {
+                    let pairs = q.row(&[head, query]).iter().zip(k.row(&[shared, key]));
+                    let product = pairs.fold(0.0f32, |sum, (a, b)| a.mul_add(*b, sum));
+                    let bias = relative.map_or(0.0, |r| r.at(head, distance(query, key)));
+                    data.push(match seen.contains(&key) {
+                        true => product * scale + bias,
+                        false => f32::NEG_INFINITY,
+                    });
+                }
+            }
+        }
+        Array {
+            shape: weights.shape.clone(),
+            data,
+        }
     }
 
     fn keep_rows(&mut self, name: &str, x: &Tensor) {
@@ -225,30 +281,9 @@ impl Kept {
     }
 }
 
-/// The products of queries and keys times 1/√d_k, −∞ for a key that is not `visible`.
-fn scores_of(q: &Array, k: &Array, weights: &Array, visible: Visible) -> Array {
-    let [heads, queries, keys] = [0, 1, 2].map(|i| weights.shape[i]);
-    let scale = 1.0 / (q.shape[2] as f32).sqrt();
-    let mut data = Vec::with_capacity(weights.data.len());
-    for head in 0..heads {
-        // Neighbouring heads of queries may share one of keys.
-        let shared = head * k.shape[0] / heads;
-        for query in 0..queries {
-            let seen = visible.columns(query, keys);
-            for key in 0..keys {
-                let pairs = q.row(&[head, query]).iter().zip(k.row(&[shared, key]));
-                let product = pairs.fold(0.0f32, |sum, (a, b)| a.mul_add(*b, sum));
-                data.push(match seen.contains(&key) {
-                    true => product * scale,
-                    false => f32::NEG_INFINITY,
-                });
-            }
-        }
-    }
-    Array {
-        shape: weights.shape.clone(),
-        data,
-    }
+/// Key − query.
+fn distance(query: usize, key: usize) -> isize {
+    key as isize - query as isize
 }
 
 impl Watch for Recorder<'_> {
@@ -288,7 +323,8 @@ impl Watch for Recorder<'_> {
     }
 
     fn projections(&mut self, name: &str, p: Projected) {
-        (self.heads, self.scale) = (p.heads, p.scale);
+        self.heads = p.heads;
+        self.scales.insert(name.to_string(), p.scale);
         if self.edits[0].keys_are_queries
             && !name.ends_with(".cross_attention")
             && p.query.columns() == p.key.columns()
@@ -330,18 +366,24 @@ impl Watch for Recorder<'_> {
                 }
             }
         }
-        let (scale, keys) = (self.scale, table.keys);
-        let name = format!("{name}.scores");
-        let rows = self.keep_table(name, &table, f32::NEG_INFINITY);
-        for (query, row) in rows.into_iter().flatten().enumerate() {
-            let seen = visible.columns(query, keys);
+        let scale = self.scale(name);
+        let mut numbers = table.numbers.to_vec();
+        let relative = self.relative(name);
+        for (query, row) in numbers.chunks_exact_mut(table.keys.max(1)).enumerate() {
+            let seen = visible.columns(query, table.keys);
             for (key, score) in row.iter_mut().enumerate() {
+                let bias = relative.map_or(0.0, |r| r.at(table.head, distance(query, key)));
                 *score = match seen.contains(&key) {
-                    true => *score * scale,
+                    true => *score * scale + bias,
                     false => f32::NEG_INFINITY,
                 };
             }
         }
+        let table = HeadTable {
+            numbers: &mut numbers,
+            ..table
+        };
+        self.keep_table(format!("{name}.scores"), &table, f32::NEG_INFINITY);
     }
 
     fn weights(&mut self, name: &str, table: HeadTable, _visible: Visible) {

@@ -231,8 +231,30 @@ pub(super) fn sides_agree(tensors: &TensorStore, shape: &[usize]) -> Result<bool
     if !(tensors.contains(ENCODER_EMBEDDING) && tensors.contains(DECODER_EMBEDDING)) {
         return Ok(true);
     }
-    let source = tensors.read(ENCODER_EMBEDDING, shape)?;
-    Ok(source == tensors.read(DECODER_EMBEDDING, shape)?)
+    tables_agree(tensors, [ENCODER_EMBEDDING, DECODER_EMBEDDING], shape)
+}
+
+/// Whether two tables hold the same numbers.
+pub(super) fn tables_agree(
+    tensors: &TensorStore,
+    names: [&str; 2],
+    shape: &[usize],
+) -> Result<bool> {
+    const PIECE: usize = 1 << 20;
+    let mut a = tensors.reader(names[0], shape)?;
+    let mut b = tensors.reader(names[1], shape)?;
+    let mut left: usize = shape.iter().product();
+    let mut read = [Vec::new(), Vec::new()];
+    while left > 0 {
+        let count = left.min(PIECE);
+        a.read(count, &mut read[0])?;
+        b.read(count, &mut read[1])?;
+        if read[0] != read[1] {
+            return Ok(false);
+        }
+        left -= count;
+    }
+    Ok(true)
 }
 
 /// The names of `parameter` in a folder. `tensors` is the folder that is read; without one they are for writing.

@@ -10,7 +10,7 @@ use super::encoders::{
 };
 use super::names::TensorNames;
 use super::safetensors::TensorStore;
-use super::{bart, gguf, llama2c, m2m_100, marian, marian_nmt, mbart, native};
+use super::{bart, gguf, llama2c, m2m_100, marian, marian_nmt, mbart, native, t5};
 use crate::config::{Assembly, TransformerConfig};
 use crate::error::{Error, Result};
 use crate::files::LinearLayout;
@@ -31,6 +31,10 @@ pub enum Family {
     Bart,
     /// Pre-norm with trained positions; transformers opens it.
     Mbart,
+    /// Pre-norm with relative positions: T5, Flan-T5; transformers opens it.
+    T5,
+    /// As T5, in a hundred languages: mT5.
+    Mt5,
     /// Encoder and decoder in any other way; only this program opens it.
     Native,
     /// An encoder: BERT, MiniLM, BGE, E5, GTE.
@@ -70,11 +74,13 @@ pub enum Family {
 
 impl Family {
     /// Those of a `config.json`.
-    pub(super) const ALL: [Family; 18] = [
+    pub(super) const ALL: [Family; 20] = [
         Family::Marian,
         Family::M2m100,
         Family::Bart,
         Family::Mbart,
+        Family::T5,
+        Family::Mt5,
         Family::Native,
         Family::Bert,
         Family::Roberta,
@@ -106,6 +112,8 @@ impl Family {
             Family::M2m100 => "m2m_100",
             Family::Bart => "bart",
             Family::Mbart => "mbart",
+            Family::T5 => "t5",
+            Family::Mt5 => "mt5",
             Family::Gguf { .. } => "gguf",
             Family::Llama2c => "llama2.c",
             _ => "hexapla",
@@ -141,6 +149,15 @@ impl Family {
 
     /// The family that can say `config`, and, where it is our own, why the others cannot.
     pub fn for_config(config: &TransformerConfig) -> (Family, Option<String>) {
+        if config.is_of_t5() {
+            let why = match t5::T5.cannot_say(config) {
+                None => return (Family::T5, None),
+                Some(why) => why,
+            };
+            let note =
+                format!("written as `hexapla`, which transformers cannot open: of t5, {why}");
+            return (Family::Native, Some(note));
+        }
         for (kind, family) in [(mbart::BART, Family::Bart), (mbart::MBART, Family::Mbart)] {
             if kind.cannot_say(config).is_none() {
                 return (family, None);
@@ -167,7 +184,11 @@ impl Family {
         own: Option<Family>,
     ) -> Result<(Family, Option<String>)> {
         if let Assembly::EncoderDecoder(config) = assembly {
-            return Ok(Family::for_config(config));
+            let is_mt5 = own == Some(Family::Mt5) && t5::MT5.cannot_say(config).is_none();
+            return Ok(match is_mt5 {
+                true => (Family::Mt5, None),
+                false => Family::for_config(config),
+            });
         }
         let mut why = String::new();
         for family in own.into_iter().chain(Family::ALL) {
@@ -217,6 +238,7 @@ impl Family {
             },
             (Assembly::EncoderDecoder(config), None, None) => match self {
                 Family::MarianNmt => marian_nmt::names(config, parameter, tensors),
+                Family::T5 | Family::Mt5 => t5::names(config, parameter),
                 _ => bart::names(config, parameter, tensors),
             },
             _ => Err(other_assembly(self)),
@@ -230,6 +252,7 @@ impl Family {
             (Family::Native | Family::Mapped(_) | Family::Gguf { .. } | Family::Llama2c, ..) => {
                 false
             }
+            (Family::T5 | Family::Mt5, ..) => t5::without_use(name),
             (Family::MarianNmt, ..) => name.starts_with("special:"),
             _ => bart::without_use(name),
         }
@@ -245,6 +268,8 @@ impl Family {
                 Family::M2m100 => Ok(m2m_100::write(config)),
                 Family::Bart => Ok(mbart::BART.write(config)),
                 Family::Mbart => Ok(mbart::MBART.write(config)),
+                Family::T5 => Ok(t5::T5.write(config)),
+                Family::Mt5 => Ok(t5::MT5.write(config)),
                 _ => native::write(assembly),
             },
             (Assembly::Decoder(_), None, None) => native::write(assembly),

@@ -66,6 +66,8 @@ pub struct GenerationDefaults {
     pub top_k: usize,
     /// Sampling among the most probable tokens of this total probability.
     pub top_p: f32,
+    /// Sampling among the tokens whose probability is at least this share of the largest; 0 is all.
+    pub min_p: f32,
     /// Hypotheses returned for each input.
     pub num_return_sequences: usize,
 }
@@ -91,6 +93,7 @@ impl Default for GenerationDefaults {
             temperature: 1.0,
             top_k: 50,
             top_p: 1.0,
+            min_p: 0.0,
             num_return_sequences: 1,
         }
     }
@@ -273,6 +276,7 @@ pub(crate) fn write(defaults: &GenerationDefaults, special: &SpecialTokens) -> V
         ),
         ("temperature", defaults.temperature, plain.temperature),
         ("top_p", defaults.top_p, plain.top_p),
+        ("min_p", defaults.min_p, plain.min_p),
     ] {
         put(key, value != usual, float(value));
     }
@@ -327,6 +331,7 @@ fn take_defaults(keys: &mut Keys, ends: &[u32]) -> Result<GenerationDefaults> {
         temperature: keys.number("temperature")?.unwrap_or(plain.temperature),
         top_k: keys.size("top_k")?.unwrap_or(plain.top_k),
         top_p: keys.number("top_p")?.unwrap_or(plain.top_p),
+        min_p: keys.number("min_p")?.unwrap_or(plain.min_p),
         num_return_sequences: keys.size("num_return_sequences")?.unwrap_or(1).max(1),
     };
     refuse_other_searches(keys, defaults.do_sample)?;
@@ -349,13 +354,7 @@ fn early_stopping(keys: &mut Keys) -> Result<EarlyStopping> {
 
 /// Searches that are not offered here pass only where they are switched off.
 fn refuse_other_searches(keys: &mut Keys, sampling: bool) -> Result<()> {
-    let sampling_only = [
-        "typical_p",
-        "epsilon_cutoff",
-        "eta_cutoff",
-        "min_p",
-        "top_h",
-    ];
+    let sampling_only = ["typical_p", "epsilon_cutoff", "eta_cutoff", "top_h"];
     if !sampling {
         keys.pass_over(&sampling_only);
     }
@@ -369,7 +368,7 @@ fn refuse_other_searches(keys: &mut Keys, sampling: bool) -> Result<()> {
     for key in OFF_AT_FALSE {
         keys.only(key, &[json!(false)]);
     }
-    for key in OFF_AT_NULL.iter().chain(&["min_p", "top_h"]) {
+    for key in OFF_AT_NULL.iter().chain(&["top_h"]) {
         keys.only(key, &[]);
     }
     Ok(())

@@ -145,8 +145,7 @@ impl Keys {
         let Some(name) = self.text(key)? else {
             return Ok(absent);
         };
-        let known = ACTIVATIONS.iter().find(|(known, _)| *known == name);
-        known.map(|(_, activation)| *activation).ok_or_else(|| {
+        activation_named(&name).ok_or_else(|| {
             let names: Vec<&str> = ACTIVATIONS.iter().map(|(name, _)| *name).collect();
             self.error(key)
                 .expected(format!("one of {}", names.join(", ")))
@@ -302,6 +301,12 @@ const ACTIVATIONS: [(&str, Activation); 11] = [
     ("quick_gelu", Activation::GeluSigmoid),
     ("tanh", Activation::Tanh),
 ];
+
+/// The activation that transformers calls `name`.
+pub(crate) fn activation_named(name: &str) -> Option<Activation> {
+    let known = ACTIVATIONS.iter().find(|(known, _)| *known == name);
+    known.map(|(_, activation)| *activation)
+}
 
 /// Its name in transformers.
 pub(crate) fn activation_name(activation: Activation) -> &'static str {

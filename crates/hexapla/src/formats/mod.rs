@@ -1,7 +1,7 @@
 //! Model folders in the Hugging Face layout: `config.json`, `generation_config.json`, `model.safetensors`, whatever the
 //! tokenizer needs, and our `manifest.json`.
 //!
-//! Encoder-decoders are read and written as `marian`, `m2m_100`, `bart`, `mbart`, and as our own `hexapla` where none of these
+//! Encoder-decoders are read and written as `marian`, `m2m_100`, `bart`, `mbart`, `t5`, `mt5`, and as our own `hexapla` where none of these
 //! can say them; encoders as `bert`, `roberta`, `camembert`, `xlm-roberta`, `distilbert`, `electra` and
 //! `mpnet`; decoders as `gpt2`, `llama`, `mistral`, `qwen2`, `qwen3` and `smollm3`. Marian's own files, and weights that a `mapping.toml` describes, are read. A setting that would change what is computed and is not known here is refused, never passed over.
 
@@ -37,6 +37,7 @@ pub mod safetensors;
 mod save;
 pub(crate) mod sentence;
 mod stored;
+mod t5;
 #[cfg(test)]
 mod tests;
 

@@ -10,13 +10,15 @@ use serde_json::{Map, Value, json};
 use super::generation::{GenerationDefaults, SpecialIds};
 use super::keys::Keys;
 use super::names::TensorNames;
-use crate::config::{Assembly, DecoderConfig, ModelTable, TransformerConfig};
+use crate::config::{
+    Activation, Assembly, DecoderConfig, ModelTable, NormKind, RelativePositions, TransformerConfig,
+};
 use crate::error::{Error, Result};
 use crate::weights::Parameter;
 
 /// The newest form of `config.json` that this program knows. The first one did not write its number. 2 has decoders alone, and
-/// ReLU².
-const FORMAT_VERSION: usize = 2;
+/// ReLU²; 3 has what T5 is made of in models with both halves.
+const FORMAT_VERSION: usize = 3;
 
 /// Of a decoder alone.
 const DECODER: &str = "decoder";
@@ -26,7 +28,11 @@ const DECODER: &str = "decoder";
 fn absent(key: &str) -> Option<Value> {
     match key {
         "dropout" | "attention_dropout" | "activation_dropout" => Some(Value::from(0.0)),
-        "embedding_norm" => Some(Value::from(false)),
+        "embedding_norm" | "gated" | "scale_output" => Some(Value::from(false)),
+        "bias" | "scale_attention" => Some(Value::from(true)),
+        "norm_kind" => Some(json!(NormKind::default())),
+        "relative_positions" => Some(json!(RelativePositions::default())),
+        "head_width" => Some(Value::Null),
         _ => None,
     }
 }
@@ -48,8 +54,19 @@ pub(super) fn read(
     match keys.text("assembly")?.as_deref() {
         // The first form knew no other.
         None => {
+            // What it leaves out where it is the usual value is named too.
             let every_key = TransformerConfig {
                 embedding_norm: true,
+                norm_kind: NormKind::Rms,
+                head_width: Some(64),
+                gated: true,
+                bias: false,
+                scale_attention: false,
+                relative_positions: RelativePositions {
+                    buckets: 64,
+                    max_distance: 128,
+                },
+                scale_output: true,
                 ..TransformerConfig::preset("base")?
             };
             let config: TransformerConfig = read_keys(keys, &every_key, |key| match key {
@@ -116,8 +133,11 @@ pub(super) fn write(assembly: &Assembly) -> Result<Map<String, Value>> {
         }
         Assembly::Encoder(_) => return Err(Error::internal("an encoder has a family of its own")),
     };
-    let is_of_first = !map.contains_key("assembly") && map["activation"] != "relu_squared";
-    let version = if is_of_first { 1 } else { FORMAT_VERSION };
+    let version = match assembly {
+        Assembly::EncoderDecoder(config) if config.is_of_t5() => FORMAT_VERSION,
+        Assembly::EncoderDecoder(config) if config.activation != Activation::ReluSquared => 1,
+        _ => 2,
+    };
     map.insert("model_type".into(), "hexapla".into());
     map.insert("format_version".into(), version.into());
     Ok(map)

@@ -14,7 +14,7 @@ use super::names::{TensorNames, half_split};
 use super::safetensors::{TensorReader, TensorStore, WEIGHTS_FILE, transpose};
 use super::save::CONFIG_FILE;
 use super::stored::{self, Storage, StoredMatrix};
-use super::{gguf, llama2c, m2m_100, mapped, marian, marian_nmt, mbart, native};
+use super::{gguf, llama2c, m2m_100, mapped, marian, marian_nmt, mbart, native, t5};
 use crate::config::{Assembly, ComputeType, DecoderConfig, EncoderConfig, TransformerConfig};
 use crate::error::{Error, Result};
 use crate::fastest;
@@ -463,6 +463,8 @@ fn read_settings(folder: &Folder, mapped: Option<SharedBytes>) -> Result<Setting
                 Family::M2m100 => m2m_100::read(keys, ids, &tensors)?.into(),
                 Family::Bart => mbart::BART.read(keys, ids, &tensors)?.into(),
                 Family::Mbart => mbart::MBART.read(keys, ids, &tensors)?.into(),
+                Family::T5 => t5::T5.read(keys, ids, &tensors)?.into(),
+                Family::Mt5 => t5::MT5.read(keys, ids, &tensors)?.into(),
                 _ => native::read(keys, ids, &generation)?,
             };
             (assembly, generation)

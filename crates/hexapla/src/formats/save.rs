@@ -27,7 +27,7 @@ pub(super) const RESERVED: [&str; 5] = [
     MANIFEST_FILE,
 ];
 /// Files beside the model that belong to it, whoever wrote it.
-pub(super) const COMPANIONS: [&str; 19] = [
+pub(super) const COMPANIONS: [&str; 20] = [
     "chat_template.jinja",
     "config_sentence_transformers.json",
     "decoder.yml",
@@ -36,6 +36,7 @@ pub(super) const COMPANIONS: [&str; 19] = [
     "modules.json",
     "sentence_bert_config.json",
     "sentencepiece.bpe.model",
+    "spiece.model",
     "source.spm",
     "source_tokenizer.json",
     "special_tokens_map.json",

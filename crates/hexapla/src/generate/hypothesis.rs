@@ -1,7 +1,7 @@
 //! What a search returns.
 
 /// One output of a search.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Hypothesis {
     /// The tokens: without the start token, with the prefix, and with the end token where `finished`.
     pub ids: Vec<u32>,

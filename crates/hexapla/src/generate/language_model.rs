@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rayon::ThreadPool;
 
 use super::generator::{Generator, Prompt};
+use super::growing_text::GrowingText;
 use super::{Hypothesis, SearchOptions};
 use crate::config::ComputeType;
 use crate::error::{Error, Result};
 use crate::files::Folder;
 use crate::formats::{self, Family, ManifestMetric};
 use crate::text::chat::{ChatSettings, ChatTemplate, Message, Values};
-use crate::text::tokenizer::{DecoderTokenizer, TextStream};
+use crate::text::tokenizer::DecoderTokenizer;
 
 /// A decoder with its tokenizer: goes on with texts.
 #[derive(Debug)]
@@ -37,6 +38,9 @@ pub struct GenerateOptions {
     pub stop: Vec<String>,
     /// The number of the first text, from 0: which random streams the texts sample from.
     pub first_text: u64,
+    /// Go on beyond the longest text that the model takes: whenever it is full, the older half is let go and the newer one read anew
+    /// ([`Generator::slide`]). Without it such a prompt is refused before anything is computed.
+    pub slide: bool,
 }
 
 /// What a model writes behind a text.
@@ -52,6 +56,22 @@ pub struct Continuation {
     pub log_prob: f32,
     /// Those of its tokens.
     pub token_log_probs: Vec<f32>,
+}
+
+impl Continuation {
+    fn new(hypothesis: Hypothesis, text: GrowingText) -> Self {
+        Continuation {
+            finish: match (text.stopped, hypothesis.finished) {
+                (true, _) => Finish::Stop,
+                (false, true) => Finish::End,
+                (false, false) => Finish::Length,
+            },
+            text: text.text,
+            ids: hypothesis.ids,
+            log_prob: hypothesis.log_prob,
+            token_log_probs: hypothesis.token_log_probs,
+        }
+    }
 }
 
 /// Why an output ends.
@@ -86,6 +106,7 @@ impl LanguageModel {
             max_new_tokens: opened.generation.max_new_tokens,
             stop: Vec::new(),
             first_text: 0,
+            slide: false,
         };
         let packed = opened.pack(compute_type)?;
         let generator = Generator::new(opened.model().clone(), packed);
@@ -283,7 +304,11 @@ impl LanguageModel {
                     .hint("write the text's beginning"));
             }
         };
-        let room = self.generator.max_tokens().saturating_sub(ids.len());
+        let window = self.generator.max_tokens();
+        let room = match options.slide && ids.len() >= window {
+            true => window / 2,
+            false => window.saturating_sub(ids.len()),
+        };
         Ok(Prompt {
             max_new_tokens: options.max_new_tokens.unwrap_or(room),
             ids,
@@ -301,6 +326,39 @@ impl LanguageModel {
         Ok(GrowingText::new(stream, &options.stop))
     }
 
+    /// As [`LanguageModel::go_on`], beyond the model's length.
+    fn slide(
+        &self,
+        prompts: &[Prompt],
+        options: &GenerateOptions,
+        told: &Listener,
+    ) -> Result<Vec<Vec<Continuation>>> {
+        let output = |number: usize, prompt: &Prompt, sample: usize| {
+            let mut text = self.growing(prompt, options)?;
+            let tell = |certain: &str| match number {
+                0 if !certain.is_empty() => told(sample, certain),
+                _ => Ok(true),
+            };
+            let each = |new: &[u32], finished: bool| {
+                let certain = text.push(new, finished)?;
+                text.stopped |= !tell(&certain)?;
+                Ok(!text.stopped)
+            };
+            let found = self
+                .generator
+                .slide(prompt, sample, &options.search, each)?;
+            tell(&text.finish()?)?;
+            Ok(Continuation::new(found, text))
+        };
+        let outputs = |(number, prompt): (usize, &Prompt)| {
+            let samples = 0..options.search.n_best;
+            let all = samples.map(|sample| output(number, prompt, sample));
+            let all: Result<Vec<Continuation>> = all.collect();
+            all.map_err(|e| e.in_item(number))
+        };
+        prompts.iter().enumerate().map(outputs).collect()
+    }
+
     /// Goes on with `prompts`. `told` is given the text of each sample of the first one as it becomes certain.
     fn go_on(
         &self,
@@ -308,9 +366,13 @@ impl LanguageModel {
         options: &GenerateOptions,
         told: Option<&Listener>,
     ) -> Result<Vec<Vec<Continuation>>> {
-        // Nobody else need look at every step.
-        let is_watched = told.is_some() || !options.stop.is_empty();
+        let is_told = told.is_some();
         let told = |sample: usize, text: &str| told.map_or(Ok(true), |told| told(sample, text));
+        if options.slide {
+            return self.slide(prompts, options, &told);
+        }
+        // Nobody else need look at every step.
+        let is_watched = is_told || !options.stop.is_empty();
         let texts: Mutex<BTreeMap<(usize, usize), GrowingText>> = Mutex::default();
         let watch = |prompt: usize, sample: usize, chain: &Hypothesis| {
             let mut texts = texts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -344,17 +406,7 @@ impl LanguageModel {
                 if prompt == 0 && options.search.beam_size == 1 && !rest.is_empty() {
                     told(sample, &rest)?;
                 }
-                outputs.push(Continuation {
-                    finish: match (text.stopped, hypothesis.finished) {
-                        (true, _) => Finish::Stop,
-                        (false, true) => Finish::End,
-                        (false, false) => Finish::Length,
-                    },
-                    text: text.text,
-                    ids: hypothesis.ids,
-                    log_prob: hypothesis.log_prob,
-                    token_log_probs: hypothesis.token_log_probs,
-                });
+                outputs.push(Continuation::new(hypothesis, text));
             }
             all.push(outputs);
         }
@@ -364,87 +416,3 @@ impl LanguageModel {
 
 /// Is told the text of a sample as it becomes certain, and says whether the sample is to go on.
 type Listener<'a> = dyn Fn(usize, &str) -> Result<bool> + Sync + 'a;
-
-/// A text as its tokens come, up to a stop string.
-struct GrowingText<'a> {
-    stream: TextStream<'a>,
-    stop: &'a [String],
-    /// Tokens that are in it.
-    tokens: usize,
-    /// What is certain.
-    text: String,
-    /// What may still become part of a stop string.
-    held: String,
-    stopped: bool,
-}
-
-impl<'a> GrowingText<'a> {
-    fn new(stream: TextStream<'a>, stop: &'a [String]) -> Self {
-        GrowingText {
-            stream,
-            stop,
-            tokens: 0,
-            text: String::new(),
-            held: String::new(),
-            stopped: false,
-        }
-    }
-
-    /// The text that the newest of `ids` make certain; an end token, the last one of what is `finished`, has none.
-    fn grow(&mut self, ids: &[u32], finished: bool) -> Result<String> {
-        let ids = &ids[..ids.len() - usize::from(finished && !ids.is_empty())];
-        let mut certain = String::new();
-        for id in ids.iter().skip(self.tokens) {
-            if self.stopped {
-                break;
-            }
-            let new = self.stream.push(*id)?;
-            certain.push_str(&self.take(&new, false));
-            self.tokens += 1;
-        }
-        Ok(certain)
-    }
-
-    /// The rest, when nothing follows.
-    fn finish(&mut self) -> Result<String> {
-        if self.stopped {
-            return Ok(String::new());
-        }
-        let rest = self.stream.finish()?;
-        Ok(self.take(&rest, true))
-    }
-
-    fn take(&mut self, new: &str, last: bool) -> String {
-        self.held.push_str(new);
-        let stops = self.stop.iter().filter(|stop| !stop.is_empty());
-        let found = stops
-            .clone()
-            .filter_map(|stop| self.held.find(stop.as_str()));
-        if let Some(at) = found.min() {
-            self.held.truncate(at);
-            self.stopped = true;
-        }
-        // The longest end that a stop string may begin with.
-        let kept = match last || self.stopped {
-            true => 0,
-            false => stops
-                .map(|stop| overlap(&self.held, stop))
-                .max()
-                .unwrap_or(0),
-        };
-        let rest = self.held.split_off(self.held.len() - kept);
-        let certain = std::mem::replace(&mut self.held, rest);
-        self.text.push_str(&certain);
-        certain
-    }
-}
-
-/// Length of the longest end of `text` that `stop` begins with, but is not.
-fn overlap(text: &str, stop: &str) -> usize {
-    let starts = text.char_indices().map(|(i, _)| i);
-    let ends = starts.map(|i| &text[i..]);
-    ends.filter(|end| end.len() < stop.len() && stop.starts_with(end))
-        .map(str::len)
-        .max()
-        .unwrap_or(0)
-}

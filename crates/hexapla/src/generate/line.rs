@@ -89,10 +89,12 @@ impl LineCutter<'_> {
     ) -> Result<Line<'a>> {
         let source = &self.tokenizers.source;
         let (tag, text) = leading_tag(line, |tag| source.token_to_id(tag).is_some());
-        let tagged = |text: &str| match tag {
-            "" => text.to_string(),
-            tag => format!("{tag} {text}"),
+        let source_prefix = options.source_prefix.as_deref().unwrap_or_default();
+        let before_each = match tag {
+            "" => source_prefix.to_string(),
+            tag => format!("{source_prefix}{tag} "),
         };
+        let with_prefix = |text: &str| format!("{before_each}{text}");
         let whole = |text| {
             vec![Segment {
                 text,
@@ -107,7 +109,7 @@ impl LineCutter<'_> {
         // Some positions are the end token's and what else stands around a text.
         let room = self.max_tokens.saturating_sub(source.template_len());
         let room = room.max(1);
-        let of_tag = source.encode(tag)?.len();
+        let of_prefix = source.encode(&before_each)?.len();
         let mut result = Line {
             parts: Vec::new(),
             requests: Vec::new(),
@@ -121,12 +123,12 @@ impl LineCutter<'_> {
             result.requests.push(None);
         }
         for sentence in sentences {
-            let ids = source.encode(&tagged(sentence.text))?;
+            let ids = source.encode(&with_prefix(sentence.text))?;
             let mut ids = Some(ids).filter(|ids| ids.len() <= room);
             let parts = match ids {
                 Some(_) => whole(sentence.text),
                 None => split_long(sentence.text, room, |text| {
-                    let ids = source.encode(&tagged(text));
+                    let ids = source.encode(&with_prefix(text));
                     ids.map_or(usize::MAX, |ids| ids.len())
                 }),
             };
@@ -137,9 +139,9 @@ impl LineCutter<'_> {
                 }
                 let ids = match ids.take() {
                     Some(ids) => ids,
-                    None => source.encode(&tagged(part.text))?,
+                    None => source.encode(&with_prefix(part.text))?,
                 };
-                result.requests.push(if ids.len() <= of_tag {
+                result.requests.push(if ids.len() <= of_prefix {
                     // White space, or nothing that the model could see: it comes out as it went in.
                     None
                 } else {

@@ -128,6 +128,7 @@ impl SearchOptions {
                 temperature: defaults.temperature,
                 top_k: defaults.top_k,
                 top_p: defaults.top_p,
+                min_p: defaults.min_p,
                 ..Sampling::default()
             }),
             ..self

@@ -15,6 +15,9 @@ pub struct TranslateOptions {
     pub search: SearchOptions,
     /// From which language into which, for a model that has several.
     pub direction: Option<Direction>,
+    /// What stands before each sentence as the model sees it, exactly: T5 is told its task so (`translate English to German: `).
+    /// Alignments count its tokens too.
+    pub source_prefix: Option<String>,
     /// Cut lines into sentences. What the model cannot take whole is cut in any case.
     pub split_sentences: bool,
     /// Longest output of a sentence in tokens; where absent, three times its source plus ten.
@@ -39,6 +42,7 @@ impl TranslateOptions {
                 ..SearchOptions::for_folder(config, defaults)
             },
             direction: None,
+            source_prefix: None,
             split_sentences: true,
             max_decoding_length: None,
             prefixes: BTreeMap::new(),
@@ -78,6 +82,13 @@ impl TranslateOptions {
     #[must_use]
     pub fn with_direction(mut self, direction: Direction) -> Self {
         self.direction = Some(direction);
+        self
+    }
+
+    /// Puts this text before each sentence, exactly as it is.
+    #[must_use]
+    pub fn with_source_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.source_prefix = Some(prefix.into());
         self
     }
 

@@ -66,13 +66,17 @@ impl Head {
         let last = match (&config.output, table) {
             (
                 Some(OutputConfig::Tokens {
-                    vocab_size, bias, ..
+                    vocab_size,
+                    bias,
+                    scale,
+                    ..
                 }),
                 Some(table),
             ) => {
                 let bias =
                     bias.then(|| index.add("output.bias", &[*vocab_size], Kind::Vector(0.0)));
-                Some(Last::Tokens(Output { table, bias }))
+                let scale = *scale;
+                Some(Last::Tokens(Output { table, bias, scale }))
             }
             (Some(OutputConfig::Classes(classes)), _) => {
                 let shape = [width, *classes];

@@ -11,7 +11,7 @@ use crate::model::layer::{Layer, Memory};
 use crate::model::layers::Norm;
 use crate::ops::Run;
 use crate::ops::attention::AttentionMask;
-use crate::ops::relative::RelativeBias;
+use crate::ops::relative::{RelativeBias, RelativeNumbers};
 use crate::ops::rotary::Turns;
 use crate::tensor::Tensor;
 use crate::weights::{Kind, ParameterIndex};
@@ -70,15 +70,11 @@ impl Stack {
         embedder: Embedder,
         config: StackConfig,
     ) -> Self {
-        let bias = config.relative_positions.map(|relative| RelativeBias {
-            table: {
-                let heads = config.layers.first().map_or(1, |l| l.self_attention.heads);
-                let shape = [relative.buckets, heads];
-                let name = format!("{name}.relative_positions.weight");
-                index.add(name, &shape, Kind::Positions(0.02))
-            },
-            max_distance: relative.max_distance,
-            bidirectional: true,
+        let bias = config.relative_positions.and_then(|relative| {
+            let heads = config.layers.first().map_or(1, |l| l.self_attention.heads);
+            let shape = [relative.buckets, heads];
+            let table = index.add(RelativeNumbers::name(name), &shape, Kind::Positions(0.02));
+            RelativeBias::new(&config, table)
         });
         // Layers with the same angles share their table.
         let mut tables: Vec<(RotaryConfig, Arc<Turns>)> = Vec::new();

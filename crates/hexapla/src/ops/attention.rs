@@ -177,7 +177,7 @@ pub fn attention(
             assert_eq!(queries.len(), keys.len());
             let of = |spans: &[Span]| spans.iter().map(|s| s.len).max().unwrap_or(0);
             let bias = options.bias.as_ref();
-            let bias = bias.map(|bias| Arc::new(bias.by_distance(run, of(queries), of(keys))));
+            let bias = bias.map(|bias| Arc::new(bias.by_distance(run, of(keys), of(keys))));
             let heads = Heads {
                 isa: run.isa,
                 bf16: run.isa.has_bf16()
@@ -195,9 +195,8 @@ pub fn attention(
             }
         }
         AttentionMask::Cached(cached) => {
-            assert_eq!(options.bias, None, "the cache knows no distances");
-            let heads_and_scale = (options.heads, options.scale);
-            attend_cached(run, (&p.query, &p.key, &p.value), heads_and_scale, cached)
+            let how = (options.heads, options.scale, options.bias);
+            attend_cached(run, (&p.query, &p.key, &p.value), how, cached)
         }
     }
 }

@@ -19,6 +19,8 @@ pub struct Output {
     pub table: ParameterId,
     /// `[vocab]`.
     pub bias: Option<ParameterId>,
+    /// What the logits are multiplied by.
+    pub scale: f32,
 }
 
 /// What a row's loss is.
@@ -68,7 +70,7 @@ pub fn logits(run: &mut Run, output: Output, x: &Tensor) -> Tensor {
     logits
 }
 
-/// As [`logits`], to `out`: `x · tableᵀ + bias`.
+/// As [`logits`], to `out`: `(x · tableᵀ + bias) · scale`.
 pub fn logits_into(run: &Run, output: Output, x: Matrix, out: &mut [f32]) {
     let parameters = run.parameters;
     let vocab = parameters.shape(output.table)[0];
@@ -77,6 +79,13 @@ pub fn logits_into(run: &Run, output: Output, x: Matrix, out: &mut [f32]) {
         .bias
         .map_or(Plus::Nothing, |b| Plus::Bias(parameters.plain(b)));
     parameters.multiply_by_table(run.product(), output.table, logits, x, plus);
+    scale(out, output.scale);
+}
+
+fn scale(x: &mut [f32], factor: f32) {
+    if factor != 1.0 {
+        x.iter_mut().for_each(|x| *x *= factor);
+    }
 }
 
 /// The loss of each row of `x` `[rows, d_model]` against `labels` (one for each row). While a tape records, the gradients
@@ -133,7 +142,8 @@ pub fn cross_entropy(
         if let (Some(dx), Some(gradients), Parameters::Trained(weights, packed)) =
             (&mut dx, run.gradients(), parameters)
         {
-            for (pass, d) in d_passes.iter().take(passes).enumerate() {
+            for (pass, d) in d_passes.iter_mut().take(passes).enumerate() {
+                scale(d, output.scale);
                 let dx = &mut dx.data_mut()[first_of(pass) * width..];
                 let dx = MatrixMut::new(dx, rows, width, width);
                 let from = (output, weights, packed);
@@ -211,7 +221,8 @@ mod tests {
 
     #[test]
     fn gradients_are_slopes() {
-        for (label_smoothing, r_drop) in [(0.0, 0.0), (0.1, 0.0), (0.1, 3.0)] {
+        for (label_smoothing, r_drop, scale) in [(0.0, 0.0, 1.0), (0.1, 0.0, 0.7), (0.1, 3.0, 1.5)]
+        {
             let mut check = Check::new();
             let x = check.input(40, 6);
             let table = check.parameter(&[11, 6]);
@@ -224,7 +235,8 @@ mod tests {
                 r_drop,
             };
             check.run_loss(|run, inputs| {
-                let rows = cross_entropy(run, Output { table, bias }, &inputs[x], &labels, options);
+                let output = Output { table, bias, scale };
+                let rows = cross_entropy(run, output, &inputs[x], &labels, options);
                 rows.iter().map(|l| f64::from(l.smoothed) * 0.5).sum()
             });
         }

@@ -9,6 +9,7 @@ use hexapla_kernels::{
 
 use crate::batch::Span;
 use crate::ops::Run;
+use crate::ops::relative::RelativeBias;
 use crate::ops::watch::Watch;
 use crate::tensor::{Arena, Tensor};
 
@@ -259,7 +260,7 @@ fn place(slot: u32) -> (usize, usize) {
 pub(crate) fn attend_cached(
     run: &mut Run,
     (query, key, value): (&Tensor, &Tensor, &Tensor),
-    (heads, scale): (usize, f32),
+    (heads, scale, bias): (usize, f32, Option<RelativeBias>),
     cached: Cached,
 ) -> Tensor {
     let Cached {
@@ -272,17 +273,20 @@ pub(crate) fn attend_cached(
     let words = cache.stored.words(key.columns());
     let (key_pages, value_pages) = (cache.keys.all(), cache.values.all());
     let paged = |pages| PagedRows { pages, words };
+    let longest = slots.iter().map(|slots| slots.len()).max().unwrap_or(0);
+    // The newest row that a query sees is its own.
+    let bias = bias.map(|bias| bias.by_distance(run, longest, 1));
     let rows = CachedRows {
         heads,
         kv_heads: cache.heads,
         scale,
+        bias: bias.as_ref().map(|bias| bias.numbers().matrix()),
         stored: cache.stored,
         keys: paged(&key_pages),
         values: paged(&value_pages),
     };
     let (isa, width) = (run.isa, query.columns());
     let mut out = run.tensor(query.rows(), width);
-    let longest = slots.iter().map(|slots| slots.len()).max().unwrap_or(0);
     let arena = run.arena.clone();
     let scratch = || arena.tensor(1, attend_scratch(heads, longest));
     if weights.is_none() && !run.is_watched() {

@@ -1,7 +1,9 @@
 //! Relative positions: a number for each head and each distance between query and key, added to the scores
 //! (Raffel et al. 2020, "T5", section 2.1).
 
+use crate::config::StackConfig;
 use crate::ops::Run;
+use crate::packed::PackedWeights;
 use crate::tensor::Tensor;
 use crate::weights::ParameterId;
 
@@ -17,6 +19,15 @@ pub struct RelativeBias {
 }
 
 impl RelativeBias {
+    /// The bias of a stack of this configuration, whose table it is.
+    pub(crate) fn new(config: &StackConfig, table: ParameterId) -> Option<Self> {
+        config.relative_positions.map(|relative| RelativeBias {
+            table,
+            max_distance: relative.max_distance,
+            bidirectional: config.layers.iter().all(|l| !l.self_attention.causal),
+        })
+    }
+
     /// The bucket of a key at the distance `key − query`, of so many: small distances have one each, larger ones share
     /// them logarithmically.
     pub fn bucket(&self, distance: isize, buckets: usize) -> usize {
@@ -47,14 +58,55 @@ impl RelativeBias {
         let back = queries.saturating_sub(1);
         let width = back + keys;
         let mut numbers = run.arena.tensor(heads, width);
-        let rows = numbers.data_mut().chunks_exact_mut(width.max(1));
-        for (head, row) in rows.enumerate() {
-            for (i, number) in row.iter_mut().enumerate() {
-                let bucket = self.bucket(i as isize - back as isize, buckets);
-                *number = table[bucket * heads + head];
+        let all = numbers.data_mut();
+        for i in 0..width {
+            let bucket = self.bucket(i as isize - back as isize, buckets);
+            for (head, number) in table[bucket * heads..][..heads].iter().enumerate() {
+                all[head * width + i] = *number;
             }
         }
         BiasByDistance { numbers, back }
+    }
+}
+
+/// The numbers of a [`RelativeBias`], one by one.
+#[derive(Debug)]
+pub(crate) struct RelativeNumbers {
+    bias: RelativeBias,
+    /// `[buckets, heads]`.
+    table: Vec<f32>,
+    heads: usize,
+}
+
+impl RelativeNumbers {
+    /// The name of the table of the stack called `stack`.
+    pub(crate) fn name(stack: &str) -> String {
+        format!("{stack}.relative_positions.weight")
+    }
+
+    /// Those of the stack called `stack`, where it has some.
+    pub(crate) fn of(
+        stack: &str,
+        config: &StackConfig,
+        parameters: &PackedWeights,
+    ) -> Option<Self> {
+        let table = parameters.index().find(&RelativeNumbers::name(stack))?;
+        Some(RelativeNumbers {
+            bias: RelativeBias::new(config, table)?,
+            table: parameters.plain(table).to_vec(),
+            heads: parameters.index().get(table).shape[1],
+        })
+    }
+
+    /// Heads that have numbers of their own.
+    pub(crate) fn heads(&self) -> usize {
+        self.heads
+    }
+
+    /// What is added to the scores of a head at the distance `key − query`.
+    pub(crate) fn at(&self, head: usize, distance: isize) -> f32 {
+        let bucket = self.bias.bucket(distance, self.table.len() / self.heads);
+        self.table[bucket * self.heads + head]
     }
 }
 
@@ -71,6 +123,11 @@ impl BiasByDistance {
     /// What is added to the scores of the query at position `query` of its text with its first `keys` keys.
     pub(super) fn row(&self, head: usize, query: usize, keys: usize) -> &[f32] {
         &self.numbers.row(head)[self.back - query..][..keys]
+    }
+
+    /// `[heads, distances]`, the last distance that of the query itself, where there are no keys behind a query.
+    pub(super) fn numbers(&self) -> &Tensor {
+        &self.numbers
     }
 }
 

@@ -20,6 +20,8 @@ pub type OpenTarget = fn(&[String], Option<&str>) -> Option<&'static str>;
 pub struct Direction {
     /// The model's languages.
     languages: Vec<String>,
+    /// The tag of each, where it has tags.
+    tags: Vec<String>,
     /// Where they are tokens of their own and no tags (`deu_Latn`, `__de__`, `de_DE`): each with its id.
     codes: Vec<(String, u32)>,
     /// The pairs of them that it was trained on; nothing where that is not known.
@@ -35,7 +37,7 @@ pub struct Direction {
 impl Direction {
     /// The languages that `tokenizer` has tags or tokens for.
     pub fn languages(tokenizer: &Tokenizer) -> Vec<String> {
-        languages(tokenizer).0
+        known_languages(tokenizer).languages
     }
 
     /// The direction `from` → `to`, either of which may be left open, for the model of `tokenizer` that was trained on the
@@ -50,7 +52,11 @@ impl Direction {
         from: Option<&str>,
         to: Option<&str>,
     ) -> Result<Self> {
-        let (languages, codes) = languages(tokenizer);
+        let KnownLanguages {
+            languages,
+            tags,
+            codes,
+        } = known_languages(tokenizer);
         for (flag, name) in [("--from", from), ("--to", to)] {
             if let Some(name) = name.filter(|name| !languages.iter().any(|l| l == name)) {
                 return Err(unknown(flag, name, &languages));
@@ -67,6 +73,7 @@ impl Direction {
         }
         let direction = Direction {
             languages,
+            tags,
             codes,
             trained: trained.clone(),
             from: from.map(str::to_string),
@@ -113,10 +120,11 @@ impl Direction {
     pub fn tagged<'a>(&self, line: &'a str) -> Cow<'a, str> {
         let clean = clean(line);
         let text = clean.trim_start();
-        match self.target(text) {
-            Some(to) if self.codes.is_empty() && !text.is_empty() && !self.has_tag(text) => {
-                Cow::Owned(format!(">>{to}<< {line}"))
-            }
+        let target = self.target(text).filter(|_| !text.is_empty());
+        let mut named = self.languages.iter().zip(&self.tags);
+        let named = target.and_then(|to| named.find(|(language, _)| *language == to));
+        match named {
+            Some((_, tag)) if !self.has_tag(text) => Cow::Owned(format!("{tag} {line}")),
             _ => Cow::Borrowed(line),
         }
     }
@@ -133,7 +141,7 @@ impl Direction {
     }
 
     fn has_tag(&self, text: &str) -> bool {
-        let known = |tag: &str| self.languages.iter().any(|l| tag == format!(">>{l}<<"));
+        let known = |tag: &str| self.tags.iter().any(|known| known == tag);
         !leading_tag(text, known).0.is_empty()
     }
 
@@ -157,12 +165,16 @@ impl Direction {
     }
 }
 
-/// A tag such as `>>de<<` at the start of a line, one that is `known`, and the rest, without the space after the tag. White space
+/// A tag such as `>>de<<` or `<2de>` at the start of a line, one that is `known`, and the rest, without the space after the tag. White space
 /// that stands before the tag, or further after it, is the text's.
 pub fn leading_tag(line: &str, known: impl Fn(&str) -> bool) -> (&str, &str) {
     let text = line.trim_start();
-    let end = text.strip_prefix(">>").and_then(|rest| rest.find("<<"));
-    match end.map(|end| text.split_at(end + 4)) {
+    let end = match text.strip_prefix(">>") {
+        Some(rest) => rest.find("<<").map(|end| end + 4),
+        None => text.find('>').map(|end| end + 1),
+    };
+    let tag = end.map(|end| text.split_at(end));
+    match tag.filter(|(tag, _)| tagged_language(tag).is_some()) {
         Some((tag, rest)) if known(tag) => (tag, rest.strip_prefix(' ').unwrap_or(rest)),
         _ => ("", line),
     }
@@ -191,19 +203,41 @@ fn untrained(found: &str, trained: &BTreeSet<LanguagePair>) -> Error {
         .hint("translate twice, by way of a language that it has both directions for")
 }
 
-/// The languages that `tokenizer` has tags or tokens for, and its tokens with their ids where these stand alone (`deu_Latn`).
-fn languages(tokenizer: &Tokenizer) -> (Vec<String>, Vec<(String, u32)>) {
-    let mut languages: Vec<String> = tokenizer
+/// The languages that a tokenizer has tags or tokens for.
+struct KnownLanguages {
+    languages: Vec<String>,
+    /// The tag of each, if they have such.
+    tags: Vec<String>,
+    /// Its tokens with their ids where these stand alone (`deu_Latn`).
+    codes: Vec<(String, u32)>,
+}
+
+fn known_languages(tokenizer: &Tokenizer) -> KnownLanguages {
+    let mut tags: Vec<String> = tokenizer
         .tokens()
-        .filter_map(|token| Some(tagged_language(&token)?.to_string()))
+        .filter(|token| tagged_language(token).is_some())
         .collect();
-    let codes = match languages.is_empty() {
+    // A word such as `<2nd>` in another vocabulary is no tag.
+    if tags.iter().any(|tag| tag.starts_with(">>")) {
+        tags.retain(|tag| tag.starts_with(">>"));
+    } else if tags.len() < LEAST_TAGS {
+        tags.clear();
+    }
+    let codes = match tags.is_empty() {
         true => tokenizer.language_codes(),
         false => Vec::new(),
     };
-    languages.extend(codes.iter().map(|(code, _)| code.clone()));
-    (languages, codes)
+    let of_tags = tags.iter().filter_map(|tag| tagged_language(tag));
+    let of_codes = codes.iter().map(|(code, _)| code.as_str());
+    KnownLanguages {
+        languages: of_tags.chain(of_codes).map(str::to_string).collect(),
+        tags,
+        codes,
+    }
 }
+
+/// Fewest tags of the form `<2de>` that a vocabulary has by intention.
+const LEAST_TAGS: usize = 8;
 
 #[cfg(test)]
 mod tests {

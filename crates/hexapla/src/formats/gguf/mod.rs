@@ -79,7 +79,15 @@ pub(super) fn read(path: &Path) -> Result<GgufModel> {
             format!("`{architecture}`"),
         )));
     };
-    let config = settings.config(architecture, &header.tensors)?;
+    let factors = match header.tensors.get(ROTARY_FACTORS) {
+        None => None,
+        Some(location) => {
+            let one = [(ROTARY_FACTORS.to_string(), location.clone())];
+            let store = TensorStore::of_locations(folder.clone(), name, one.into());
+            Some(store.read(ROTARY_FACTORS, &location.shape)?)
+        }
+    };
+    let config = settings.config(architecture, &header.tensors, factors.as_deref())?;
     let turned = config.rotary.map_or(0, |rotary| rotary.width);
     if *interleaved && turned != config.head_width {
         let key = format!("{architecture}.rope.dimension_count");
@@ -180,6 +188,7 @@ impl Settings<'_> {
         &self,
         architecture: &str,
         tensors: &BTreeMap<String, Location>,
+        factors: Option<&[f32]>,
     ) -> Result<DecoderConfig> {
         let key = |name: &str| format!("{architecture}.{name}");
         let d_model = self.needed(&key("embedding_length"))?;
@@ -205,6 +214,22 @@ impl Settings<'_> {
         let table = tensors.get("token_embd.weight").map(|t| t.shape.as_slice());
         let max_positions = self.needed(&key("context_length"))?;
         let is_smollm3 = architecture == "smollm3";
+        let plain = RotaryConfig {
+            base: self.real(&key("rope.freq_base"))?.unwrap_or(10_000.0),
+            width: self
+                .size(&key("rope.dimension_count"))?
+                .unwrap_or(head_width),
+            scaling: self.scaling(&key)?,
+        };
+        let rotary = match factors {
+            None => plain,
+            Some(factors) => llama3(plain, factors).ok_or_else(|| {
+                self.error(ROTARY_FACTORS)
+                    .expected("the factors of Llama 3.1's formula")
+                    .found("others")
+                    .hint("take the model's safetensors, whose config.json says the formula")
+            })?,
+        };
         Ok(DecoderConfig {
             vocab_size: table.and_then(|shape| shape.first()).copied().unwrap_or(0),
             d_model,
@@ -223,13 +248,7 @@ impl Settings<'_> {
             attention_output_bias: has("blk.0.attn_output.bias"),
             feed_forward_bias: has("blk.0.ffn_up.bias"),
             query_key_norm: has("blk.0.attn_q_norm.weight"),
-            rotary: Some(RotaryConfig {
-                base: self.real(&key("rope.freq_base"))?.unwrap_or(10_000.0),
-                width: self
-                    .size(&key("rope.dimension_count"))?
-                    .unwrap_or(head_width),
-                scaling: self.scaling(&key, tensors)?,
-            }),
+            rotary: Some(rotary),
             layers_without_positions: match is_smollm3 {
                 true => (0..layers).filter(|i| (i + 1) % 4 == 0).collect(),
                 false => Vec::new(),
@@ -254,19 +273,7 @@ impl Settings<'_> {
         })
     }
 
-    fn scaling(
-        &self,
-        key: &impl Fn(&str) -> String,
-        tensors: &BTreeMap<String, Location>,
-    ) -> Result<RotaryScaling> {
-        if tensors.contains_key(ROTARY_FACTORS) {
-            let found = "factors of its own";
-            return Err(self
-                .error(ROTARY_FACTORS)
-                .expected("angles by a formula")
-                .found(found)
-                .hint("take the model's safetensors, whose config.json says the formula"));
-        }
+    fn scaling(&self, key: &impl Fn(&str) -> String) -> Result<RotaryScaling> {
         let kind = key("rope.scaling.type");
         let kind = match self.metadata.get(&kind) {
             None => "none",
@@ -279,6 +286,30 @@ impl Settings<'_> {
             _ => Err(self.wrong(&key("rope.scaling.type"), "none or linear")),
         }
     }
+}
+
+/// The rotary positions whose angles are those of `plain` divided by `factors`, if these are Llama 3.1's: all files of that kind have
+/// the same bounds, and differ in the factor of the slowest angles alone.
+fn llama3(plain: RotaryConfig, factors: &[f32]) -> Option<RotaryConfig> {
+    let most = factors.iter().copied().fold(1.0, f32::max);
+    let scaled = RotaryConfig {
+        scaling: match (plain.scaling, most > 1.0) {
+            (RotaryScaling::None, true) => RotaryScaling::Llama3 {
+                factor: f64::from(most),
+                low_freq_factor: 1.0,
+                high_freq_factor: 4.0,
+                original_max_position_embeddings: 8192,
+            },
+            (other, _) => other,
+        },
+        ..plain
+    };
+    let angles = plain.frequencies().into_iter().zip(scaled.frequencies());
+    let is_same = |((plain, scaled), factor): ((f64, f64), &f32)| {
+        (plain / scaled / f64::from(*factor) - 1.0).abs() < 1e-4
+    };
+    let known = factors.len() == plain.width / 2 && angles.zip(factors).all(is_same);
+    known.then_some(scaled)
 }
 
 /// The names of `parameter` in such a file.
@@ -328,3 +359,57 @@ const NAMES: &[(&str, &str)] = &[
     ("decoder.norm", "output_norm"),
     ("output", "output"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As llama.cpp's converter computes them for a context of 8192.
+    fn factors(base: f64, width: usize, factor: f64) -> Vec<f32> {
+        let of_pair = |j: usize| {
+            let wavelength = std::f64::consts::TAU * base.powf(2.0 * j as f64 / width as f64);
+            let smooth = (8192.0 / wavelength - 1.0) / 3.0;
+            let factor = match wavelength {
+                w if w < 8192.0 / 4.0 => 1.0,
+                w if w > 8192.0 => factor,
+                _ => 1.0 / ((1.0 - smooth) / factor + smooth),
+            };
+            factor as f32
+        };
+        (0..width / 2).map(of_pair).collect()
+    }
+
+    #[test]
+    fn factors_of_angles_are_those_of_llama_3() {
+        let plain = |width| RotaryConfig {
+            base: 500_000.0,
+            width,
+            scaling: RotaryScaling::None,
+        };
+        for (width, factor) in [(128, 8.0), (64, 32.0)] {
+            let factors = factors(500_000.0, width, factor);
+            let found = llama3(plain(width), &factors).unwrap();
+            let angles = plain(width)
+                .frequencies()
+                .into_iter()
+                .zip(found.frequencies());
+            for ((plain, found), factor) in angles.zip(&factors) {
+                assert!((plain / found / f64::from(*factor) - 1.0).abs() < 1e-6);
+            }
+            // Others are not guessed at.
+            for j in [0, width / 4, width / 2 - 1] {
+                let mut other = factors.clone();
+                other[j] *= 1.01;
+                assert!(llama3(plain(width), &other).is_none(), "{width} {j}");
+            }
+            assert!(llama3(plain(width), &factors[1..]).is_none());
+            assert!(llama3(plain(width), &[]).is_none());
+            let linear = RotaryConfig {
+                scaling: RotaryScaling::Linear { factor: 2.0 },
+                ..plain(width)
+            };
+            assert!(llama3(linear, &factors).is_none());
+        }
+        assert_eq!(llama3(plain(8), &[1.0; 4]), Some(plain(8)));
+    }
+}

@@ -38,7 +38,7 @@ fn golden(name: &str) -> PathBuf {
         .join(name)
 }
 
-const GOLDEN: [&str; 9] = [
+const GOLDEN: [&str; 12] = [
     "marian_shared",
     "marian_old",
     "marian_separate",
@@ -48,6 +48,9 @@ const GOLDEN: [&str; 9] = [
     "m2m_untied",
     "bart_small",
     "mbart_small",
+    "t5_first",
+    "t5_gated",
+    "mt5_small",
 ];
 
 /// A copy of a golden folder to damage.

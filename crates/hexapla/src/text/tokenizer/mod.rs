@@ -31,6 +31,7 @@ mod merges;
 mod pair;
 mod pieces;
 mod stats;
+mod t5;
 mod template;
 mod train;
 mod unigram;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Tokenizer, characters, fairseq, marian, pieces, vocabulary};
+use super::{Tokenizer, characters, fairseq, marian, pieces, t5, vocabulary};
 use crate::config::TokenizerTable;
 use crate::error::{Error, Result};
 use crate::files::{Folder, MappingFile, MarianFiles, write_atomically};
@@ -125,7 +125,7 @@ impl Tokenizers {
 
     /// Reads `tokenizer.json`, or `source_tokenizer.json` and `target_tokenizer.json`, from a model's folder; or, as OPUS-MT and
     /// M2M-100 are published, `vocab.json` with `source.spm` and `target.spm` or with `sentencepiece.bpe.model`; or, as BART,
-    /// with `merges.txt`; or the vocabularies of Marian's own files; or the characters of a `mapping.toml`.
+    /// with `merges.txt`; or T5's `spiece.model`; or the vocabularies of Marian's own files; or the characters of a `mapping.toml`.
     ///
     /// # Errors
     /// The folder holds neither, or a file is broken.
@@ -147,6 +147,8 @@ impl Tokenizers {
             Some(vocabulary::open(folder).map(|joint| (joint, None)))
         } else if fairseq::is_there(folder) {
             Some(fairseq::open(folder).map(|joint| (joint, None)))
+        } else if t5::is_there(folder) {
+            Some(t5::open(folder).map(|joint| (joint, None)))
         } else {
             MarianFiles::find(folder)?.map(|files| marian::open(folder, &files))
         };
@@ -164,7 +166,7 @@ impl Tokenizers {
         Err(Error::model("the folder has no tokenizer")
             .at(folder.path().display().to_string())
             .expected(format!(
-                "`{JOINT}`, `{SOURCE}` and `{TARGET}`, `vocab.json` with SentencePiece models or `merges.txt`, or Marian's `decoder.yml`"
+                "`{JOINT}`, `{SOURCE}` and `{TARGET}`, `vocab.json` with SentencePiece models or `merges.txt`, `spiece.model`, or Marian's `decoder.yml`"
             ))
             .found(if folder.exists() {
                 "none of them"
