@@ -4,7 +4,7 @@ import { join, resolve } from "node:path";
 import { AxeBuilder } from "@axe-core/playwright";
 import { type Browser, type BrowserContext, type Page, chromium } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { decoder } from "./decoder";
+import { golden } from "./golden";
 import { SENTENCE, explain } from "./explain";
 
 const PROGRAM = process.env["HEXAPLA_CHROMIUM"] ?? "/usr/bin/chromium";
@@ -275,7 +275,7 @@ describe("other models", () => {
   });
 
   it("a decoder alone has its part of the figure, and the same steps", async () => {
-    const { page: path, document: given } = explain("the dog bites the man", "--model", decoder("qwen3_odd"), "--max-decoding-length", "6", "--contrast", "dog");
+    const { page: path, document: given } = explain("the dog bites the man", "--model", golden("decoders/qwen3_odd"), "--max-decoding-length", "6", "--contrast", "dog");
     for (const language of ["zh", "en"] as const)
       for (const dark of [false, true])
         for (const width of [1280, 390]) {

@@ -642,7 +642,9 @@ function logit(trace: Trace, address: Address): Derivation {
   if (candidates && own && own[1] !== null) result.recorded = own[1] + candidates.log_sum_exp;
   const column = trace.graph.decoder ?? trace.graph.encoder;
   const head = trace.document.model.config.head;
-  const table = head?.output && "tokens" in head.output ? head.output.tokens.table : null;
+  const tokens = head?.output && "tokens" in head.output ? head.output.tokens : null;
+  const table = tokens?.table;
+  const scale = tokens?.scale ?? 1;
   const x = column && trace.tensor(column.output);
   if (!column || !x || !table || head?.dense) return result;
   const weights = trace.tableRow(table, id);
@@ -662,11 +664,12 @@ function logit(trace: Trace, address: Address): Derivation {
   const bias = trace.document.arrays["output.bias"] ? value(trace.tensor("output.bias"), [id]) : 0;
   return {
     ...result,
-    recomputed: sum(result.terms) + bias,
+    recomputed: (sum(result.terms) + bias) * scale,
     tolerance:
-      2 ** -6 * 4 * Math.sqrt(result.terms.reduce((t, y) => t + y.value ** 2, 0)) +
+      scale * 2 ** -6 * 4 * Math.sqrt(result.terms.reduce((t, y) => t + y.value ** 2, 0)) +
       0.01 * Math.abs(result.recorded ?? 0) +
-      2.5 * (trace.tensor(table)?.error ?? 0) * Math.sqrt(values.reduce((t, y) => t + y * y, 0)),
+      scale * 2.5 * (trace.tensor(table)?.error ?? 0) * Math.sqrt(values.reduce((t, y) => t + y * y, 0)),
+    notes: scale === 1 ? [] : [{ label: "1/√d_model", value: scale }],
     rows: [{ name: column.output, index: [r] }],
   };
 }

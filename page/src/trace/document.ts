@@ -165,7 +165,7 @@ export interface Head {
   dense: { width: number; activation: Activation } | null;
   norm: Norm | null;
   output:
-    | { tokens: { table: string; vocab_size: number; bias: boolean } }
+    | { tokens: { table: string; vocab_size: number; bias: boolean; /** 1 where absent. */ scale?: number } }
     | { classes: number }
     | null;
 }

@@ -192,7 +192,7 @@ fn model_folders() {
         ("a misspelt key", Box::new(set("d_modell", json!(8)))),
         (
             "an unknown model_type",
-            Box::new(set("model_type", json!("t5"))),
+            Box::new(set("model_type", json!("umt5"))),
         ),
         (
             "a value of another type",
