@@ -251,7 +251,8 @@ def t5(lines, out):
     ids = [pieces.encode(text) + [1] for text in texts]
     prefix = "translate English to German: "
     short = [text for text in lines[half:] if 0 < len(text.strip()) < 80][:200]
-    found = {"texts": texts, "ids": ids, "prefix": prefix, "lines": short}
+    gaps = ["The <extra_id_0> walks in <extra_id_1> park.", "<extra_id_99><extra_id_12> a<extra_id_100>b <extra_id_>", "x <extra_id_5>"]
+    found = {"texts": texts, "ids": ids, "prefix": prefix, "lines": short, "gaps": gaps, "gap_ids": [tokenizer(text)["input_ids"] for text in gaps]}
     for beams in (1, 4):
         found[str(beams)] = []
         for i in range(0, len(short), 50):

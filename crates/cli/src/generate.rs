@@ -292,11 +292,7 @@ fn of_ids(args: &GenerateArgs, path: &Path) -> Result<()> {
     let generator = Generator::new(opened.model().clone(), packed);
     let mut prompts = Vec::new();
     for (number, ids) in read_ids(path)?.into_iter().enumerate() {
-        let window = generator.max_tokens();
-        let room = match args.slide && ids.len() >= window {
-            true => window / 2,
-            false => window.saturating_sub(ids.len()),
-        };
+        let room = generator.room(ids.len(), args.slide);
         prompts.push(Prompt {
             max_new_tokens: most.unwrap_or(room),
             ids,
@@ -307,13 +303,7 @@ fn of_ids(args: &GenerateArgs, path: &Path) -> Result<()> {
     let found = match args.slide {
         true => {
             say_slides(&generator);
-            let outputs = |(number, prompt): (usize, &Prompt)| {
-                let samples = 0..search.n_best;
-                let one = |sample| generator.slide(prompt, sample, &search, |_, _| Ok(true));
-                let all: Result<Vec<_>> = samples.map(one).collect();
-                all.map_err(|e| e.in_item(number))
-            };
-            prompts.iter().enumerate().map(outputs).collect()
+            generator.generate_sliding(&prompts, &search)
         }
         false => generator.generate(&prompts, &search),
     };

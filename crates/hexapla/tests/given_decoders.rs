@@ -297,6 +297,22 @@ fn stories_go_on_as_an_independent_reader_has_them() {
     let end = teller.prompt(ids.clone(), 0, &beyond).unwrap();
     let behind = teller.generate(&[end], &beyond).unwrap();
     assert_eq!(behind[0][0].ids.len(), window + window / 2);
+    // What fits is what it is without sliding; settings are looked at as ever.
+    let near = GenerateOptions {
+        slide: true,
+        ..asked.clone()
+    };
+    let prompt = teller.text_prompt("Once upon a time", 0, &near).unwrap();
+    assert_eq!(
+        teller
+            .generate(std::slice::from_ref(&prompt), &near)
+            .unwrap()[0],
+        story
+    );
+    let mut several = beyond.clone();
+    several.search.n_best = 3;
+    let e = teller.generate(&[teller.prompt(ids.clone(), 0, &beyond).unwrap()], &several);
+    assert!(e.unwrap_err().to_string().contains("n_best"));
     beyond.slide = false;
     let refused = teller.prompt(ids, 0, &beyond).unwrap();
     let e = teller

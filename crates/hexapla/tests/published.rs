@@ -214,6 +214,12 @@ fn t5_answers_as_in_transformers() {
             let found = tokenizer.with_template(tokenizer.encode(text).unwrap(), 1, None);
             assert_eq!(json!(found), *ids, "{text:?}");
         }
+        let gaps = expected["gaps"].as_array().unwrap();
+        for (text, ids) in gaps.iter().zip(expected["gap_ids"].as_array().unwrap()) {
+            let found = tokenizer.encode(text.as_str().unwrap()).unwrap();
+            let found = tokenizer.with_template(found, 1, None);
+            assert_eq!(json!(found), *ids, "{name}: {text}");
+        }
         let model = Translator::open(&model).unwrap();
         for beams in [1, 4] {
             let prefix = expected["prefix"].as_str().unwrap();

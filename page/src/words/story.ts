@@ -241,6 +241,10 @@ export const story = {
     zh: (dk: number, deviation: string) => `为什么除以 √d_k？点积是 d_k 个乘积之和（d_k 是每个键有几个数，这里是 ${dk}），项数越多，起伏越大：约是单个乘积的 √${dk} = ${Math.sqrt(dk).toFixed(0)} 倍。不除，softmax 会把几乎全部权重给一个词元，训练就学不动了。除过之后，这个头的得分的标准差是 ${deviation}。`,
     en: (dk: number, deviation: string) => `Why divide by √d_k? A dot product is a sum of d_k (here ${dk}) products, and spreads about √${dk} = ${Math.sqrt(dk).toFixed(0)} times as wide as one of them. Undivided, softmax would give nearly all weight to one token, and training would stop learning. Divided, the scores of this head have a standard deviation of ${deviation}.`,
   },
+  "head.unscaledText": {
+    zh: (dk: number, deviation: string) => `论文里点积要除以 √d_k（d_k 是每个键有几个数，这里是 ${dk}）；这个模型不除，训练时就学会了合适大小的查询和键。这个头的得分的标准差是 ${deviation}。`,
+    en: (dk: number, deviation: string) => `The paper divides products by √d_k (the numbers of a key, here ${dk}). This model does not: it has learned queries and keys of a size that needs no divisor. The scores of this head have a standard deviation of ${deviation}.`,
+  },
   "head.maskedText": {
     zh: "编码器不设掩码：每个词元可以看所有词元。（解码器里会有，见后。）",
     en: "The encoder masks nothing: each token may look at all. (The decoder will, see below.)",

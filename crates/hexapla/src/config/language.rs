@@ -25,9 +25,9 @@ pub fn tagged_language(token: &str) -> Option<&str> {
         return rest.strip_suffix("<<");
     }
     let code = token.strip_prefix("<2")?.strip_suffix('>')?;
-    let (language, script) = code.split_once('_').unwrap_or((code, ""));
-    let is_language = (2..=3).contains(&language.len())
-        && language.bytes().all(|b| b.is_ascii_lowercase())
-        && script.bytes().all(|b| b.is_ascii_alphanumeric());
+    let is_language = code.starts_with(char::is_alphabetic)
+        && code
+            .chars()
+            .all(|c| c.is_alphanumeric() || "_-".contains(c));
     is_language.then_some(code)
 }

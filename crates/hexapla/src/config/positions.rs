@@ -39,7 +39,7 @@ impl Default for RelativePositions {
 
 impl RelativePositions {
     /// What would fit, and what it is, where the sizes do not fit together. The buckets are shared by so many `sides`.
-    pub(super) fn misfit(&self, sides: usize) -> Option<(String, String)> {
+    pub(crate) fn misfit(&self, sides: usize) -> Option<(String, String)> {
         let buckets = 4..=1 << 16;
         if !(buckets.contains(&self.buckets) && self.buckets.is_multiple_of(4)) {
             let expected = "a multiple of 4, at most 65536".into();

@@ -366,7 +366,19 @@ impl Watch for Recorder<'_> {
                 }
             }
         }
-        let scale = self.scale(name);
+        let (scale, without_positions) = (self.scale(name), self.edits[0].without_positions);
+        if let Some(relative) = self.relative(name).filter(|_| without_positions) {
+            // What is added afterwards is taken away before.
+            let rows = table.numbers.chunks_exact_mut(table.keys.max(1));
+            for (query, row) in rows.enumerate() {
+                for (key, score) in row.iter_mut().enumerate() {
+                    *score -= relative.at(table.head, distance(query, key)) / scale;
+                }
+            }
+        }
+        if self.kept.is_none() {
+            return;
+        }
         let mut numbers = table.numbers.to_vec();
         let relative = self.relative(name);
         for (query, row) in numbers.chunks_exact_mut(table.keys.max(1)).enumerate() {

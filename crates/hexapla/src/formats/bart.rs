@@ -175,12 +175,13 @@ const WITHOUT_EFFECT: &[&str] = &[
     "use_cache",
 ];
 
-/// `architectures`, where present, must name `class`.
-pub(super) fn require_architecture(keys: &mut Keys, class: &str) -> Result<()> {
+/// `architectures`, where present, must name one of `classes`.
+pub(super) fn require_architecture(keys: &mut Keys, classes: &[&str]) -> Result<()> {
+    let is_one = |name: &Value| classes.iter().any(|class| name == class);
     match keys.take("architectures") {
-        Some(Value::Array(names)) if !names.iter().any(|name| name == class) => Err(keys
+        Some(Value::Array(names)) if !names.iter().any(is_one) => Err(keys
             .error("architectures")
-            .expected(class)
+            .expected(classes.join(" or "))
             .found(Value::Array(names).to_string())),
         _ => Ok(()),
     }

@@ -40,7 +40,7 @@ pub(super) fn read(
 ) -> Result<TransformerConfig> {
     let mut config = TransformerConfig::preset("base")?;
     bart::read_sizes(&mut keys, &DEFAULTS, &mut config)?;
-    bart::require_architecture(&mut keys, CLASS)?;
+    bart::require_architecture(&mut keys, &[CLASS])?;
     for key in ["normalize_before", "add_final_layer_norm"] {
         keys.only(key, &[json!(false)]);
     }

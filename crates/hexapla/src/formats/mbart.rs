@@ -59,7 +59,7 @@ impl Kind {
     ) -> Result<TransformerConfig> {
         let mut config = TransformerConfig::preset("base")?;
         bart::read_sizes(&mut keys, &DEFAULTS, &mut config)?;
-        bart::require_architecture(&mut keys, self.class)?;
+        bart::require_architecture(&mut keys, &[self.class])?;
         let is_pre = self.norm == Norm::Pre;
         for key in ["normalize_before", "add_final_layer_norm"] {
             keys.only(key, &[json!(is_pre)]);

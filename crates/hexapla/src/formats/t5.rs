@@ -30,7 +30,8 @@ use crate::weights::Parameter;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Kind {
     pub(super) model_type: &'static str,
-    class: &'static str,
+    /// The class of transformers that generates, by its name of today first.
+    classes: &'static [&'static str],
     /// What the settings' absence stands for.
     vocab_size: usize,
     feed_forward: usize,
@@ -43,7 +44,7 @@ pub(super) struct Kind {
 
 pub(super) const T5: Kind = Kind {
     model_type: "t5",
-    class: "T5ForConditionalGeneration",
+    classes: &["T5ForConditionalGeneration", "T5WithLMHeadModel"],
     vocab_size: 32_128,
     feed_forward: 2048,
     layers: 6,
@@ -54,7 +55,7 @@ pub(super) const T5: Kind = Kind {
 
 pub(super) const MT5: Kind = Kind {
     model_type: "mt5",
-    class: "MT5ForConditionalGeneration",
+    classes: &["MT5ForConditionalGeneration"],
     vocab_size: 250_112,
     feed_forward: 1024,
     layers: 8,
@@ -70,6 +71,7 @@ const PROJECTION: &str = "feed_forward_proj";
 
 /// Longest text: no table ends.
 const MAX_POSITIONS: usize = 1 << 15;
+const MAX_HEAD_WIDTH: usize = 1 << 12;
 
 const SHARED: &str = "shared.weight";
 const ENCODER_EMBEDDING: &str = "encoder.embed_tokens.weight";
@@ -86,7 +88,7 @@ impl Kind {
     ) -> Result<TransformerConfig> {
         let keys = &mut settings;
         let mut c = TransformerConfig::preset("base")?;
-        require_architecture(keys, self.class)?;
+        require_architecture(keys, self.classes)?;
         let mut size = |name: &str, absent| Ok::<_, Error>(keys.size(name)?.unwrap_or(absent));
         c.source_vocab_size = size("vocab_size", self.vocab_size)?;
         c.target_vocab_size = c.source_vocab_size;
@@ -102,8 +104,29 @@ impl Kind {
             buckets: size("relative_attention_num_buckets", 32)?,
             max_distance: size("relative_attention_max_distance", 128)?,
         };
+        // In the file's own words; whatever else does not fit is told of in those of the configuration.
+        if let Some((expected, found)) = c.relative_positions.misfit(1) {
+            let key = match found == c.relative_positions.buckets.to_string() {
+                true => "relative_attention_num_buckets",
+                false => "relative_attention_max_distance",
+            };
+            return Err(keys.error(key).expected(expected).found(found));
+        }
+        if let Some(width) = c.head_width.filter(|w| !(1..=MAX_HEAD_WIDTH).contains(w)) {
+            let expected = format!("1 to {MAX_HEAD_WIDTH}");
+            return Err(keys
+                .error("d_kv")
+                .expected(expected)
+                .found(width.to_string()));
+        }
         (c.activation, c.gated) = self.activation(keys)?;
         c.layer_norm_eps = keys.number("layer_norm_epsilon")?.unwrap_or(1e-6);
+        if !(c.layer_norm_eps > 0.0 && c.layer_norm_eps < 1.0) {
+            return Err(keys
+                .error("layer_norm_epsilon")
+                .expected("between 0 and 1")
+                .found(c.layer_norm_eps.to_string()));
+        }
         c.dropout = keys.number("dropout_rate")?.unwrap_or(0.1);
         c.attention_dropout = c.dropout;
         c.activation_dropout = c.dropout;
@@ -138,10 +161,11 @@ impl Kind {
         let tables = [SHARED, DECODER_EMBEDDING, ENCODER_EMBEDDING];
         let table = tables.into_iter().find(|name| tensors.contains(name));
         c.tie_output = match table {
-            // Version 5 of transformers writes that they are tied, whether they are or not.
+            // Version 5 of transformers writes that they are tied, whether they are or not. What cannot be read is told where it is
+            // asked for.
             Some(table) if tensors.contains(OUTPUT) => {
                 let shape = [c.target_vocab_size, c.d_model];
-                tied && tables_agree(tensors, [table, OUTPUT], &shape)?
+                tables_agree(tensors, [table, OUTPUT], &shape).unwrap_or(false)
             }
             _ => !tensors.contains(OUTPUT),
         };
@@ -170,11 +194,13 @@ impl Kind {
     pub(super) fn write(self, c: &TransformerConfig) -> Map<String, Value> {
         let activation = match (c.gated, c.activation) {
             (true, Activation::GeluTanh) => GATED_GELU.to_string(),
+            // The name of which they make another function there.
+            (true, Activation::Gelu) => format!("{GATED}gelu_python"),
             (true, activation) => format!("{GATED}{}", activation_name(activation)),
             (false, activation) => activation_name(activation).to_string(),
         };
         let Value::Object(map) = json!({
-            "architectures": [self.class],
+            "architectures": &self.classes[..1],
             "model_type": self.model_type,
             "is_encoder_decoder": true,
             "vocab_size": c.source_vocab_size,
@@ -217,6 +243,14 @@ impl Kind {
                 c.encoder_heads != c.decoder_heads
                     || c.encoder_feed_forward != c.decoder_feed_forward,
                 "encoder and decoder have heads and feed-forward blocks of one size",
+            ),
+            (
+                c.attention_dropout != c.dropout || c.activation_dropout != c.dropout,
+                "there is one dropout",
+            ),
+            (
+                c.max_position_embeddings != MAX_POSITIONS,
+                "their texts have no longest length",
             ),
             (
                 c.scale_output && !(self.scales && c.tie_output),

@@ -8,6 +8,7 @@ use rayon::ThreadPool;
 
 use super::generator::{Generator, Prompt};
 use super::growing_text::GrowingText;
+use super::sliding::slide_where_needed;
 use super::{Hypothesis, SearchOptions};
 use crate::config::ComputeType;
 use crate::error::{Error, Result};
@@ -304,11 +305,7 @@ impl LanguageModel {
                     .hint("write the text's beginning"));
             }
         };
-        let window = self.generator.max_tokens();
-        let room = match options.slide && ids.len() >= window {
-            true => window / 2,
-            false => window.saturating_sub(ids.len()),
-        };
+        let room = self.generator.room(ids.len(), options.slide);
         Ok(Prompt {
             max_new_tokens: options.max_new_tokens.unwrap_or(room),
             ids,
@@ -326,37 +323,27 @@ impl LanguageModel {
         Ok(GrowingText::new(stream, &options.stop))
     }
 
-    /// As [`LanguageModel::go_on`], beyond the model's length.
+    /// One output of `prompt`, beyond the model's length. `told` is given its text as it becomes certain.
     fn slide(
         &self,
-        prompts: &[Prompt],
+        (prompt, sample): (&Prompt, usize),
         options: &GenerateOptions,
-        told: &Listener,
-    ) -> Result<Vec<Vec<Continuation>>> {
-        let output = |number: usize, prompt: &Prompt, sample: usize| {
-            let mut text = self.growing(prompt, options)?;
-            let tell = |certain: &str| match number {
-                0 if !certain.is_empty() => told(sample, certain),
-                _ => Ok(true),
-            };
-            let each = |new: &[u32], finished: bool| {
-                let certain = text.push(new, finished)?;
-                text.stopped |= !tell(&certain)?;
-                Ok(!text.stopped)
-            };
-            let found = self
-                .generator
-                .slide(prompt, sample, &options.search, each)?;
-            tell(&text.finish()?)?;
-            Ok(Continuation::new(found, text))
+        told: Option<&Listener>,
+    ) -> Result<Continuation> {
+        let mut text = self.growing(prompt, options)?;
+        let tell = |certain: &str| match told {
+            Some(told) if !certain.is_empty() => told(sample, certain),
+            _ => Ok(true),
         };
-        let outputs = |(number, prompt): (usize, &Prompt)| {
-            let samples = 0..options.search.n_best;
-            let all = samples.map(|sample| output(number, prompt, sample));
-            let all: Result<Vec<Continuation>> = all.collect();
-            all.map_err(|e| e.in_item(number))
+        let each = |new: &[u32], finished: bool| {
+            let certain = text.push(new, finished)?;
+            text.stopped |= !tell(&certain)?;
+            Ok(!text.stopped)
         };
-        prompts.iter().enumerate().map(outputs).collect()
+        let generator = &self.generator;
+        let found = generator.slide(prompt, sample, &options.search, each)?;
+        tell(&text.finish()?)?;
+        Ok(Continuation::new(found, text))
     }
 
     /// Goes on with `prompts`. `told` is given the text of each sample of the first one as it becomes certain.
@@ -366,13 +353,26 @@ impl LanguageModel {
         options: &GenerateOptions,
         told: Option<&Listener>,
     ) -> Result<Vec<Vec<Continuation>>> {
-        let is_told = told.is_some();
-        let told = |sample: usize, text: &str| told.map_or(Ok(true), |told| told(sample, text));
         if options.slide {
-            return self.slide(prompts, options, &told);
+            let within = GenerateOptions {
+                slide: false,
+                ..options.clone()
+            };
+            return slide_where_needed(
+                prompts,
+                |prompt| self.generator.fits(prompt),
+                |these| self.go_on(these, &within, told),
+                |number, prompt| {
+                    let told = told.filter(|_| number == 0);
+                    let samples = 0..options.search.n_best;
+                    let one = |sample| self.slide((prompt, sample), options, told);
+                    samples.map(one).collect()
+                },
+            );
         }
         // Nobody else need look at every step.
-        let is_watched = is_told || !options.stop.is_empty();
+        let is_watched = told.is_some() || !options.stop.is_empty();
+        let told = |sample: usize, text: &str| told.map_or(Ok(true), |told| told(sample, text));
         let texts: Mutex<BTreeMap<(usize, usize), GrowingText>> = Mutex::default();
         let watch = |prompt: usize, sample: usize, chain: &Hypothesis| {
             let mut texts = texts.lock().unwrap_or_else(PoisonError::into_inner);

@@ -109,7 +109,7 @@ impl LineCutter<'_> {
         // Some positions are the end token's and what else stands around a text.
         let room = self.max_tokens.saturating_sub(source.template_len());
         let room = room.max(1);
-        let of_prefix = source.encode(&before_each)?.len();
+        let nothing = source.encode("")?.len();
         let mut result = Line {
             parts: Vec::new(),
             requests: Vec::new(),
@@ -141,7 +141,11 @@ impl LineCutter<'_> {
                     Some(ids) => ids,
                     None => source.encode(&with_prefix(part.text))?,
                 };
-                result.requests.push(if ids.len() <= of_prefix {
+                let own = match before_each.is_empty() {
+                    true => ids.len(),
+                    false => source.encode(part.text)?.len(),
+                };
+                result.requests.push(if own <= nothing {
                     // White space, or nothing that the model could see: it comes out as it went in.
                     None
                 } else {
@@ -232,5 +236,58 @@ impl LineCutter<'_> {
         t.score /= sentences.max(1.0);
         t.text = join_translated(&line.parts, &texts).replace('\n', " ");
         Ok(t)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{TokenizerKind, TokenizerTable, TransformerConfig};
+    use crate::formats::generation::GenerationDefaults;
+    use crate::text::tokenizer::Tokenizer;
+
+    #[test]
+    fn a_sentence_of_one_token_is_translated_behind_whatever_stands_before_it() {
+        let recipe = TokenizerTable {
+            kind: TokenizerKind::ByteBpe,
+            vocab_size: 300,
+            special_tokens: vec![">>de<<".into()],
+            ..TokenizerTable::default()
+        };
+        let tokenizer = Tokenizer::train(&recipe, ["a Hello Hello Hello", " Hello"]).unwrap();
+        assert_eq!(tokenizer.encode(" Hello").unwrap().len(), 1);
+        let cutter = LineCutter {
+            tokenizers: &Tokenizers::joint(tokenizer),
+            eos_token_id: 2,
+            max_tokens: 50,
+        };
+        let config = TransformerConfig::preset("tiny").unwrap();
+        let plain = TranslateOptions::for_folder(&config, &GenerationDefaults::default());
+        for (prefix, line, ids) in [
+            (None, ">>de<< Hello", Some(">>de<< Hello")),
+            (None, "Hello", Some("Hello")),
+            (None, ">>de<<", None),
+            (None, "", None),
+            (Some("say: "), "Hello", Some("say: Hello")),
+            (Some("He"), "llo", Some("Hello")),
+            (Some("say: "), "", None),
+            (Some("say: "), ">>de<< Hello", Some("say: >>de<< Hello")),
+        ] {
+            let mut options = plain.clone();
+            options.source_prefix = prefix.map(String::from);
+            let mut requests = Vec::new();
+            let cut = cutter.cut((0, line, None), Vec::new(), &options, &mut requests);
+            cut.unwrap();
+            let found: Vec<Vec<u32>> = requests.into_iter().map(|r| r.source).collect();
+            let of_text = |text: &str| {
+                let ids = cutter.tokenizers.source.encode(text).unwrap();
+                cutter.with_template(ids, None)
+            };
+            assert_eq!(
+                found,
+                ids.map(of_text).into_iter().collect::<Vec<_>>(),
+                "{prefix:?} {line}"
+            );
+        }
     }
 }

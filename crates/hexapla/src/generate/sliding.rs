@@ -4,15 +4,17 @@ use std::sync::{Mutex, PoisonError};
 
 use super::generator::{Generator, Prompt};
 use super::{Hypothesis, SearchOptions};
+use crate::batch::check_ids;
 use crate::error::{Error, Result};
 
 /// Where the numbers of rounds and of samples stand in the number of a random stream.
 const ROUND: u32 = 32;
-const SAMPLE: u32 = 56;
+const SAMPLE: u32 = 54;
 
 impl Generator {
     /// Goes on with a prompt that may be longer than the model takes, until there are `prompt.max_new_tokens` or an end: whenever
-    /// the model is full, it reads the newer half of the text anew, and the older one is let go. Penalties see what the model sees.
+    /// the model is full, it reads the newer half of the text anew, and the older one is let go. Penalties of repetition see what is
+    /// kept; those of presence and frequency count what was written since.
     /// `each` is given the new tokens of each step, and whether the last one ends the text; it says whether to go on. Samples of a
     /// number draw differently.
     ///
@@ -32,10 +34,8 @@ impl Generator {
                 .found(options.beam_size.to_string())
                 .hint("choose greedily or by chance, or stay within the model's length"));
         }
-        let options = SearchOptions {
-            n_best: 1,
-            ..options.clone()
-        };
+        options.validate(self.config().vocab_size)?;
+        check_ids(&prompt.ids, self.config().vocab_size).map_err(|e| e.at("prompt"))?;
         let window = self.max_tokens();
         let each = Mutex::new((each, 0, true));
         let mut ids = prompt.ids.clone();
@@ -47,9 +47,19 @@ impl Generator {
             };
             let left = prompt.max_new_tokens.saturating_sub(whole.ids.len());
             let stream = ((sample as u64) << SAMPLE) + (round << ROUND);
+            let room = window - kept;
+            let mut options = SearchOptions {
+                n_best: 1,
+                ..options.clone()
+            };
+            options.min_length = options.min_length.saturating_sub(whole.ids.len());
+            options.forced_eos_id = options.forced_eos_id.filter(|_| left <= room);
+            if round > 0 {
+                options.first_suppressed_ids.clear();
+            }
             let piece = Prompt {
                 ids: ids[ids.len() - kept..].to_vec(),
-                max_new_tokens: left.min(window - kept),
+                max_new_tokens: left.min(room),
                 seed_index: prompt.seed_index.wrapping_add(stream),
             };
             let watch = |_: usize, _: usize, chain: &Hypothesis| {
@@ -82,4 +92,68 @@ impl Generator {
         whole.score = whole.log_prob;
         Ok(whole)
     }
+
+    /// Whether a prompt and its output fit into the model at once.
+    pub(super) fn fits(&self, prompt: &Prompt) -> bool {
+        prompt.ids.len().saturating_add(prompt.max_new_tokens) <= self.max_tokens()
+    }
+
+    /// Most tokens of an output where nobody says: as many as there is room for behind a prompt of so many tokens, and half of the
+    /// model's length where it is to `slide` over a longer one.
+    pub fn room(&self, prompt: usize, slide: bool) -> usize {
+        let window = self.max_tokens();
+        match slide && prompt >= window {
+            true => window / 2,
+            false => window.saturating_sub(prompt),
+        }
+    }
+
+    /// As [`Generator::generate`]; prompts that do not fit slide, one after the other.
+    ///
+    /// # Errors
+    /// As [`Generator::slide`]. [`Error::item`] says in which prompt.
+    pub fn generate_sliding(
+        &self,
+        prompts: &[Prompt],
+        options: &SearchOptions,
+    ) -> Result<Vec<Vec<Hypothesis>>> {
+        slide_where_needed(
+            prompts,
+            |prompt| self.fits(prompt),
+            |fitting| self.generate(fitting, options),
+            |_, prompt| {
+                let samples = 0..options.n_best;
+                let one = |sample| self.slide(prompt, sample, options, |_, _| Ok(true));
+                samples.map(one).collect()
+            },
+        )
+    }
+}
+
+/// What `together` makes of the prompts that fit, and `alone` of each other one with its number, in the order of all.
+pub(super) fn slide_where_needed<T>(
+    prompts: &[Prompt],
+    fits: impl Fn(&Prompt) -> bool,
+    together: impl FnOnce(&[Prompt]) -> Result<Vec<T>>,
+    alone: impl Fn(usize, &Prompt) -> Result<T>,
+) -> Result<Vec<T>> {
+    let numbered = || prompts.iter().enumerate();
+    let fitting: Vec<usize> = numbered()
+        .filter(|(_, p)| fits(p))
+        .map(|(i, _)| i)
+        .collect();
+    let these: Vec<Prompt> = fitting.iter().map(|i| prompts[*i].clone()).collect();
+    let made = together(&these).map_err(|e| match e.item().and_then(|i| fitting.get(i)) {
+        Some(number) => e.in_item(*number),
+        None => e,
+    })?;
+    let mut made = made.into_iter();
+    numbered()
+        .map(|(number, prompt)| match fits(prompt) {
+            true => made
+                .next()
+                .ok_or_else(|| Error::internal("a prompt has no output")),
+            false => alone(number, prompt).map_err(|e| e.in_item(number)),
+        })
+        .collect()
 }

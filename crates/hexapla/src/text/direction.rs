@@ -217,11 +217,15 @@ fn known_languages(tokenizer: &Tokenizer) -> KnownLanguages {
         .tokens()
         .filter(|token| tagged_language(token).is_some())
         .collect();
-    // A word such as `<2nd>` in another vocabulary is no tag.
+    let is_special = |tag: &String| {
+        let id = tokenizer.token_to_id(tag);
+        id.is_some_and(|id| tokenizer.is_special(id))
+    };
     if tags.iter().any(|tag| tag.starts_with(">>")) {
         tags.retain(|tag| tag.starts_with(">>"));
     } else if tags.len() < LEAST_TAGS {
-        tags.clear();
+        // A few words such as `<2nd>` in another vocabulary are no tags.
+        tags.retain(is_special);
     }
     let codes = match tags.is_empty() {
         true => tokenizer.language_codes(),
@@ -236,7 +240,7 @@ fn known_languages(tokenizer: &Tokenizer) -> KnownLanguages {
     }
 }
 
-/// Fewest tags of the form `<2de>` that a vocabulary has by intention.
+/// Fewest tokens of the form `<2de>` that a vocabulary has by intention, where they are not special.
 const LEAST_TAGS: usize = 8;
 
 #[cfg(test)]

@@ -291,6 +291,10 @@ impl Settings<'_> {
 /// The rotary positions whose angles are those of `plain` divided by `factors`, if these are Llama 3.1's: all files of that kind have
 /// the same bounds, and differ in the factor of the slowest angles alone.
 fn llama3(plain: RotaryConfig, factors: &[f32]) -> Option<RotaryConfig> {
+    // Asked first: what the file holds bounds what is computed.
+    if factors.len() != plain.width / 2 {
+        return None;
+    }
     let most = factors.iter().copied().fold(1.0, f32::max);
     let scaled = RotaryConfig {
         scaling: match (plain.scaling, most > 1.0) {
@@ -308,8 +312,7 @@ fn llama3(plain: RotaryConfig, factors: &[f32]) -> Option<RotaryConfig> {
     let is_same = |((plain, scaled), factor): ((f64, f64), &f32)| {
         (plain / scaled / f64::from(*factor) - 1.0).abs() < 1e-4
     };
-    let known = factors.len() == plain.width / 2 && angles.zip(factors).all(is_same);
-    known.then_some(scaled)
+    angles.zip(factors).all(is_same).then_some(scaled)
 }
 
 /// The names of `parameter` in such a file.
@@ -404,6 +407,7 @@ mod tests {
             }
             assert!(llama3(plain(width), &factors[1..]).is_none());
             assert!(llama3(plain(width), &[]).is_none());
+            assert!(llama3(plain(usize::MAX / 2), &factors).is_none());
             let linear = RotaryConfig {
                 scaling: RotaryScaling::Linear { factor: 2.0 },
                 ..plain(width)

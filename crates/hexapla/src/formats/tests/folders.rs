@@ -321,6 +321,59 @@ fn saving_again_replaces_the_model_and_keeps_strangers() {
 }
 
 #[test]
+fn t5_s_own_combinations_open_the_same() {
+    let model = open(&golden("t5_first")).unwrap();
+    let weights = model.weights().unwrap();
+    let plain = model.encoder_decoder().unwrap();
+    // One table whose logits are not scaled (mT5, as version 5 of transformers saves it).
+    let unscaled = TransformerConfig {
+        scale_output: false,
+        ..plain.clone()
+    };
+    let exact = TransformerConfig {
+        activation: Activation::Gelu,
+        ..plain.clone()
+    };
+    let dropout = TransformerConfig {
+        attention_dropout: 0.0,
+        ..plain.clone()
+    };
+    let short = TransformerConfig {
+        max_position_embeddings: 512,
+        ..plain.clone()
+    };
+    for (config, family) in [
+        (unscaled, Family::T5),
+        (exact, Family::T5),
+        (dropout, Family::Native),
+        (short, Family::Native),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model");
+        let saved = save_as(&path, &config, &weights, &model.generation);
+        assert_eq!(saved.family, family);
+        let again = open(&path).unwrap();
+        assert_eq!(again.encoder_decoder().unwrap(), &config);
+        assert_eq!(again.weights().unwrap(), weights);
+    }
+    // GELU with a gate is two functions there; ours is the exact one.
+    let gated = open(&golden("t5_gated")).unwrap();
+    let exact = TransformerConfig {
+        activation: Activation::Gelu,
+        ..gated.encoder_decoder().unwrap().clone()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    save_as(
+        folder.path(),
+        &exact,
+        &gated.weights().unwrap(),
+        &gated.generation,
+    );
+    let again = open(folder.path()).unwrap();
+    assert_eq!(again.encoder_decoder().unwrap(), &exact);
+}
+
+#[test]
 fn every_generation_default_is_saved() {
     let config = TransformerConfig {
         forced_bos_token_id: Some(4),

@@ -19,6 +19,8 @@ pub(super) const SOURCE_MODEL: &str = "source.spm";
 pub(super) const TARGET_MODEL: &str = "target.spm";
 pub(super) const JOINT_MODEL: &str = "sentencepiece.bpe.model";
 pub(super) const SETTINGS: &str = "tokenizer_config.json";
+/// What tokens for gaps begin with; a number and `>` follow.
+const GAP: &str = "<extra_id_";
 /// Ids stay below this: the largest vocabulary that a model's configuration allows.
 const MAX_IDS: u32 = 1 << 24;
 
@@ -35,10 +37,32 @@ pub(super) struct PieceVocabulary {
     unknown: u32,
     /// A tag such as `>>de<<` at the beginning of a text is one token, whether it is known or not (Marian).
     has_tags: bool,
+    /// Tokens such as `<extra_id_0>` stand for gaps in a text (T5).
+    has_gaps: bool,
 }
 
 impl PieceVocabulary {
     pub(super) fn encode(&self, text: &str) -> Vec<u32> {
+        let mut ids = Vec::new();
+        let (mut start, mut from) = (0, 0);
+        // T5's tokens for gaps stand by themselves.
+        while let Some(at) = text[from..].find(GAP).filter(|_| self.has_gaps) {
+            let at = from + at;
+            from = at + GAP.len();
+            let digits = text[from..].find(|c: char| !c.is_ascii_digit());
+            let gap = digits.and_then(|digits| text.get(at..from + digits + 1));
+            if let Some((gap, id)) = gap.and_then(|gap| Some((gap, self.token_to_id(gap)?))) {
+                ids.extend(self.encode_plain(&text[start..at]));
+                ids.push(id);
+                start = at + gap.len();
+                from = start;
+            }
+        }
+        ids.extend(self.encode_plain(&text[start..]));
+        ids
+    }
+
+    fn encode_plain(&self, text: &str) -> Vec<u32> {
         let id = |piece: &str| self.token_to_id(piece).unwrap_or(self.unknown);
         let tag = text
             .find("<<")
@@ -117,6 +141,20 @@ pub(super) fn marian(
     let mut tokenizer = tokenizer(model, ids, Vec::new(), Vec::new())?;
     if let Inner::Pieces(pieces) = &mut tokenizer.inner {
         pieces.has_tags = has_tags;
+    }
+    Ok(tokenizer)
+}
+
+/// T5's: behind the model's own pieces come tokens for gaps, counted backwards.
+pub(super) fn t5(model: Arc<SentencePiece>, gaps: u32) -> Result<Tokenizer> {
+    let mut ids: HashMap<String, u32> = model.pieces().map(str::to_string).zip(0..).collect();
+    let gaps: Vec<String> = (0..gaps).rev().map(|i| format!("{GAP}{i}>")).collect();
+    for (gap, id) in gaps.iter().zip(model.len() as u32..) {
+        ids.entry(gap.clone()).or_insert(id);
+    }
+    let mut tokenizer = tokenizer(model, ids, gaps, Vec::new())?;
+    if let Inner::Pieces(pieces) = &mut tokenizer.inner {
+        pieces.has_gaps = true;
     }
     Ok(tokenizer)
 }
@@ -201,6 +239,7 @@ pub(super) fn tokenizer(
             tokens,
             unknown,
             has_tags: false,
+            has_gaps: false,
             ids,
         }),
     })

@@ -323,16 +323,7 @@ impl<'a> Draft<'a> {
 
 /// Whether a special token is no text: a control token, or one that names a language (`>>de<<`, `<2de>`, `deu_Latn`, `__de__`).
 fn is_control(token: &str) -> bool {
-    let to = token
-        .strip_prefix("<2")
-        .and_then(|rest| rest.strip_suffix('>'));
-    let to = to.is_some_and(|l| {
-        !l.is_empty() && l.chars().all(|c| c.is_alphanumeric() || "_-".contains(c))
-    });
-    CONTROL.contains(&token)
-        || tagged_language(token).is_some()
-        || to
-        || language_code(token).is_some()
+    CONTROL.contains(&token) || tagged_language(token).is_some() || language_code(token).is_some()
 }
 
 /// What stands around the model of each kind.
