@@ -121,6 +121,24 @@ fn pieces_are_those_of_sentencepiece() {
     }
 }
 
+/// Every line of `expected` comes out as there, at beams 1 and 4, as one sentence of at most 39 tokens and behind what `expected` says.
+fn translates_as(model: &Translator, expected: &Value, name: &str) {
+    let lines: Vec<String> = serde_json::from_value(expected["lines"].clone()).unwrap();
+    for beams in [1, 4] {
+        let options = model.options().with_beam_size(beams);
+        let mut options = options.with_split_sentences(false);
+        options.source_prefix = expected["prefix"].as_str().map(String::from);
+        options.max_decoding_length = Some(39);
+        let found = model.translate_with(&lines, &options).unwrap();
+        let texts = expected[beams.to_string()].as_array().unwrap();
+        assert_eq!(found.len(), texts.len());
+        let pairs = lines.iter().zip(&found).zip(texts);
+        let other = pairs.filter(|((_, found), text)| json!(found[0].text) != **text);
+        let other: Vec<_> = other.map(|((line, _), _)| line).collect();
+        assert!(other.is_empty(), "{name}, beam {beams}: {other:?}");
+    }
+}
+
 #[test]
 #[ignore = "needs Python with transformers and sentencepiece: set HEXAPLA_PYTHON"]
 fn text_is_translated_as_by_marian() {
@@ -139,16 +157,7 @@ fn text_is_translated_as_by_marian() {
     let lines: Vec<String> = serde_json::from_value(expected["lines"].clone()).unwrap();
     assert_eq!(lines.len(), 500);
     let model = Translator::open(&model).unwrap();
-    for beams in [1, 4] {
-        let mut options = model.options().with_beam_size(beams);
-        options.split_sentences = false;
-        options.max_decoding_length = Some(39);
-        let found = model.translate_with(&lines, &options).unwrap();
-        let texts = expected[beams.to_string()].as_array().unwrap();
-        for ((line, found), text) in lines.iter().zip(&found).zip(texts) {
-            assert_eq!(json!(found[0].text), *text, "beam {beams}: {line:?}");
-        }
-    }
+    translates_as(&model, &expected, "marian");
 }
 
 #[test]
@@ -181,17 +190,7 @@ fn multilingual_models_translate_as_in_transformers() {
         assert_eq!(lines.len(), 300);
         let builder = Translator::builder().from(from).to(to);
         let model = builder.open(&out.path().join(name)).unwrap();
-        for beams in [1, 4] {
-            let mut options = model.options().with_beam_size(beams);
-            options.split_sentences = false;
-            options.max_decoding_length = Some(39);
-            let found = model.translate_with(&lines, &options).unwrap();
-            let texts = expected[beams.to_string()].as_array().unwrap();
-            let pairs = lines.iter().zip(&found).zip(texts);
-            let other = pairs.filter(|((_, found), text)| json!(found[0].text) != **text);
-            let other: Vec<_> = other.map(|((line, _), _)| line).collect();
-            assert!(other.is_empty(), "{name}, beam {beams}: {other:?}");
-        }
+        translates_as(&model, &expected, name);
     }
 }
 
@@ -221,24 +220,7 @@ fn t5_answers_as_in_transformers() {
             assert_eq!(json!(found), *ids, "{name}: {text}");
         }
         let model = Translator::open(&model).unwrap();
-        for beams in [1, 4] {
-            let prefix = expected["prefix"].as_str().unwrap();
-            let mut options = model
-                .options()
-                .with_beam_size(beams)
-                .with_source_prefix(prefix)
-                .with_split_sentences(false);
-            options.max_decoding_length = Some(39);
-            let found = model.translate_with(&lines, &options).unwrap();
-            let texts = expected[beams.to_string()].as_array().unwrap();
-            for ((line, found), text) in lines.iter().zip(&found).zip(texts) {
-                assert_eq!(
-                    json!(found[0].text),
-                    *text,
-                    "{name}, beam {beams}: {line:?}"
-                );
-            }
-        }
+        translates_as(&model, &expected, name);
     }
 }
 

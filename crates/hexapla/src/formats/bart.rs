@@ -102,13 +102,13 @@ fn refuse_other_architectures(keys: &mut Keys, trained_positions: bool) -> Resul
     ] {
         keys.only(key, &[]);
     }
+    keys.pass_over_common();
     keys.pass_over(WITHOUT_EFFECT);
     Ok(())
 }
 
 /// Metadata, training, other tasks' heads, and how the numbers are stored or returned.
 const WITHOUT_EFFECT: &[&str] = &[
-    "_name_or_path",
     "author",
     "auto_map",
     "base_model",
@@ -133,46 +133,26 @@ const WITHOUT_EFFECT: &[&str] = &[
     "target_lang",
     "target_language",
     "tgt_lang",
-    "unk_token_id",
     "version",
-    "_commit_hash",
     "_num_labels",
     "add_bias_logits",
-    "attn_implementation",
-    "_attn_implementation",
-    "_attn_implementation_autoset",
     "bos_token_id",
-    "chunk_size_feed_forward",
     "classif_dropout",
     "classifier_dropout",
     "decoder_layerdrop",
-    "dtype",
     "encoder_layerdrop",
     "extra_pos_embeddings",
     "finetuning_task",
-    "gradient_checkpointing",
     "grapheme_chars",
     "id2label",
     "init_std",
     "label2id",
     "num_labels",
-    "output_attentions",
-    "output_hidden_states",
-    "output_past",
     "phoneme_chars",
     "prefix",
     "problem_type",
-    "return_dict",
-    "sep_token_id",
-    "task_specific_params",
     "tf_legacy_loss",
     "tie_last_hidden_states",
-    "tokenizer_class",
-    "torch_dtype",
-    "torchscript",
-    "transformers_version",
-    "use_bfloat16",
-    "use_cache",
 ];
 
 /// `architectures`, where present, must name one of `classes`.

@@ -231,6 +231,11 @@ impl Keys {
         }
     }
 
+    /// Passes over what the settings of every family may hold, and what changes nothing that is computed.
+    pub(crate) fn pass_over_common(&mut self) {
+        self.pass_over(WITHOUT_EFFECT);
+    }
+
     /// An error about one setting.
     pub(crate) fn error(&self, key: &str) -> Error {
         Error::model("the model cannot be used with this setting")
@@ -286,6 +291,31 @@ impl Keys {
         })
     }
 }
+
+/// Metadata, training, and the form of what a call returns, in the settings of every family.
+const WITHOUT_EFFECT: &[&str] = &[
+    "_attn_implementation",
+    "_attn_implementation_autoset",
+    "_commit_hash",
+    "_name_or_path",
+    "attn_implementation",
+    "chunk_size_feed_forward",
+    "dtype",
+    "gradient_checkpointing",
+    "output_attentions",
+    "output_hidden_states",
+    "output_past",
+    "return_dict",
+    "sep_token_id",
+    "task_specific_params",
+    "tokenizer_class",
+    "torch_dtype",
+    "torchscript",
+    "transformers_version",
+    "unk_token_id",
+    "use_bfloat16",
+    "use_cache",
+];
 
 /// Activations by their names in transformers; of several names the first is written.
 const ACTIVATIONS: [(&str, Activation); 11] = [

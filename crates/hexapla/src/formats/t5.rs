@@ -156,6 +156,7 @@ impl Kind {
         for key in ["quantization_config", "pruned_heads"] {
             keys.only(key, &[json!({})]);
         }
+        keys.pass_over_common();
         keys.pass_over(WITHOUT_EFFECT);
         settings.finish()?;
         let tables = [SHARED, DECODER_EMBEDDING, ENCODER_EMBEDDING];
@@ -290,24 +291,13 @@ pub(super) fn names(c: &TransformerConfig, parameter: &Parameter) -> Result<Tens
         let [read, write] = [read, write].map(|n| n.iter().map(ToString::to_string).collect());
         Ok(TensorNames::of_pytorch(parameter, read, write))
     };
-    match (parameter.name.as_str(), c.tie_output, c.scale_output) {
+    let tables = [SHARED, ENCODER_EMBEDDING, DECODER_EMBEDDING, OUTPUT];
+    match (parameter.name.as_str(), c.tie_output) {
+        ("embedding.weight", true) if c.scale_output => return table(&tables, &[SHARED]),
         // Older versions look for a table of its own where logits are not scaled.
-        ("embedding.weight", true, false) => {
-            return table(
-                &[SHARED, ENCODER_EMBEDDING, DECODER_EMBEDDING, OUTPUT],
-                &[SHARED, OUTPUT],
-            );
-        }
-        ("embedding.weight", true, true) => {
-            return table(
-                &[SHARED, ENCODER_EMBEDDING, DECODER_EMBEDDING, OUTPUT],
-                &[SHARED],
-            );
-        }
-        ("embedding.weight", false, _) => {
-            return table(&[SHARED, ENCODER_EMBEDDING, DECODER_EMBEDDING], &[SHARED]);
-        }
-        ("output.weight", ..) => return table(&[OUTPUT], &[OUTPUT]),
+        ("embedding.weight", true) => return table(&tables, &[SHARED, OUTPUT]),
+        ("embedding.weight", false) => return table(&tables[..3], &[SHARED]),
+        ("output.weight", _) => return table(&[OUTPUT], &[OUTPUT]),
         _ => (),
     }
     let (stem, _) = parameter.name.rsplit_once('.').ok_or_else(unknown)?;
@@ -353,43 +343,22 @@ pub(super) fn names(c: &TransformerConfig, parameter: &Parameter) -> Result<Tens
     Ok(TensorNames::of_pytorch(parameter, names.clone(), names))
 }
 
-/// Whether nothing is computed with a tensor of this name, which a folder may hold: tables that are read by another name, and one of
-/// attention over the encoder that first versions stored.
+/// Whether nothing is computed with a tensor of this name, which a folder may hold: numbers of distances for attention over the
+/// encoder, which first versions stored.
 pub(super) fn without_use(name: &str) -> bool {
     name.ends_with("EncDecAttention.relative_attention_bias.weight")
 }
 
 /// Metadata, training, and the form of what a call returns.
 const WITHOUT_EFFECT: &[&str] = &[
-    "_name_or_path",
-    "_commit_hash",
-    "_attn_implementation",
-    "_attn_implementation_autoset",
-    "attn_implementation",
     "bos_token_id",
-    "chunk_size_feed_forward",
     "classifier_dropout",
-    "dtype",
     "finetuning_task",
-    "gradient_checkpointing",
     "id2label",
     "initializer_factor",
     "label2id",
     "model_type",
     "n_positions",
-    "output_attentions",
-    "output_hidden_states",
-    "output_past",
     "prefix",
     "problem_type",
-    "return_dict",
-    "sep_token_id",
-    "task_specific_params",
-    "tokenizer_class",
-    "torch_dtype",
-    "torchscript",
-    "transformers_version",
-    "unk_token_id",
-    "use_bfloat16",
-    "use_cache",
 ];

@@ -175,9 +175,9 @@ pub fn attention(
             };
             // A span without its partner would leave its rows as they were.
             assert_eq!(queries.len(), keys.len());
-            let of = |spans: &[Span]| spans.iter().map(|s| s.len).max().unwrap_or(0);
+            let longest = keys.iter().map(|s| s.len).max().unwrap_or(0);
             let bias = options.bias.as_ref();
-            let bias = bias.map(|bias| Arc::new(bias.by_distance(run, of(keys), of(keys))));
+            let bias = bias.map(|bias| Arc::new(bias.by_distance(run, longest, longest)));
             let heads = Heads {
                 isa: run.isa,
                 bf16: run.isa.has_bf16()

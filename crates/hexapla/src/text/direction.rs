@@ -318,6 +318,30 @@ mod tests {
     }
 
     #[test]
+    fn madlad_s_tags_are_tags_where_they_are_meant() {
+        let of = |special_tokens: &[&str], texts: [&str; 2]| {
+            let recipe = TokenizerTable {
+                vocab_size: 300,
+                special_tokens: special_tokens.iter().map(ToString::to_string).collect(),
+                ..TokenizerTable::default()
+            };
+            Tokenizer::train(&recipe, texts.map(String::from).iter()).unwrap()
+        };
+        let model = of(&["<2de>", "<2ms_Arab_BN>", "<2fil>"], ["a b", "c"]);
+        let to = |language| direction(&model, None, Some(language)).unwrap();
+        assert_eq!(to("de").tagged("Good morning."), "<2de> Good morning.");
+        let long = to("ms_Arab_BN");
+        assert_eq!(long.tagged("a"), "<2ms_Arab_BN> a");
+        // A line that brings its tag keeps it.
+        assert_eq!(long.tagged("<2fil> a"), "<2fil> a");
+        assert_eq!(long.tagged("<2nd> a"), "<2ms_Arab_BN> <2nd> a");
+        assert!(direction(&model, None, Some("fr")).is_err());
+        // Where Marian's are there, these are words.
+        let both = of(&[">>de<<", "<2en>"], ["a b", "c"]);
+        assert_eq!(Direction::languages(&both), ["de"]);
+    }
+
+    #[test]
     fn a_line_whose_target_nobody_chooses_stays_as_it_is() {
         for languages in [&["fr", "en"][..], &["en", "zh"], &[]] {
             let open = direction(&tokenizer(languages), None, None).unwrap();

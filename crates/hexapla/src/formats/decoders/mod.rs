@@ -207,6 +207,7 @@ impl DecoderFamily {
             pad_token_id: keys.id("pad_token_id")?,
         };
         keys.pass_over(&["architectures", "bos_token_id", "model_type"]);
+        keys.pass_over_common();
         keys.pass_over(WITHOUT_EFFECT);
         keys.pass_over(s.without_effect);
         settings.finish()?;
@@ -479,15 +480,7 @@ const SLIDING: &str = "sliding_attention";
 /// Metadata, training, and the form of what a call returns.
 const WITHOUT_EFFECT: &[&str] = &[
     "_model_name_or_path",
-    "_name_or_path",
-    "_commit_hash",
-    "_attn_implementation",
-    "_attn_implementation_autoset",
-    "attn_implementation",
     "auto_map",
-    "chunk_size_feed_forward",
-    "dtype",
-    "gradient_checkpointing",
     "id2label",
     "initializer_range",
     "is_decoder",
@@ -495,20 +488,7 @@ const WITHOUT_EFFECT: &[&str] = &[
     "keys_to_ignore_at_inference",
     "label2id",
     "model_max_length",
-    "output_attentions",
-    "output_hidden_states",
-    "output_past",
     "pretraining_tp",
     "problem_type",
-    "return_dict",
-    "task_specific_params",
-    "tokenizer_class",
-    "torch_dtype",
-    "torchscript",
     "transformers.js_config",
-    "transformers_version",
-    "use_bfloat16",
-    "sep_token_id",
-    "unk_token_id",
-    "use_cache",
 ];

@@ -190,6 +190,7 @@ impl EncoderFamily {
         keys.only("cross_attention_hidden_size", &[]);
         keys.pass_over(labels::SCORES);
         keys.pass_over(s.without_effect);
+        keys.pass_over_common();
         keys.pass_over(WITHOUT_EFFECT);
         keys.finish()?;
         Ok(config)
@@ -448,41 +449,20 @@ pub(super) fn numbered(stem: &str) -> (String, String) {
 
 /// Metadata, training, and the form of what a call returns.
 const WITHOUT_EFFECT: &[&str] = &[
-    "_name_or_path",
-    "_commit_hash",
     "_num_labels",
-    "_attn_implementation",
-    "_attn_implementation_autoset",
-    "attn_implementation",
     "auto_map",
     "base_model",
     "bos_token_id",
-    "chunk_size_feed_forward",
     "classifier_dropout",
     "cls_token_id",
     "datasets",
     "directionality",
-    "dtype",
     "eos_token_id",
     "finetuning_task",
-    "gradient_checkpointing",
     "initializer_range",
     "language",
     "license",
     "mask_token_id",
     "model_max_length",
     "name_or_path",
-    "output_attentions",
-    "output_hidden_states",
-    "output_past",
-    "return_dict",
-    "sep_token_id",
-    "task_specific_params",
-    "tokenizer_class",
-    "torch_dtype",
-    "torchscript",
-    "transformers_version",
-    "unk_token_id",
-    "use_bfloat16",
-    "use_cache",
 ];
