@@ -120,6 +120,38 @@ fn prompts_come_and_go() {
 }
 
 #[test]
+fn more_prompts_than_a_pass_reads_are_as_each_alone() {
+    let one_thread = rayon::ThreadPoolBuilder::new().num_threads(1).build();
+    let one_thread = Arc::new(one_thread.unwrap());
+    for folder in golden("decoders") {
+        let opened = formats::open(folder.as_path()).unwrap();
+        let config = opened.decoder().unwrap();
+        let options = SearchOptions::for_decoder(config, &opened.generation);
+        let len = 45.min(config.max_position_embeddings - 3);
+        let token = |i: usize| ((i * i * 7 + i * 3 + 5) % (config.vocab_size - 3) + 3) as u32;
+        let prompt = |i: usize| Prompt {
+            ids: (0..len).map(|k| token(i % 5 + k)).collect(),
+            max_new_tokens: 3,
+            seed_index: i as u64,
+        };
+        // All in one batch, for there is one thread, and some passes, the last of which is not full.
+        let prompts: Vec<Prompt> = (0..1500 / len).map(prompt).collect();
+        let generator = Generator::open(folder.as_path(), ComputeType::Int8).unwrap();
+        let generator = generator.with_thread_pool(one_thread.clone());
+        let alone = |prompt: &Prompt| {
+            let found = generator.generate(std::slice::from_ref(prompt), &options);
+            found.unwrap().remove(0)
+        };
+        let expected: Vec<_> = prompts.iter().map(alone).collect();
+        let found = generator.generate(&prompts, &options).unwrap();
+        assert!(found == expected, "{}", folder.display());
+        let cached = generator.with_prefix_cache(1 << 20);
+        let found = cached.generate(&prompts, &options).unwrap();
+        assert!(found == expected, "{}", folder.display());
+    }
+}
+
+#[test]
 fn sentences_come_and_go() {
     let mut models = 0;
     for folder in golden("") {

@@ -217,7 +217,7 @@ impl Engine {
 
     /// A batch of requests under way, none yet, on all threads.
     pub fn running(&self) -> RunningBatch<'_, Engine> {
-        RunningBatch::in_arena(self, &Arena::default(), true)
+        RunningBatch::new(self)
     }
 
     /// The encoder's output, some sentences at a time: its inner rows need not all be there at once.

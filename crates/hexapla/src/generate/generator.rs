@@ -20,7 +20,6 @@ use crate::ops::Run;
 use crate::ops::cross_entropy::LossOptions;
 use crate::ops::kv_cache::KvBlock;
 use crate::packed::PackedWeights;
-use crate::tensor::Arena;
 use crate::workers::Workers;
 
 /// A model and its parameters, packed.
@@ -49,6 +48,9 @@ pub type Watcher<'a> = dyn Fn(usize, usize, &Hypothesis) -> Result<bool> + Sync 
 
 /// Prompt tokens of a batch.
 const BATCH_TOKENS: usize = 4096;
+
+/// Prompt tokens that are read in one pass, where prompts are shorter: what a layer makes of them should stay in the caches.
+const PASS_TOKENS: usize = 512;
 
 impl Generator {
     /// A model with its parameters.
@@ -212,7 +214,7 @@ impl Generator {
 
     /// A batch of prompts under way, none yet, on all threads.
     pub fn running(&self) -> RunningBatch<'_, Generator> {
-        RunningBatch::in_arena(self, &Arena::default(), true)
+        RunningBatch::new(self)
     }
 
     /// Logits of the token behind each token: for each text `[tokens][vocab]`.
@@ -287,6 +289,24 @@ impl Generator {
             .on_threads(|| parts.par_iter().map(sums).collect()))
     }
 
+    /// Reads `texts` together, into one hypothesis more for each.
+    fn read_pass(&self, decoder: &mut StateDecoder, texts: &[&[u32]]) {
+        let find = |ids: &&[u32]| self.prefixes().find(ids);
+        let known: Vec<_> = texts.iter().map(find).collect();
+        let mut rows = Rows::default();
+        for (ids, known) in texts.iter().zip(&known) {
+            rows.push_behind(known.len() * KvBlock::TOKENS, ids);
+        }
+        let first = decoder.len();
+        decoder.read(&rows, &known);
+        if !self.prefixes().is_off() {
+            for (hypothesis, ids) in texts.iter().enumerate() {
+                let block = |number| decoder.block(first + hypothesis, number);
+                self.prefixes().keep(ids, block);
+            }
+        }
+    }
+
     fn check_text(&self, ids: &[u32]) -> Result<()> {
         crate::batch::check_length(ids.len(), self.max_tokens())?;
         check_ids(ids, self.config().vocab_size)
@@ -339,22 +359,25 @@ impl Model for Generator {
 
     /// All but the last token of each prompt: that one is of the search's first step.
     fn read(&self, decoder: &mut StateDecoder, prompts: &[&Prompt], _: bool) {
-        let before = prompts
-            .iter()
-            .map(|prompt| &prompt.ids[..prompt.ids.len() - 1]);
-        let find = |ids| self.prefixes().find(ids);
-        let known: Vec<_> = before.clone().map(find).collect();
-        let mut texts = Rows::default();
-        for (ids, known) in before.clone().zip(&known) {
-            texts.push_behind(known.len() * KvBlock::TOKENS, ids);
-        }
-        let first = decoder.len();
-        decoder.read(&texts, &known);
-        if !self.prefixes().is_off() {
-            for (hypothesis, ids) in before.enumerate() {
-                let block = |number| decoder.block(first + hypothesis, number);
-                self.prefixes().keep(ids, block);
-            }
+        let ids = prompts.iter().map(|prompt| prompt.ids.as_slice());
+        let texts: Vec<&[u32]> = ids.map(|ids| &ids[..ids.len() - 1]).collect();
+        let mut left = &texts[..];
+        while !left.is_empty() {
+            let (pass, others) = left.split_at(first_pass(left));
+            self.read_pass(decoder, pass);
+            left = others;
         }
     }
+}
+
+/// How many of `texts` the next pass reads: one at least.
+fn first_pass(texts: &[&[u32]]) -> usize {
+    let tokens = texts.iter().scan(0, |tokens, ids| {
+        *tokens += ids.len();
+        Some(*tokens)
+    });
+    tokens
+        .take_while(|tokens| *tokens <= PASS_TOKENS)
+        .count()
+        .max(1)
 }

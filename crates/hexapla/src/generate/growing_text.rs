@@ -1,12 +1,15 @@
 //! A text as a model writes it.
 
+use std::sync::Arc;
+
 use crate::error::Result;
 use crate::text::tokenizer::TextStream;
 
 /// A text as its tokens come, up to a stop string.
-pub(super) struct GrowingText<'a> {
-    stream: TextStream<'a>,
-    stop: &'a [String],
+#[derive(Debug, Clone)]
+pub(super) struct GrowingText {
+    stream: TextStream,
+    stop: Arc<[String]>,
     /// Tokens that are in it.
     tokens: usize,
     /// What is certain.
@@ -16,8 +19,8 @@ pub(super) struct GrowingText<'a> {
     pub(super) stopped: bool,
 }
 
-impl<'a> GrowingText<'a> {
-    pub(super) fn new(stream: TextStream<'a>, stop: &'a [String]) -> Self {
+impl GrowingText {
+    pub(super) fn new(stream: TextStream, stop: Arc<[String]>) -> Self {
         GrowingText {
             stream,
             stop,

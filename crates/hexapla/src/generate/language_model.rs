@@ -1,13 +1,12 @@
 //! Text to text by a decoder alone.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::ThreadPool;
 
 use super::generator::{Generator, Prompt};
 use super::growing_text::GrowingText;
+use super::outputs::Outputs;
 use super::sliding::slide_where_needed;
 use super::{Hypothesis, SearchOptions};
 use crate::config::ComputeType;
@@ -21,7 +20,7 @@ use crate::text::tokenizer::DecoderTokenizer;
 #[derive(Debug)]
 pub struct LanguageModel {
     generator: Generator,
-    tokenizer: DecoderTokenizer,
+    tokenizer: Arc<DecoderTokenizer>,
     chat: Result<ChatSettings>,
     options: GenerateOptions,
     family: Family,
@@ -60,7 +59,7 @@ pub struct Continuation {
 }
 
 impl Continuation {
-    fn new(hypothesis: Hypothesis, text: GrowingText) -> Self {
+    pub(super) fn new(hypothesis: Hypothesis, text: GrowingText) -> Self {
         Continuation {
             finish: match (text.stopped, hypothesis.finished) {
                 (true, _) => Finish::Stop,
@@ -114,7 +113,7 @@ impl LanguageModel {
         let fields = opened.manifest.map(|manifest| manifest.fields);
         Ok(LanguageModel {
             generator,
-            tokenizer,
+            tokenizer: Arc::new(tokenizer),
             chat,
             options,
             family: opened.family,
@@ -151,7 +150,7 @@ impl LanguageModel {
     }
 
     /// Texts to ids.
-    pub fn tokenizer(&self) -> &DecoderTokenizer {
+    pub fn tokenizer(&self) -> &Arc<DecoderTokenizer> {
         &self.tokenizer
     }
 
@@ -314,13 +313,17 @@ impl LanguageModel {
     }
 
     /// What comes behind `prompt`.
-    fn growing<'a>(
-        &'a self,
-        prompt: &Prompt,
-        options: &'a GenerateOptions,
-    ) -> Result<GrowingText<'a>> {
+    fn growing(&self, prompt: &Prompt, options: &GenerateOptions) -> Result<GrowingText> {
         let stream = self.tokenizer.stream(&prompt.ids)?;
-        Ok(GrowingText::new(stream, &options.stop))
+        Ok(GrowingText::new(stream, options.stop.as_slice().into()))
+    }
+
+    /// The texts behind `prompt`, for whoever drives the search: a [`super::running::RunningBatch`] shows it each step of them.
+    ///
+    /// # Errors
+    /// The tokenizer's decoder cannot take the prompt.
+    pub fn outputs(&self, prompt: &Prompt, options: &GenerateOptions) -> Result<Outputs> {
+        self.growing(prompt, options).map(Outputs::new)
     }
 
     /// One output of `prompt`, beyond the model's length. `told` is given its text as it becomes certain.
@@ -373,42 +376,34 @@ impl LanguageModel {
         // Nobody else need look at every step.
         let is_watched = told.is_some() || !options.stop.is_empty();
         let told = |sample: usize, text: &str| told.map_or(Ok(true), |told| told(sample, text));
-        let texts: Mutex<BTreeMap<(usize, usize), GrowingText>> = Mutex::default();
+        let outputs = prompts.iter().map(|prompt| self.outputs(prompt, options));
+        let outputs = Mutex::new(outputs.collect::<Result<Vec<Outputs>>>()?);
         let watch = |prompt: usize, sample: usize, chain: &Hypothesis| {
-            let mut texts = texts.lock().unwrap_or_else(PoisonError::into_inner);
-            let text = match texts.entry((prompt, sample)) {
-                Entry::Occupied(text) => text.into_mut(),
-                Entry::Vacant(new) => new.insert(self.growing(&prompts[prompt], options)?),
-            };
-            let certain = text.grow(&chain.ids, chain.finished)?;
+            let mut outputs = outputs.lock().unwrap_or_else(PoisonError::into_inner);
+            let output = &mut outputs[prompt];
+            let certain = output.grow(sample, chain)?;
             if prompt == 0 && !told(sample, &certain)? {
-                text.stopped = true;
+                output.stop(sample);
             }
-            Ok(!text.stopped)
+            Ok(!output.is_stopped(sample))
         };
-        let mut found = self.generator.generate_watched(
+        let found = self.generator.generate_watched(
             prompts,
             &options.search,
             is_watched.then_some(&watch),
         )?;
-        let mut texts = texts.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let outputs = outputs.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut all = Vec::with_capacity(prompts.len());
-        for (prompt, hypotheses) in found.drain(..).enumerate() {
-            let mut outputs = Vec::with_capacity(hypotheses.len());
-            for (sample, hypothesis) in hypotheses.into_iter().enumerate() {
-                // Beams were not seen before.
-                let mut text = match texts.remove(&(prompt, sample)) {
-                    Some(text) => text,
-                    None => self.growing(&prompts[prompt], options)?,
-                };
-                let mut rest = text.grow(&hypothesis.ids, hypothesis.finished)?;
-                rest.push_str(&text.finish()?);
+        for (prompt, (hypotheses, outputs)) in found.into_iter().zip(outputs).enumerate() {
+            let mut continuations = Vec::with_capacity(hypotheses.len());
+            for (sample, found) in outputs.finish(hypotheses).enumerate() {
+                let (continuation, rest) = found?;
                 if prompt == 0 && options.search.beam_size == 1 && !rest.is_empty() {
                     told(sample, &rest)?;
                 }
-                outputs.push(Continuation::new(hypothesis, text));
+                continuations.push(continuation);
             }
-            all.push(outputs);
+            all.push(continuations);
         }
         Ok(all)
     }

@@ -26,6 +26,7 @@ pub mod language_model;
 mod line;
 mod log_softmax;
 mod options;
+pub mod outputs;
 mod prefix_cache;
 mod processors;
 mod refuse;

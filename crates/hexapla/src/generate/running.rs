@@ -74,6 +74,11 @@ pub struct RunningBatch<'a, M> {
 }
 
 impl<'a, M: Model> RunningBatch<'a, M> {
+    /// Nothing yet, on all threads.
+    pub fn new(model: &'a M) -> Self {
+        RunningBatch::in_arena(model, &Arena::default(), true)
+    }
+
     /// Nothing yet; its buffers come from `arena`. Where it is `alone` all threads share its products.
     pub(super) fn in_arena(model: &'a M, arena: &Arena, alone: bool) -> Self {
         let run = Run::inference(arena, model.parameters()).alone(alone);
@@ -81,6 +86,11 @@ impl<'a, M: Model> RunningBatch<'a, M> {
             model,
             search: Search::new(StateDecoder::new(model.transformer(), run)),
         }
+    }
+
+    /// Whether all threads share its products, as is best while there is no other batch. That changes no result.
+    pub fn set_alone(&mut self, alone: bool) {
+        self.search.decoder_mut().run().set_alone(alone);
     }
 
     /// Requests that are not done.
@@ -105,8 +115,11 @@ impl<'a, M: Model> RunningBatch<'a, M> {
         Ok(numbers.start)
     }
 
-    /// Takes in requests together, on this thread and those that it shares its work with.
-    pub(super) fn add_all(
+    /// Takes in requests together, on this thread and those that it shares its work with. Gives their numbers.
+    ///
+    /// # Errors
+    /// A request or settings out of range ([`crate::Error::item`] says which). None of them is taken in then.
+    pub fn add_all(
         &mut self,
         requests: &[(&M::Request, Arc<SearchOptions>)],
     ) -> Result<Range<usize>> {

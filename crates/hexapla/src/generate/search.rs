@@ -71,6 +71,11 @@ impl<D: StepDecoder> Search<D> {
         }
     }
 
+    /// What it decodes with.
+    pub(super) fn decoder_mut(&mut self) -> &mut D {
+        &mut self.decoder
+    }
+
     /// Sentences that are not done.
     pub fn len(&self) -> usize {
         self.active.len()

@@ -159,6 +159,11 @@ impl<'a> Run<'a> {
         Run { alone, ..self }
     }
 
+    /// As [`Run::alone`], of a pass under way.
+    pub fn set_alone(&mut self, alone: bool) {
+        self.alone = alone;
+    }
+
     /// How large products are computed.
     pub fn product(&self) -> Product {
         Product {

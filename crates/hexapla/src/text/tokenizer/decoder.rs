@@ -2,6 +2,7 @@
 //! (`<|im_start|>`), and no character is taken away.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -33,8 +34,9 @@ enum Inner {
 }
 
 /// Text as its tokens come.
-pub struct TextStream<'a> {
-    tokenizer: &'a DecoderTokenizer,
+#[derive(Debug, Clone)]
+pub struct TextStream {
+    tokenizer: Arc<DecoderTokenizer>,
     /// Tokens whose text is not told, and some before them, on which it may depend.
     ids: Vec<u32>,
     /// The text of `ids` that is told.
@@ -191,11 +193,11 @@ impl DecoderTokenizer {
     ///
     /// # Errors
     /// The tokenizer's decoder cannot take those before.
-    pub fn stream(&self, before: &[u32]) -> Result<TextStream<'_>> {
+    pub fn stream(self: &Arc<Self>, before: &[u32]) -> Result<TextStream> {
         let ids = before[before.len().saturating_sub(KEPT)..].to_vec();
         Ok(TextStream {
             before: self.decode(&ids)?,
-            tokenizer: self,
+            tokenizer: self.clone(),
             ids,
         })
     }
@@ -243,7 +245,7 @@ impl DecoderTokenizer {
 /// Tokens that are kept before those whose text is not told.
 const KEPT: usize = 8;
 
-impl TextStream<'_> {
+impl TextStream {
     /// What text another token makes certain; nothing while a character is not whole.
     ///
     /// # Errors
@@ -336,7 +338,7 @@ mod tests {
 
     #[test]
     fn text_that_comes_token_by_token_is_the_whole_text() {
-        let tokenizer = sentencepiece(&Value::Null);
+        let tokenizer = Arc::new(sentencepiece(&Value::Null));
         let text = "abc é c  ab üab".repeat(5);
         let ids = tokenizer.encode(&text, true).unwrap();
         for given in [1, 2, 5, 9, 20, ids.len() - 1] {
