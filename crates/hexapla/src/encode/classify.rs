@@ -9,7 +9,7 @@ use super::reader::{Reader, each_text};
 use crate::config::{ClassScores, ComputeType, EncoderHead};
 use crate::error::Result;
 use crate::files::Folder;
-use crate::text::tokenizer::EncodedText;
+use crate::text::tokenizer::{EncodedText, EncoderTokenizer};
 
 /// A model that says of a text, or of a pair of texts, to which classes it belongs.
 #[derive(Debug)]
@@ -53,6 +53,16 @@ impl Classifier {
             },
             ..self
         }
+    }
+
+    /// What cuts its texts.
+    pub fn tokenizer(&self) -> &EncoderTokenizer {
+        &self.reader.tokenizer
+    }
+
+    /// Longest text in tokens, all that is put around it included.
+    pub fn max_tokens(&self) -> usize {
+        self.reader.encoder.max_tokens()
     }
 
     /// The names of the classes.

@@ -17,5 +17,5 @@ pub use encoder::{Encoder, Input};
 pub use fill::{Candidate, FillMask};
 pub(crate) use length::Limit;
 pub use length::LongTexts;
-pub use sentence::{EmbedOptions, SentenceEncoder};
+pub use sentence::{EmbedOptions, SentenceEncoder, normalize};
 pub use tag::{TaggedToken, Tagger};

@@ -204,6 +204,11 @@ impl SentenceEncoder {
         SentenceEncoder { source, ..self }
     }
 
+    /// What cuts its texts.
+    pub fn tokenizer(&self) -> &EncoderTokenizer {
+        &self.tokenizer
+    }
+
     /// Numbers of a vector.
     pub fn width(&self) -> usize {
         self.check_widths().unwrap_or(0)
@@ -493,8 +498,8 @@ fn apply(dense: &Dense, x: &[f32]) -> Vec<f32> {
     activated
 }
 
-/// To length 1; a vector of zeros stays.
-fn normalize(vector: &mut [f32]) {
+/// Divides a vector by its length; one of zeros stays.
+pub fn normalize(vector: &mut [f32]) {
     let length = vector.iter().map(|v| v * v).sum::<f32>().sqrt().max(1e-12);
     vector.iter_mut().for_each(|v| *v /= length);
 }

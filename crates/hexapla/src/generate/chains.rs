@@ -1,5 +1,6 @@
 //! Greedy decoding and sampling of one sentence: chains of tokens that do not compete.
 
+use super::candidates::{Candidate, Candidates};
 use super::hypothesis::Hypothesis;
 use super::log_softmax::{Row, log_sum_exp};
 use super::sampling::Choices;
@@ -60,6 +61,8 @@ impl Chains {
         if let (Some(ready), Some(sampling)) = (&ready, &trace.options.sampling) {
             self.choices.fill(ready.logits, ready.greatest, sampling);
         }
+        let likeliest = trace.options.likeliest;
+        let likeliest = ready.as_ref().map(|ready| ready.likeliest(likeliest));
         for sample in live.sample..live.sample + samples {
             let live = Live { sample, ..live };
             let taken = match (forced, &ready) {
@@ -71,6 +74,9 @@ impl Chains {
                 self.closed.push(trace.close(&live, trace.length, false));
                 continue;
             };
+            if trace.options.likeliest > 0 {
+                trace.keep_likeliest(likeliest.clone().unwrap_or_default());
+            }
             let longer = trace.extend(&live, index, token, log_prob);
             if trace.ends_with(token) {
                 let finished = trace.options.is_end(token);
@@ -118,6 +124,24 @@ fn take(trace: &Trace, ready: &Ready, choices: &Choices, sample: usize) -> Optio
 }
 
 impl Ready<'_> {
+    /// The `count` tokens with the greatest scores, and their log-probabilities.
+    fn likeliest(&self, count: usize) -> Vec<(u32, f32)> {
+        if count == 0 {
+            return Vec::new();
+        }
+        let mut best = Candidates::new(count);
+        for (token, logit) in self.logits.iter().enumerate() {
+            best.offer(Candidate {
+                total: *logit,
+                log_prob: (logit - self.greatest) - self.log_sum,
+                row: 0,
+                token: token as u32,
+            });
+        }
+        let pair = |candidate: &Candidate| (candidate.token, candidate.log_prob);
+        best.as_slice().iter().map(pair).collect()
+    }
+
     /// The lowest token id with the greatest score.
     fn first_greatest(&self) -> u32 {
         let block = self

@@ -17,6 +17,9 @@ pub struct Hypothesis {
     ///
     /// [`SearchOptions::suppressed_ids`]: super::SearchOptions::suppressed_ids
     pub token_log_probs: Vec<f32>,
+    /// Where asked for: in the place of each token the likeliest ones with their log-probabilities, counted as those of
+    /// `token_log_probs`, the likeliest first; nothing in the place of a forced one.
+    pub likeliest: Vec<Vec<(u32, f32)>>,
     /// Where asked for: for each token, the weights of the source tokens in the step that produced it.
     pub attention: Option<Vec<Vec<f32>>>,
 }
@@ -40,6 +43,7 @@ mod tests {
             score: 0.0,
             log_prob: 0.0,
             token_log_probs: vec![0.0; 3],
+            likeliest: Vec::new(),
             attention: None,
         };
         assert_eq!(hypothesis.tokens(), [5, 6]);

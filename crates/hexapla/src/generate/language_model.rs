@@ -7,6 +7,7 @@ use rayon::ThreadPool;
 use super::generator::{Generator, Prompt};
 use super::growing_text::GrowingText;
 use super::outputs::Outputs;
+pub use super::outputs::{Continuation, Finish};
 use super::sliding::slide_where_needed;
 use super::{Hypothesis, SearchOptions};
 use crate::config::ComputeType;
@@ -41,48 +42,6 @@ pub struct GenerateOptions {
     /// Go on beyond the longest text that the model takes: whenever it is full, the older half is let go and the newer one read anew
     /// ([`Generator::slide`]). Without it such a prompt is refused before anything is computed.
     pub slide: bool,
-}
-
-/// What a model writes behind a text.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Continuation {
-    /// Its text, without special tokens, and without the stop string that ended it.
-    pub text: String,
-    /// Its tokens as they were chosen, those of a stop string among them.
-    pub ids: Vec<u32>,
-    /// Why it ends.
-    pub finish: Finish,
-    /// The natural logarithm of its probability.
-    pub log_prob: f32,
-    /// Those of its tokens.
-    pub token_log_probs: Vec<f32>,
-}
-
-impl Continuation {
-    pub(super) fn new(hypothesis: Hypothesis, text: GrowingText) -> Self {
-        Continuation {
-            finish: match (text.stopped, hypothesis.finished) {
-                (true, _) => Finish::Stop,
-                (false, true) => Finish::End,
-                (false, false) => Finish::Length,
-            },
-            text: text.text,
-            ids: hypothesis.ids,
-            log_prob: hypothesis.log_prob,
-            token_log_probs: hypothesis.token_log_probs,
-        }
-    }
-}
-
-/// Why an output ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Finish {
-    /// The model wrote an end token.
-    End,
-    /// A stop string came, or whoever was told its text wanted no more.
-    Stop,
-    /// It is as long as it may be.
-    Length,
 }
 
 impl LanguageModel {

@@ -33,6 +33,8 @@ pub struct SearchOptions {
     /// Token ids that are never produced. Their probability is not given to the others in beam search, and is in
     /// greedy decoding and sampling. The end token in this list has no effect.
     pub suppressed_ids: Vec<u32>,
+    /// Added to the logits of tokens before anything else.
+    pub logit_bias: Vec<(u32, f32)>,
     /// Token ids that are never the first that the search may choose (after `forced_bos_id` or a prefix, where there is one).
     pub first_suppressed_ids: Vec<u32>,
     /// In beam search, give the probability of tokens that the constraints exclude to the others.
@@ -49,6 +51,8 @@ pub struct SearchOptions {
     pub sampling: Option<Sampling>,
     /// Return the cross-attention of every output token.
     pub attention: bool,
+    /// Return so many of the likeliest tokens in the place of each output token, not in beam search.
+    pub likeliest: usize,
 }
 
 impl SearchOptions {
@@ -69,6 +73,7 @@ impl SearchOptions {
             frequency_penalty: 0.0,
             no_repeat_ngram_size: 0,
             suppressed_ids: Vec::new(),
+            logit_bias: Vec::new(),
             first_suppressed_ids: Vec::new(),
             renormalize: false,
             start_id,
@@ -77,6 +82,7 @@ impl SearchOptions {
             forced_eos_id: None,
             sampling: None,
             attention: false,
+            likeliest: 0,
         }
     }
 
@@ -159,6 +165,9 @@ impl SearchOptions {
         if let Some(sampling) = &self.sampling {
             sampling.validate()?;
         }
+        for (_, bias) in &self.logit_bias {
+            finite("logit_bias", *bias)?;
+        }
         let single = [
             ("start_id", Some(self.start_id)),
             ("forced_bos_id", self.forced_bos_id),
@@ -170,9 +179,15 @@ impl SearchOptions {
                 .collect::<Vec<_>>()
         };
         let suppressed = all("suppressed_ids", &self.suppressed_ids);
+        let biased: Vec<u32> = self.logit_bias.iter().map(|(id, _)| *id).collect();
+        let biased = all("logit_bias", &biased);
         let ends = all("eos_ids", &self.eos_ids);
         let first = all("first_suppressed_ids", &self.first_suppressed_ids);
-        let all = single.into_iter().chain(suppressed).chain(first);
+        let all = single
+            .into_iter()
+            .chain(suppressed)
+            .chain(biased)
+            .chain(first);
         for (key, id) in all.chain(ends) {
             if let Some(id) = id.filter(|id| *id as usize >= vocab_size) {
                 return Err(refuse(
@@ -197,6 +212,9 @@ impl SearchOptions {
                 refuse("beam_size", "1 where tokens are sampled", self.beam_size)
                     .hint("n_best sets the number of samples"),
             );
+        }
+        if self.likeliest > 0 && self.beam_size != 1 {
+            return Err(refuse("likeliest", "0 in beam search", self.likeliest));
         }
         if self.sampling.is_none() && self.n_best > self.beam_size {
             let expected = format!("at most beam_size {}", self.beam_size);

@@ -11,7 +11,7 @@ pub(super) fn needs_history(options: &SearchOptions) -> bool {
         || options.frequency_penalty != 0.0
 }
 
-/// Changes one hypothesis' scores: repetition penalty, n-grams, suppressed ids, minimum length.
+/// Changes one hypothesis' scores: biases, repetition penalty, n-grams, suppressed ids, minimum length.
 ///
 /// `history` starts with the start token (and may be empty where [`needs_history`] says no); `generated` is the
 /// number of tokens after it, `forced` that of those that the search had no choice in. `scratch` is only there to be used
@@ -23,6 +23,9 @@ pub(super) fn process(
     (generated, forced): (usize, usize),
     scratch: &mut Vec<u32>,
 ) {
+    for &(token, bias) in &options.logit_bias {
+        row.set(token, row.scores[token as usize] + bias);
+    }
     if options.repetition_penalty != 1.0 {
         scratch.clear();
         scratch.extend_from_slice(history);

@@ -83,6 +83,7 @@ impl Generator {
             whole.ids.extend(&found.ids);
             whole.log_prob += found.log_prob;
             whole.token_log_probs.extend(&found.token_log_probs);
+            whole.likeliest.extend(found.likeliest.clone());
             whole.finished = found.finished;
             let is_full = whole.ids.len() >= prompt.max_new_tokens;
             if found.finished || !*goes_on || is_full || found.ids.is_empty() {

@@ -23,6 +23,8 @@ struct Node {
     log_prob: f32,
     /// Where its row of attention lies, if kept.
     attention: usize,
+    /// Where the likeliest tokens in its place lie, if kept.
+    likeliest: usize,
 }
 
 /// An open hypothesis.
@@ -59,6 +61,7 @@ pub(super) struct Trace {
     pub(super) length: usize,
     nodes: Vec<Node>,
     attention: Vec<Vec<f32>>,
+    likeliest: Vec<Vec<(u32, f32)>>,
     /// Index in `attention` of the current step's first row.
     step_attention: usize,
     history: Vec<u32>,
@@ -73,6 +76,7 @@ impl Trace {
             length: 0,
             nodes: Vec::new(),
             attention: Vec::new(),
+            likeliest: Vec::new(),
             step_attention: 0,
             history: Vec::new(),
             scratch: Vec::new(),
@@ -94,6 +98,11 @@ impl Trace {
     pub(super) fn keep_attention(&mut self, rows: Vec<Vec<f32>>) {
         self.step_attention = self.attention.len();
         self.attention.extend(rows);
+    }
+
+    /// Keeps the likeliest tokens in the place of the next token that is added.
+    pub(super) fn keep_likeliest(&mut self, tokens: Vec<(u32, f32)>) {
+        self.likeliest.push(tokens);
     }
 
     /// The token that must come next, if any.
@@ -142,6 +151,7 @@ impl Trace {
             token,
             log_prob,
             attention: self.step_attention + row,
+            likeliest: self.likeliest.len().wrapping_sub(1),
         };
         self.nodes.push(node);
         Live {
@@ -174,7 +184,11 @@ impl Trace {
                 .filter_map(|node| self.attention.get(node.attention).cloned())
                 .collect()
         };
+        let likeliest = nodes
+            .iter()
+            .filter_map(|node| self.likeliest.get(node.likeliest).cloned());
         Hypothesis {
+            likeliest: likeliest.collect(),
             ids: nodes.iter().map(|node| node.token).collect(),
             finished: closed.finished,
             score: closed.score,

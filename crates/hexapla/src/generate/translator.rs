@@ -24,6 +24,31 @@ const ALIGNED_TOKENS: usize = 1024;
 /// Most lines that are translated together.
 const MOST_LINES: usize = 256;
 
+/// Who decodes the sentences of texts: an [`Engine`] by itself, or one that does so for several callers together.
+pub trait Decode {
+    /// As [`Engine::generate`].
+    ///
+    /// # Errors
+    /// As [`Engine::generate`].
+    fn decode(
+        &self,
+        requests: &[Request],
+        options: &SearchOptions,
+        batch_tokens: usize,
+    ) -> Result<Vec<Vec<Hypothesis>>>;
+}
+
+impl Decode for Engine {
+    fn decode(
+        &self,
+        requests: &[Request],
+        options: &SearchOptions,
+        batch_tokens: usize,
+    ) -> Result<Vec<Vec<Hypothesis>>> {
+        self.generate(requests, options, batch_tokens)
+    }
+}
+
 /// A model folder made ready to translate.
 ///
 /// ```
@@ -358,7 +383,8 @@ impl Translator {
     ///
     /// # Errors
     /// A text that the tokenizer refuses.
-    pub(crate) fn sentences(
+    #[doc(hidden)]
+    pub fn sentences(
         &self,
         line: &str,
         options: &TranslateOptions,
@@ -378,6 +404,19 @@ impl Translator {
     /// Settings that do not fit, or a text that the tokenizer refuses.
     pub fn translate_with<S: AsRef<str>>(
         &self,
+        lines: &[S],
+        options: &TranslateOptions,
+    ) -> Result<Vec<Vec<Translation>>> {
+        self.translate_by(&self.engine, lines, options)
+    }
+
+    /// As [`Translator::translate_with`], with sentences that `decoder` decodes by this model.
+    ///
+    /// # Errors
+    /// As [`Translator::translate_with`], or those of `decoder`.
+    pub fn translate_by<S: AsRef<str>>(
+        &self,
+        decoder: &dyn Decode,
         lines: &[S],
         options: &TranslateOptions,
     ) -> Result<Vec<Vec<Translation>>> {
@@ -407,9 +446,8 @@ impl Translator {
             let line = cutter.cut((number, line, from), prefix, options, &mut requests);
             cut.push(line.map_err(|e| e.within(name()))?);
         }
-        let hypotheses = self
-            .engine
-            .generate(&requests, &search, options.batch_tokens)
+        let hypotheses = decoder
+            .decode(&requests, &search, options.batch_tokens)
             .map_err(|e| {
                 e.item_as(|request| match requests.get(request) {
                     Some(request) => format!("line {}", request.line() + 1),

@@ -24,6 +24,11 @@ pub fn recognise<'a>(text: &str, known: &[&'a str]) -> Option<&'a str> {
         .or_else(|| among("en").filter(|_| !text.chars().any(is_han)))
 }
 
+/// All languages that can be recognised.
+pub const CODES: [&str; 16] = [
+    "ar", "de", "en", "es", "fr", "hi", "it", "ja", "ko", "nl", "pt", "ru", "sv", "tr", "vi", "zh",
+];
+
 /// The code of ISO 639-1.
 fn code(lang: Lang) -> &'static str {
     match lang {

@@ -169,6 +169,22 @@ impl EncoderTokenizer {
         self.inner.id_to_token(id)
     }
 
+    /// The text of tokens, with or without the special ones.
+    ///
+    /// # Errors
+    /// The file's decoder cannot take them.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
+        guarded("cannot decode tokens", || {
+            self.inner.decode(ids, skip_special)
+        })
+    }
+
+    /// One more than the largest id.
+    pub fn vocab_size(&self) -> usize {
+        let ids = self.inner.get_vocab(true).into_values();
+        ids.max().map_or(0, |id| id as usize + 1)
+    }
+
     /// The text of one token.
     ///
     /// # Errors
