@@ -19,6 +19,7 @@ mod language;
 mod logits;
 mod model;
 mod numerals;
+mod serve;
 mod signals;
 mod text;
 mod tokenizer;
@@ -67,6 +68,8 @@ enum Command {
     Generate(generate::GenerateArgs),
     /// Talk with a decoder alone that was trained on conversations.
     Chat(chat::ChatArgs),
+    /// Serve models over HTTP, as LibreTranslate, OpenAI, text-embeddings-inference and DeepL do.
+    Serve(serve::ServeArgs),
     /// Show every number between a text and its translation, as a page.
     Explain(explain::ExplainArgs),
     /// What each head does on sentence pairs, and what it is worth.
@@ -141,6 +144,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Fill(args) => classify::fill(args)?,
         Command::Generate(args) => generate::run(args)?,
         Command::Chat(args) => chat::run(args)?,
+        Command::Serve(args) => serve::run(args)?,
         Command::Explain(args) => explain::run(args)?,
         Command::Heads(args) => heads::run(args)?,
         Command::Align(args) => align::run(args)?,

@@ -3,31 +3,9 @@
 mod common;
 
 use std::fs;
-use std::path::Path;
 
-use common::{TestDir, text};
+use common::{TestDir, encoder as dir, text};
 use serde_json::{Value, json};
-
-const WORDS: [&str; 32] = [
-    "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "the", "a",
-    "man", "dog", "eats", "sleeps", "well", "##s", "##ly", ".", ",", "?", "red", "blue", "green",
-    "house", "tree", "sun", "rain", "day", "night", "sea",
-];
-
-/// A folder with the model of a golden folder as `model`, and a tokenizer of 37 words.
-fn dir(golden: &str) -> TestDir {
-    let dir = TestDir::new();
-    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../hexapla/tests/golden/encoders");
-    fs::create_dir(dir.path("model")).unwrap();
-    for file in ["config.json", "model.safetensors"] {
-        fs::copy(from.join(golden).join(file), dir.path("model").join(file)).unwrap();
-    }
-    let special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
-    let words: Vec<&str> = special.into_iter().chain(WORDS).collect();
-    dir.write("model/vocab.txt", words.join("\n"));
-    dir.write("lines.txt", "the dog eats\nA man sleeps well.\n\n");
-    dir
-}
 
 fn lines(said: &str) -> Vec<Value> {
     said.lines()

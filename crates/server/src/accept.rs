@@ -2,10 +2,11 @@
 //! connections would stay for ever.)
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -13,6 +14,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+
+use crate::app::Peer;
 
 /// Bounds of what connections may take.
 #[derive(Debug, Clone, Copy)]
@@ -47,9 +50,10 @@ pub(crate) async fn accept(
             next = next(&listener, &permits) => next,
         };
         match next {
-            Some((stream, permit)) => {
+            Some((stream, peer, permit)) => {
                 let closing = closing.subscribe();
-                connections.spawn(answer(stream, permit, router.clone(), limits, closing));
+                let router = router.clone().layer(Extension(Peer(peer)));
+                connections.spawn(answer(stream, permit, router, limits, closing));
             }
             None => sleep(PAUSE).await,
         }
@@ -64,10 +68,12 @@ pub(crate) async fn accept(
 async fn next(
     listener: &TcpListener,
     permits: &Arc<Semaphore>,
-) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+) -> Option<(TcpStream, IpAddr, OwnedSemaphorePermit)> {
     let permit = permits.clone().acquire_owned().await.ok()?;
-    let (stream, _) = listener.accept().await.ok()?;
-    Some((stream, permit))
+    let (stream, peer) = listener.accept().await.ok()?;
+    // Small answers, and the parts of streamed ones, are sent at once.
+    stream.set_nodelay(true).ok()?;
+    Some((stream, peer.ip().to_canonical(), permit))
 }
 
 /// Answers one connection's requests.

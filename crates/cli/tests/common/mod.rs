@@ -157,3 +157,24 @@ pub(crate) fn decoder(golden: &str) -> TestDir {
     dir.write("model/tokenizer.json", tokenizer.to_string());
     dir
 }
+
+const WORDS: [&str; 32] = [
+    "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "the", "a",
+    "man", "dog", "eats", "sleeps", "well", "##s", "##ly", ".", ",", "?", "red", "blue", "green",
+    "house", "tree", "sun", "rain", "day", "night", "sea",
+];
+
+/// A folder with the model of a golden folder as `model`, and a tokenizer of 37 words.
+pub(crate) fn encoder(golden: &str) -> TestDir {
+    let dir = TestDir::new();
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../hexapla/tests/golden/encoders");
+    fs::create_dir(dir.path("model")).unwrap();
+    for file in ["config.json", "model.safetensors"] {
+        fs::copy(from.join(golden).join(file), dir.path("model").join(file)).unwrap();
+    }
+    let special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
+    let words: Vec<&str> = special.into_iter().chain(WORDS).collect();
+    dir.write("model/vocab.txt", words.join("\n"));
+    dir.write("lines.txt", "the dog eats\nA man sleeps well.\n\n");
+    dir
+}
