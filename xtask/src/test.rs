@@ -27,6 +27,8 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
         match python::with(&python::TEST) {
             Ok(python) => {
                 command.env("HEXAPLA_PYTHON", python);
+                command.env("HEXAPLA_CLIENTS", python::with(&python::CLIENTS)?);
+                command.env("HEXAPLA_FRAMEWORKS", python::with(&python::FRAMEWORKS)?);
                 command.args(["--", "--include-ignored"]);
             }
             Err(e) => {

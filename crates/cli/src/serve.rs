@@ -127,6 +127,7 @@ fn signals() -> Result<watch::Receiver<Signal>> {
         let (mut stops, mut reloads) = (false, 0);
         for signal in signals.forever() {
             match signal {
+                SIGHUP if stops => (),
                 SIGHUP => {
                     reloads += 1;
                     let _ = tell.send(Signal::Reload(reloads));

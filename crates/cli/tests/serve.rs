@@ -147,6 +147,11 @@ fn html_keeps_its_tags_and_every_other_byte() {
         ["nice", "beautiful", "fine", "good", "lovely"].contains(&inside),
         "{bold}"
     );
+    // Also behind other sentences.
+    let third =
+        translate("<p>Guten Morgen. Ich habe Hunger. Das Wetter ist <b class=\"x\">schön</b>.</p>");
+    let again = third.split("<b class=\"x\">").nth(1).unwrap();
+    assert_eq!(again.split("</b>").next().unwrap(), inside, "{third}");
     // What was a text does not become a tag.
     assert!(!translate("<p>Das Zeichen &lt;b&gt; ist schön &amp; gut.</p>").contains("<b>"));
     let of_deepl = json!({"text": ["<p>Das Wetter ist schön.</p>"], "target_lang": "EN", "tag_handling": "html"});
@@ -277,6 +282,11 @@ fn openai_is_answered_as_the_command_line_generates() {
     assert_eq!(
         told["tokens"].as_array().unwrap().len(),
         told["token_logprobs"].as_array().unwrap().len()
+    );
+    assert_eq!(told["token_logprobs"][0], Value::Null);
+    assert_eq!(
+        told["top_logprobs"].as_array().unwrap().len(),
+        told["tokens"].as_array().unwrap().len()
     );
     assert!(
         with["choices"][0]["text"]
@@ -423,8 +433,14 @@ fn vectors_ranks_and_classes_are_those_of_the_command_line() {
     let dir = encoder("bert_classes");
     let server = serve(&dir, "--model classes=model");
     let one = server.accept("/predict", &json!({"inputs": "the dog eats"}));
-    let all = server.accept("/predict", &json!({"inputs": ["the dog eats", "rain"]}));
+    let all = [["the dog eats"], ["rain"]];
+    let all = server.accept("/predict", &json!({"inputs": all}));
     assert_eq!(all[0], one);
+    let of_one = server.accept("/predict", &json!({"inputs": ["the dog eats"]}));
+    assert_eq!(of_one, one);
+    // Two texts in a list are a pair.
+    let pair = server.post("/predict", &json!({"inputs": ["the dog eats", "rain"]}));
+    assert_eq!(pair.status, 400);
 }
 
 fn base64(bytes: &[u8]) -> String {
@@ -673,8 +689,12 @@ fn keys_are_needed_everywhere_but_for_probes() {
     ] {
         let (method, path) = route.split_once(' ').unwrap();
         for headers in ["", "authorization: Bearer hx-wrong\r\n", "x-api-key: \r\n"] {
-            let status = server.ask(method, path, headers, b"{}").status;
-            assert!([400, 401, 403].contains(&status), "{route}: {status}");
+            let refused = server.ask(method, path, headers, b"{}");
+            let is_refused = match refused.status {
+                400 => refused.body.contains("API key"),
+                status => [401, 403].contains(&status),
+            };
+            assert!(is_refused, "{route}: {}", refused.body);
         }
     }
     for path in ["/health", "/health/live", "/health/ready"] {
@@ -744,50 +764,39 @@ fn who_goes_away_frees_the_place_and_harms_nobody() {
 #[test]
 fn what_was_accepted_is_answered_before_the_end() {
     let dir = TestDir::new();
-    let server = serve(&dir, "");
+    dir.write("serve.toml", "drain_delay_seconds = 2\n");
+    let mut server = serve(&dir, "--config serve.toml");
     let expected = translated(&dir, "--from de --to en", GERMAN[1]);
-    let stopped = AtomicBool::new(false);
-    let (answered, refused) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    thread::scope(|scope| {
-        for _ in 0..8 {
-            scope.spawn(|| {
-                let body = json!({"q": GERMAN[1], "source": "de", "target": "en"}).to_string();
-                let bytes = request(
-                    "POST",
-                    "/translate",
-                    "content-type: application/json\r\n",
-                    body.as_bytes(),
-                );
-                loop {
-                    let Ok(mut stream) = std::net::TcpStream::connect(&server.address) else {
-                        assert!(stopped.load(Ordering::SeqCst));
-                        return;
-                    };
-                    if std::io::Write::write_all(&mut stream, &bytes).is_err() {
-                        return;
-                    }
-                    let answer = read(&mut stream);
-                    match answer.status {
-                        200 => {
-                            assert_eq!(answer.json()["translatedText"], expected);
-                            answered.fetch_add(1, Ordering::SeqCst);
-                        }
-                        503 => {
-                            assert!(answer.header("retry-after").is_some());
-                            refused.fetch_add(1, Ordering::SeqCst);
-                        }
-                        // It was never taken.
-                        0 => assert!(stopped.load(Ordering::SeqCst)),
-                        other => panic!("{other}: {}", answer.body),
-                    }
-                }
-            });
-        }
-        server.wait("it answers", |_| answered.load(Ordering::SeqCst) > 20);
-        stopped.store(true, Ordering::SeqCst);
-        server.signal(Signal::TERM);
+    let long = json!({"q": vec![GERMAN[1]; 100], "source": "de", "target": "en"}).to_string();
+    let kind = "content-type: application/json\r\n";
+    let mut open: Vec<_> = (0..12)
+        .map(|_| server.connect(&request("POST", "/translate", kind, long.as_bytes())))
+        .collect();
+    server.wait("all are under way", |server| {
+        // The one that asks for this is one of them.
+        server.metric("hexapla_running_requests") >= 13.0
     });
-    let mut server = server;
+    server.signal(Signal::TERM);
+    server.wait("it is not ready", |server| {
+        server.get("/health/ready").status == 503
+    });
+    assert_eq!(server.get("/health/live").status, 200);
+    // Who is still sent here is answered.
+    let short = json!({"q": GERMAN[1], "source": "de", "target": "en"});
+    let found = server.accept("/translate", &short);
+    assert_eq!(found["translatedText"], expected);
+    for stream in &mut open {
+        let answer = read(stream);
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let texts = answer.json()["translatedText"].clone();
+        assert!(
+            texts
+                .as_array()
+                .unwrap()
+                .iter()
+                .all(|text| *text == expected)
+        );
+    }
     let start = Instant::now();
     let status = loop {
         if let Some(status) = server.child.try_wait().unwrap() {
@@ -797,6 +806,60 @@ fn what_was_accepted_is_answered_before_the_end() {
         thread::sleep(Duration::from_millis(10));
     };
     assert!(status.success(), "{status}");
+    assert!(std::net::TcpStream::connect(&server.address).is_err());
+}
+
+#[test]
+fn pages_and_strangers_change_nothing() {
+    let dir = TestDir::new();
+    let server = serve(&dir, "");
+    let of_this_machine = |headers: &str, method: &str, path: &str| {
+        server.ask(method, path, headers, b"{\"name\": \"demo\"}")
+    };
+    assert_eq!(of_this_machine("", "GET", "/metrics").status, 200);
+    for headers in [
+        "origin: http://evil.example\r\n",
+        "x-forwarded-for: 10.0.0.1\r\n",
+        "forwarded: for=10.0.0.1\r\n",
+        "via: 1.1 proxy\r\n",
+    ] {
+        for route in ["GET /metrics", "GET /models", "POST /models/unload"] {
+            let (method, path) = route.split_once(' ').unwrap();
+            let refused = of_this_machine(headers, method, path);
+            assert_eq!(refused.status, 403, "{route} {headers}");
+        }
+    }
+    let of_another = b"GET /metrics HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n";
+    assert_eq!(read(&mut server.connect(of_another)).status, 403);
+    // No page is told that it may read.
+    let asked = of_this_machine("origin: http://evil.example\r\n", "GET", "/languages");
+    assert_eq!(
+        (asked.status, asked.header("access-control-allow-origin")),
+        (200, None)
+    );
+}
+
+#[test]
+fn texts_without_reason_are_answered_in_time() {
+    let dir = encoder("bert_bare");
+    let server = serve(&dir, "--model vectors=model --model demo=");
+    let deep = format!("{}Hallo{}", "<b>".repeat(50_000), "</b>".repeat(50_000));
+    let html = json!({"q": deep, "source": "de", "target": "en", "format": "html"});
+    let found = server.accept("/translate", &html);
+    let tags = found["translatedText"].as_str().unwrap().matches("<b>");
+    assert_eq!(tags.count(), 50_000);
+    let numbers: String = (0..2_000).map(|i| format!("{{a{i}}} {i} ")).collect();
+    let numbers = json!({"q": numbers, "source": "en", "target": "de"});
+    assert_eq!(server.post("/translate", &numbers).status, 200);
+    let tokens = json!({"inputs": "a ".repeat(300_000), "truncate": true});
+    // It is longer than the model, which a tokenizer does not mind.
+    let tokens = server.accept("/tokenize", &json!({"inputs": tokens["inputs"]}));
+    let last = tokens[0].as_array().unwrap().iter().rev().nth(1).unwrap();
+    assert_eq!(
+        (&last["start"], &last["stop"]),
+        (&json!(599_998), &json!(599_999))
+    );
+    assert_eq!(server.get("/health/live").status, 200);
 }
 
 #[test]

@@ -59,6 +59,8 @@ pub(crate) async fn accept(
         }
         while connections.try_join_next().is_some() {}
     }
+    // Whoever comes now is told at once that nobody listens.
+    drop(listener);
     // Whoever reads a request is told to finish; whoever waits for one is gone.
     let _ = closing.send(());
     while connections.join_next().await.is_some() {}

@@ -1,6 +1,6 @@
 //! From a request's head to its answer: who asks, whether there is room, which route, and what is told of it afterwards.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -79,7 +79,13 @@ impl App {
         let forwarded = headers.get_all("x-forwarded-for").iter();
         let forwarded: Vec<&str> = forwarded.filter_map(|value| value.to_str().ok()).collect();
         let forwarded = forwarded.join(",");
-        let hops = forwarded.rsplit(',').map(|hop| hop.trim().parse().ok());
+        let hops = forwarded.rsplit(',').map(|hop| {
+            let hop = hop.trim();
+            // Some proxies write the port too.
+            let with_port = hop.parse::<SocketAddr>().map(|address| address.ip());
+            let bare = hop.trim_matches(['[', ']']).parse::<IpAddr>();
+            with_port.or(bare).ok()
+        });
         let mut last = peer;
         for hop in hops {
             // Behind what cannot be read nothing can be believed.
@@ -90,6 +96,20 @@ impl App {
             }
         }
         last
+    }
+
+    /// Whether a program of this machine asks, and no page of a browser's or somebody behind a proxy.
+    fn is_local(&self, peer: IpAddr, headers: &HeaderMap) -> bool {
+        let brought = ["x-forwarded-for", "forwarded", "via", "x-real-ip", "origin"];
+        let host = text_of(headers, "host").unwrap_or_default();
+        let host = match host.rsplit_once(':') {
+            Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+            _ => host,
+        };
+        let host = host.trim_matches(['[', ']']);
+        // A name server may lead any other name here.
+        let is_own = host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok();
+        peer.is_loopback() && is_own && !brought.iter().any(|name| headers.contains_key(*name))
     }
 
     /// An id that no other has.
@@ -140,7 +160,7 @@ pub(crate) async fn answer(
             Ok(preflight())
         }
         (Found::Route(route, rest), _) => {
-            answer_route(&app, (parts, body), (route, rest), (address, started)).await
+            answer_route(&app, (parts, body), (route, rest), (peer, address, started)).await
         }
         (Found::OtherMethods(methods), _) => Ok(not_allowed(dialect, &method, &methods)),
         (Found::Nothing, _) => Err(Refusal::not_found(format!(
@@ -248,7 +268,7 @@ async fn answer_route(
     app: &Arc<App>,
     (parts, body): (Parts, Body),
     (route, rest): (&'static Route, String),
-    (address, started): (IpAddr, Instant),
+    (peer, address, started): (IpAddr, IpAddr, Instant),
 ) -> Result<Response, Refusal> {
     if route.access == Access::Open {
         // Probes get in whatever is going on, and bring nothing.
@@ -263,16 +283,21 @@ async fn answer_route(
         };
         return (route.answer)(call).await;
     }
-    if app.drains.load(Ordering::Acquire) {
-        return Err(Refusal::unavailable("the server is about to stop"));
+    if !app.is_loaded.load(Ordering::Acquire) {
+        return Err(Refusal::unavailable("models are being loaded"));
     }
     let given = given_key(&parts.headers).map(String::from);
     // A form may bring the key, which cannot be told before it is read: LibreTranslate's clients send it so.
     let may_be_inside = given.is_none() && route.dialect == Dialect::LibreTranslate;
-    let known = app.keys.caller(given.as_deref(), address);
+    let is_local = app.is_local(peer, &parts.headers);
+    let known = app.keys.caller(given.as_deref(), (address, is_local));
     if !may_be_inside && let Err(refusal) = known {
         return Err(refusal);
     }
+    let begun = match &known {
+        Ok(caller) => Some(caller.begin()?),
+        Err(_) => None,
+    };
     let body = read(app, body).await?;
     let mut call = Call {
         app: app.clone(),
@@ -289,7 +314,7 @@ async fn answer_route(
             let Some(key) = fields.text("api_key")? else {
                 return Err(refusal);
             };
-            app.keys.caller(Some(&key), address)?
+            app.keys.caller(Some(&key), (address, is_local))?
         }
     };
     if route.access == Access::Admin && !call.caller.is_admin {
@@ -298,7 +323,10 @@ async fn answer_route(
             "that is for the server's administrators",
         ));
     }
-    let under_way = call.caller.begin()?;
+    let under_way = match begun {
+        Some(begun) => begun,
+        None => call.caller.begin()?,
+    };
     let name = call.caller.name.clone();
     let answered = (route.answer)(call).await;
     answered.map(|response| {

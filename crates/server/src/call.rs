@@ -12,6 +12,8 @@ use hexapla::Result as ModelResult;
 use hexapla::generate::TranslateOptions;
 use hexapla::generate::translator::Translation as Translated;
 
+use tokio::task::block_in_place;
+
 use crate::app::App;
 use crate::engine::admission::Permit;
 use crate::engine::caller::{Presence, SharedDecoder};
@@ -53,7 +55,8 @@ impl Call {
     /// # Errors
     /// It is none.
     pub(crate) fn json(&self) -> Result<Fields, Refusal> {
-        Fields::of_json(&self.body)
+        // Of megabytes this takes a while, in which others are answered.
+        block_in_place(|| Fields::of_json(&self.body))
     }
 
     /// The fields, whether they are sent as JSON, as a form or in the query string.
@@ -107,9 +110,10 @@ impl Call {
         tokens: usize,
     ) -> Result<Permit, Refusal> {
         let characters: usize = texts.iter().map(|text| text.as_ref().chars().count()).sum();
+        // Whom there is no room for has taken nothing.
+        let permit = model.admission.enter(tokens)?;
         self.caller.count_characters(characters)?;
         self.caller.count_tokens(tokens)?;
-        let permit = model.admission.enter(tokens)?;
         let labels = ModelLabels {
             model: model.name().to_string(),
         };
@@ -154,6 +158,9 @@ impl Call {
         let client = self.caller.client;
         let shared = model.clone();
         let work = move || -> Option<ModelResult<Vec<Vec<Translated>>>> {
+            if presence.is_gone() {
+                return None;
+            }
             let Work::Translation(translation) = &shared.work else {
                 return None;
             };

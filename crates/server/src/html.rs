@@ -23,6 +23,11 @@ const VOID: [&str; 16] = [
     "source", "track", "wbr", "x",
 ];
 
+/// Elements inside each other that are held together.
+const DEPTH: usize = 64;
+/// Tags of a sentence that follow their words; where there are more, all stand where they stood, in proportion.
+const TAGS: usize = 500;
+
 /// A document, cut into what is translated and what is not.
 #[derive(Debug)]
 pub(crate) struct Document<'a> {
@@ -303,6 +308,8 @@ impl Sentence {
                         });
                     }
                 }
+                // What lies deeper is not held together.
+                Kind::Start if open.len() > DEPTH => alone(&mut open, range, *at),
                 Kind::Start => open.push((Some(&tag.name), Element::alone(range, *at))),
                 Kind::End => {
                     let name = Some(tag.name.as_str());
@@ -336,6 +343,10 @@ impl Sentence {
             html,
             source: &self.text,
             linked,
+            links: match self.tags.len() <= TAGS {
+                true => &linked.links,
+                false => &[],
+            },
         };
         placed.write(self.elements(), 0..linked.text.len(), out);
         out.push_str(&self.around.1);
@@ -372,6 +383,7 @@ struct Placed<'a> {
     html: &'a str,
     source: &'a str,
     linked: &'a Linked<'a>,
+    links: &'a [Link],
 }
 
 impl Placed<'_> {
@@ -389,11 +401,7 @@ impl Placed<'_> {
             return outer.end..outer.end;
         }
         let inside = |range: &Range<usize>| range.start >= outer.start && range.end <= outer.end;
-        let links = self
-            .linked
-            .links
-            .iter()
-            .filter(|(_, target)| inside(target));
+        let links = self.links.iter().filter(|(_, target)| inside(target));
         if source.is_empty() {
             // Before the first word that stands for what comes behind it.
             let behind = links.filter(|(from, _)| from.start >= source.start);
@@ -422,8 +430,9 @@ impl Placed<'_> {
         let text = self.linked.text;
         let about = text.len() * at / self.source.len().max(1);
         let about = about.clamp(outer.start, outer.end);
-        let space = text.char_indices().find(|(i, c)| *i >= about && *c == ' ');
-        space.map_or(outer.end, |(i, _)| (i + 1).min(outer.end))
+        let about = text.ceil_char_boundary(about);
+        let space = text[about..].find(' ');
+        space.map_or(outer.end, |i| (about + i + 1).min(outer.end))
     }
 
     /// Writes the bytes `range` of the translation with `elements` in it.
@@ -482,9 +491,8 @@ pub(crate) fn places<'a>(
         let rest = text.get(at..)?;
         let start = at + rest.len() - rest.trim_start().len();
         // Behind a character that was cut into bytes, a little further.
-        let distance = text[start..]
-            .find(piece)
-            .filter(|distance| *distance <= SKIPPED)?;
+        let end = text.floor_char_boundary(start + SKIPPED + piece.len());
+        let distance = text[start..end].find(piece)?;
         if piece.is_empty() {
             return None;
         }
@@ -598,6 +606,30 @@ mod tests {
             shout("<li> one <b> two </b> three</li>", |i, _| i),
             "<li> ONE <b>TWO</b> THREE</li>"
         );
+    }
+
+    #[test]
+    fn documents_without_reason_are_answered_in_time() {
+        let n = 100_000;
+        for html in [
+            format!("{}a{}", "<b>".repeat(n), "</b>".repeat(n)),
+            format!("{}a{}", "<b>".repeat(n), "</i>".repeat(n)),
+            format!("{}a", "<b>a".repeat(n)),
+            "<b>a</b> ".repeat(n),
+            format!("{}a", "<pre>".repeat(n)),
+            format!("a {}", "<".repeat(n)),
+        ] {
+            let start = std::time::Instant::now();
+            let out = shout(&html, |i, _| i);
+            assert_eq!(html.matches("<b>").count(), out.matches("<b>").count());
+            assert!(
+                start.elapsed() < std::time::Duration::from_secs(30),
+                "{}",
+                &html[..9]
+            );
+        }
+        let pieces = vec!["<0xC3>"; n];
+        places(&"a".repeat(n), pieces);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use governor::clock::{Clock, DefaultClock};
@@ -67,6 +67,8 @@ struct Account {
     tokens: Option<DefaultDirectRateLimiter>,
     in_flight: AtomicUsize,
     allowance: Allowance,
+    /// When it was last asked for.
+    used: Mutex<Instant>,
 }
 
 /// A request under way, as its caller's account has it.
@@ -79,7 +81,7 @@ pub(crate) struct Keys {
     keys: Vec<Key>,
     /// Of those without a key, by address, where no key is needed.
     open: Allowance,
-    addresses: Mutex<HashMap<IpAddr, Arc<Account>>>,
+    addresses: Mutex<(HashMap<IpAddr, Arc<Account>>, Instant)>,
 }
 
 #[derive(Debug)]
@@ -116,7 +118,7 @@ impl Keys {
         Ok(Keys {
             keys: settings.iter().map(key).collect::<Result<_, String>>()?,
             open,
-            addresses: Mutex::default(),
+            addresses: Mutex::new((HashMap::new(), Instant::now())),
         })
     }
 
@@ -136,12 +138,21 @@ impl Keys {
     }
 
     /// Whose key that is. All are looked at, whichever it is, and hashes are compared: the time tells nothing of a key.
-    pub(crate) fn caller(&self, key: Option<&str>, address: IpAddr) -> Result<Caller, Refusal> {
+    ///
+    /// `is_local` is whether it is asked by a program of this machine.
+    ///
+    /// # Errors
+    /// A key is needed that is not there, or not known.
+    pub(crate) fn caller(
+        &self,
+        key: Option<&str>,
+        (address, is_local): (IpAddr, bool),
+    ) -> Result<Caller, Refusal> {
         if !self.are_needed() {
             return Ok(Caller {
                 client: hash_of(&address),
                 name: None,
-                is_admin: address.is_loopback(),
+                is_admin: is_local,
                 account: self.of_address(address),
             });
         }
@@ -168,16 +179,24 @@ impl Keys {
     }
 
     fn of_address(&self, address: IpAddr) -> Arc<Account> {
-        let mut addresses = self
+        // Who has one address of the newer kind has all of its network.
+        let address = match address {
+            IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() >> 64 << 64).into()),
+            v4 => v4,
+        };
+        let addresses = &mut *self
             .addresses
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if addresses.len() >= ADDRESSES {
-            addresses.retain(|_, account| !account.is_at_rest());
+        let (accounts, swept) = addresses;
+        if accounts.len() >= ADDRESSES && swept.elapsed() > Duration::from_secs(1) {
+            accounts.retain(|_, account| !account.is_at_rest());
+            *swept = Instant::now();
         }
-        let open = self.open;
-        let account = addresses.entry(address);
-        account.or_insert_with(|| Account::new(open)).clone()
+        let account = accounts.entry(address);
+        let account = account.or_insert_with(|| Account::new(self.open)).clone();
+        *account.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        account
     }
 }
 
@@ -236,23 +255,14 @@ impl Account {
             tokens: limiter(allowance.tokens_per_minute),
             in_flight: AtomicUsize::new(0),
             allowance,
+            used: Mutex::new(Instant::now()),
         })
     }
 
-    /// Whether it is as a new one: nothing is under way, and there is room for a whole minute's work.
+    /// Whether it is as a new one: nothing is under way, and what was taken is more than a minute ago.
     fn is_at_rest(&self) -> bool {
-        let all = [
-            (&self.requests, self.allowance.requests_per_minute),
-            (&self.characters, self.allowance.characters_per_minute),
-            (&self.tokens, self.allowance.tokens_per_minute),
-        ];
-        self.in_flight.load(Ordering::Acquire) == 0
-            && all
-                .into_iter()
-                .all(|(limiter, most)| match (limiter, most) {
-                    (Some(limiter), Some(most)) => matches!(limiter.check_n(most), Ok(Ok(()))),
-                    _ => true,
-                })
+        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        self.in_flight.load(Ordering::Acquire) == 0 && used.elapsed() > Duration::from_secs(60)
     }
 }
 
@@ -356,7 +366,10 @@ mod tests {
     fn only_a_known_key_gets_in() {
         let (keys, key) = keys(Allowance::default());
         assert_eq!(
-            keys.caller(Some(&key), HERE).unwrap().name.as_deref(),
+            keys.caller(Some(&key), (HERE, true))
+                .unwrap()
+                .name
+                .as_deref(),
             Some("mine")
         );
         for wrong in [
@@ -366,12 +379,17 @@ mod tests {
             Some(&key[1..]),
             Some(&format!("{key} ")),
         ] {
-            let refused = keys.caller(wrong, HERE).unwrap_err();
+            let refused = keys.caller(wrong, (HERE, true)).unwrap_err();
             assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
         }
         let open = Keys::new(&[], Allowance::default()).unwrap();
-        assert!(open.caller(None, HERE).unwrap().is_admin);
-        assert!(!open.caller(None, [10, 0, 0, 1].into()).unwrap().is_admin);
+        assert!(open.caller(None, (HERE, true)).unwrap().is_admin);
+        assert!(
+            !open
+                .caller(None, ([10, 0, 0, 1].into(), false))
+                .unwrap()
+                .is_admin
+        );
         let bad = KeySettings {
             name: "bad".to_string(),
             sha256: "x".repeat(64),
@@ -389,7 +407,7 @@ mod tests {
             tokens_per_minute: None,
             requests_in_flight: NonZeroU32::new(2),
         });
-        let caller = keys.caller(Some(&key), HERE).unwrap();
+        let caller = keys.caller(Some(&key), (HERE, true)).unwrap();
         let first = caller.begin().unwrap();
         let _second = caller.begin().unwrap();
         let refused = caller.begin().unwrap_err();
@@ -423,12 +441,15 @@ mod tests {
         let open = open.unwrap();
         for number in 0..2 * ADDRESSES as u32 {
             let address = IpAddr::from(number.to_be_bytes());
-            let caller = open.caller(None, address).unwrap();
+            let caller = open.caller(None, (address, false)).unwrap();
             if number % 2 == 0 {
                 assert!(caller.begin().is_ok());
                 assert!(caller.begin().is_err());
             }
         }
-        assert!(open.addresses.lock().unwrap().len() <= 2 * ADDRESSES);
+        // Who has just asked is not forgotten.
+        let address = IpAddr::from(0_u32.to_be_bytes());
+        let caller = open.caller(None, (address, false)).unwrap();
+        assert!(caller.begin().is_err());
     }
 }

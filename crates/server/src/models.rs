@@ -221,13 +221,26 @@ fn fingerprint(folder: &Folder) -> Result<String> {
         false => folder.names()?,
     };
     let mut all = String::new();
+    list(folder, names, "", &mut all)?;
+    Ok(sha256_bytes(all.as_bytes()))
+}
+
+/// The checksums of files, also of those in folders.
+fn list(folder: &Folder, names: Vec<String>, within: &str, all: &mut String) -> Result<()> {
     for name in names {
-        // Folders in it are no part of the model that is opened, or are named in a file that is.
-        if !folder.path_of(&name).is_dir() {
-            let _ = writeln!(all, "{} {name}", folder.sha256(&name)?);
+        let path = format!("{within}{name}");
+        match folder.path_of(&name).is_dir() {
+            true => {
+                let inner = folder.join(&name);
+                let names = inner.names()?;
+                list(&inner, names, &format!("{path}/"), all)?;
+            }
+            false => {
+                let _ = writeln!(all, "{} {path}", folder.sha256(&name)?);
+            }
         }
     }
-    Ok(sha256_bytes(all.as_bytes()))
+    Ok(())
 }
 
 fn no_thread(e: &std::io::Error) -> Error {

@@ -62,7 +62,7 @@ pub fn serve_models(
     let failed = |e: std::io::Error| Error::io("cannot listen", Path::new(&listen.to_string()), &e);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
-        .max_blocking_threads(256)
+        .max_blocking_threads(settings.max_connections + 64)
         .enable_all()
         .build()
         .map_err(failed)?;
@@ -99,7 +99,11 @@ async fn run(
         let _ = closed.await;
     }));
     // It listens while it loads: who asks is told to wait.
-    load_all(&app, &told).await?;
+    let stops = |signal: &Signal| *signal == Signal::Stop;
+    tokio::select! {
+        loaded = load_all(&app, &told) => loaded?,
+        _ = signals.wait_for(stops) => return Ok(()),
+    }
     app.is_loaded.store(true, Ordering::Release);
     told(Told::Ready(address));
     let mut reloaded = 0;
@@ -109,8 +113,11 @@ async fn run(
             Signal::Stop => break,
             Signal::Reload(count) if count > reloaded => {
                 reloaded = count;
-                reload_all(&app, &told).await;
-                continue;
+                let mut others = signals.clone();
+                tokio::select! {
+                    () = reload_all(&app, &told) => continue,
+                    _ = others.wait_for(stops) => break,
+                }
             }
             Signal::Go | Signal::Reload(_) => (),
         }

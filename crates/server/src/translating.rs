@@ -8,6 +8,7 @@ use axum::response::Response;
 use hexapla::generate::TranslateOptions;
 use hexapla::generate::translator::Translation as Translated;
 use serde_json::{Value, json};
+use tokio::task::block_in_place;
 
 use crate::app::MODEL;
 use crate::call::Call;
@@ -26,6 +27,8 @@ pub(crate) struct Translating {
     /// Other translations of each text.
     pub(crate) alternatives: usize,
     pub(crate) is_html: bool,
+    /// Each text is a line of a longer one, and translated as that would be.
+    pub(crate) is_part: bool,
     /// Tell how probable each piece is.
     pub(crate) confidence: bool,
     /// Tell which piece of the source each piece stands for.
@@ -100,25 +103,46 @@ impl Translating {
         }
     }
 
+    /// The language that a text is translated from.
+    ///
+    /// # Errors
+    /// No model translates into the target.
+    pub(crate) fn source_of(&self, call: &Call, text: &str) -> Result<String, Refusal> {
+        let sources = self.sources(&self.models(call)?);
+        let known: Vec<&str> = sources.iter().map(String::as_str).collect();
+        let detected = || block_in_place(|| self.detected(text, &known).language);
+        Ok(self.source.clone().unwrap_or_else(detected))
+    }
+
+    /// The languages that `models` translate into the target, and this one itself.
+    fn sources(&self, models: &[Arc<Served>]) -> Vec<String> {
+        let mut sources = Vec::new();
+        for model in models {
+            if let Work::Translation(translation) = &model.work {
+                let pairs = translation.pairs.iter();
+                let pairs = pairs.filter(|pair| pair.target == self.target);
+                sources.extend(pairs.map(|pair| pair.source.clone()));
+            }
+        }
+        sources.push(self.target.clone());
+        sources
+    }
+
+    /// The language of a text.
+    fn detected(&self, text: &str, known: &[&str]) -> Detected {
+        let parts = Parts::new(text, self.is_html);
+        let lines: Vec<&str> = parts.lines().collect();
+        detect(&lines.join("\n"), known)
+    }
+
     /// Translates `texts`.
     ///
     /// # Errors
     /// Languages that no model has, more than there is room for, or a text that the model refuses.
     pub(crate) async fn of(&self, call: &Call, texts: &[String]) -> Result<Vec<Asked>, Refusal> {
         let models = self.models(call)?;
-        let mut sources: Vec<String> = Vec::new();
-        for model in &models {
-            if let Work::Translation(translation) = &model.work {
-                let pairs = translation.pairs.iter();
-                sources.extend(
-                    pairs
-                        .filter(|p| p.target == self.target)
-                        .map(|p| p.source.clone()),
-                );
-            }
-        }
-        let mut known: Vec<&str> = sources.iter().map(String::as_str).collect();
-        known.push(&self.target);
+        let sources = self.sources(&models);
+        let known: Vec<&str> = sources.iter().map(String::as_str).collect();
         let mut asked: Vec<Option<Asked>> = vec![None; texts.len()];
         let mut groups: Vec<Group> = Vec::new();
         let mut detected = Vec::with_capacity(texts.len());
@@ -128,17 +152,14 @@ impl Translating {
                     language: language.clone(),
                     confidence: 100.0,
                 },
-                None => {
-                    let lines: Vec<String> = Parts::new(text, self.is_html)
-                        .lines()
-                        .map(String::from)
-                        .collect();
-                    detect(&lines.join("\n"), &known)
-                }
+                // Of megabytes this takes a while, in which others are answered.
+                None => block_in_place(|| self.detected(text, &known)),
             };
-            let is_text = text.chars().any(char::is_alphanumeric);
+            // Of numbers alone no language can be told.
+            let is_known = self.source.is_some() || source.confidence > 0.0;
+            let is_text = self.is_part || text.chars().any(char::is_alphanumeric);
             detected.push(source.clone());
-            if !is_text || source.language == self.target {
+            if !is_text || !is_known || source.language == self.target {
                 asked[number] = Some(Asked::unchanged(text, source));
                 continue;
             }
@@ -196,10 +217,10 @@ impl Translating {
         if self.alignments || self.is_html {
             options = options.with_alignment(translation.translator.alignment_reading());
         }
-        let parts: Vec<Parts> = texts
-            .iter()
-            .map(|text| Parts::new(text, self.is_html))
-            .collect();
+        let parts: Vec<Parts> = block_in_place(|| {
+            let parts = texts.iter().map(|text| Parts::new(text, self.is_html));
+            parts.collect()
+        });
         let lines = parts.iter().flat_map(Parts::lines).map(String::from);
         let found = call
             .translate(model, lines.collect(), options.clone())
@@ -209,7 +230,7 @@ impl Translating {
             let lines: Vec<Vec<Translated>> = found.by_ref().take(parts.lines().count()).collect();
             self.asked((translation, &options), model, parts, &lines)
         };
-        parts.iter().map(of_text).collect()
+        block_in_place(|| parts.iter().map(of_text).collect())
     }
 
     fn asked(
@@ -239,8 +260,8 @@ impl Translating {
         if self.confidence {
             let pieces: Vec<(&str, f32)> = best
                 .iter()
-                .flat_map(|line| line.tokens.iter())
-                .map(|(piece, log_prob)| (piece.as_str(), log_prob.exp()))
+                .flat_map(|line| target_pieces(translation, line))
+                .map(|(piece, log_prob)| (piece, log_prob.exp()))
                 .collect();
             let tokens = pieces.len().max(1) as f32;
             let log_prob: f32 = best.iter().map(|line| line.log_prob).sum();
@@ -342,6 +363,22 @@ fn source_pieces(
         .collect())
 }
 
+/// The pieces of a translation as alignments count them: without what ends its sentences.
+fn target_pieces<'a>(
+    translation: &Translation,
+    found: &'a Translated,
+) -> impl Iterator<Item = (&'a str, f32)> + use<'a> {
+    let translator = &translation.translator;
+    let end = translator.engine().config().eos_token_id;
+    let end = translator
+        .tokenizers()
+        .target
+        .id_to_token(end)
+        .unwrap_or_default();
+    let pieces = found.tokens.iter().filter(move |(piece, _)| *piece != end);
+    pieces.map(|(piece, log_prob)| (piece.as_str(), *log_prob))
+}
+
 /// Which bytes of a line's translation stand for which bytes of the line.
 fn links(
     model: (&Translation, &TranslateOptions),
@@ -353,10 +390,8 @@ fn links(
     };
     let source = source_pieces(model, line)?;
     let source = places(line, source.iter().map(String::as_str));
-    let target = places(
-        &found.text,
-        found.tokens.iter().map(|(piece, _)| piece.as_str()),
-    );
+    let pieces = target_pieces(model.0, found);
+    let target = places(&found.text, pieces.map(|(piece, _)| piece));
     let place = |all: &[Option<std::ops::Range<usize>>], i: usize| all.get(i).cloned().flatten();
     let pairs = alignment.pairs.iter();
     let link = |(from, to): &(usize, usize)| Some((place(&source, *from)?, place(&target, *to)?));

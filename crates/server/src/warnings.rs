@@ -14,6 +14,9 @@ pub(crate) enum Warning {
     PlaceholderLost { text: String },
 }
 
+/// Numbers and placeholders of a text that are looked for in its translation.
+const LOOKED_FOR: usize = 64;
+
 /// All that may be wrong with a translation.
 pub(crate) fn warnings(source: &str, translation: &str, finished: bool) -> Vec<Warning> {
     let mut found = Vec::new();
@@ -21,13 +24,13 @@ pub(crate) fn warnings(source: &str, translation: &str, finished: bool) -> Vec<W
         found.push(Warning::LengthReached);
     }
     let target_digits = digits(translation);
-    for number in numbers(source) {
+    for number in numbers(source).into_iter().take(LOOKED_FOR) {
         // Points and commas change with the language.
         if !target_digits.contains(&digits(&number)) {
             found.push(Warning::NumberLost { text: number });
         }
     }
-    for placeholder in placeholders(source) {
+    for placeholder in placeholders(source).into_iter().take(LOOKED_FOR) {
         if !translation.contains(&placeholder) {
             found.push(Warning::PlaceholderLost { text: placeholder });
         }

@@ -1,4 +1,5 @@
 //! A server that runs for a test, and a client that sends what it is told to, right or wrong.
+#![allow(dead_code)]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -113,7 +114,7 @@ impl Drop for Server {
 /// The bytes of a request whose connection is closed behind its answer.
 pub(crate) fn request(method: &str, path: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     let mut bytes = format!(
-        "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n{headers}\r\n",
+        "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {}\r\n{headers}\r\n",
         body.len()
     )
     .into_bytes();

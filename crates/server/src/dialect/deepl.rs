@@ -68,8 +68,8 @@ pub(crate) async fn translate(call: Call) -> Result<Response, Refusal> {
     fields.nothing_left()?;
     let is_html = match tags.as_deref() {
         None | Some("") => false,
-        Some("html" | "xml") => true,
-        Some(other) => return Err(Refusal::of_field("tag_handling", "`html` or `xml`", other)),
+        Some("html") => true,
+        Some(other) => return Err(Refusal::of_field("tag_handling", "`html`", other)),
     };
     let translating = Translating {
         source: source.as_deref().and_then(languages::of_client),
@@ -100,8 +100,9 @@ pub(crate) async fn translate(call: Call) -> Result<Response, Refusal> {
 
 /// `GET /v2/languages`.
 pub(crate) async fn languages(call: Call) -> Result<Response, Refusal> {
-    let mut query = call.query();
-    let kind = query.text("type")?.unwrap_or_else(|| "source".to_string());
+    // Its own client sends a body even here.
+    let mut fields = call.form().await?;
+    let kind = fields.text("type")?.unwrap_or_else(|| "source".to_string());
     let is_target = match kind.as_str() {
         "source" => false,
         "target" => true,

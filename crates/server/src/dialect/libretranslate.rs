@@ -62,6 +62,7 @@ pub(crate) async fn translate(call: Call) -> Result<Response, Refusal> {
             .ok_or_else(|| Refusal::of_field("target", "a language", &target))?,
         alternatives,
         is_html,
+        is_part: false,
         confidence: wanted.confidence,
         alignments: wanted.alignments,
         model: wanted.model,
@@ -134,7 +135,9 @@ pub(crate) async fn detect(call: Call) -> Result<Response, Refusal> {
         json!([{"language": languages::to_client(&detected.language), "confidence": detected.confidence}])
     };
     // One text has a list of guesses; several have a list of such lists.
-    let answer = as_asked(texts.is_list, texts.texts.iter().map(all).collect());
+    let answer = tokio::task::block_in_place(|| {
+        as_asked(texts.is_list, texts.texts.iter().map(all).collect())
+    });
     Ok(json_response(StatusCode::OK, &answer))
 }
 

@@ -226,25 +226,28 @@ async fn predict_fields(call: &Call, mut fields: Fields) -> Result<Response, Ref
     let long = long(&mut fields)?;
     let raw = fields.flag("raw_scores")?.unwrap_or(false);
     fields.nothing_left()?;
-    let expected = "a text, a list of texts, or a list of lists of one text";
-    let (texts, is_list) = match inputs {
-        Value::String(text) => (vec![text], false),
-        Value::Array(list) => {
+    let expected = "a text, or a list of lists of one text";
+    // A list of texts is one text, or a pair; texts are several where each is a list.
+    let one = |list: &[Value]| match list {
+        [Value::String(text)] => Ok(text.clone()),
+        [Value::String(_), Value::String(_)] => Err(Refusal::bad(
+            "pairs of texts are ranked by `/rerank`; several texts are `[[\"a\"], [\"b\"]]`",
+        )
+        .in_field("inputs")),
+        other => Err(wrong("inputs", expected, &Value::Array(other.to_vec()))),
+    };
+    let (texts, is_list) = match &inputs {
+        Value::String(text) => (vec![text.clone()], false),
+        Value::Array(list) if list.iter().any(Value::is_array) => {
             bounded("inputs", list.len(), call.app.settings.max_texts)?;
-            let one = |value: Value| match value {
-                Value::String(text) => Ok(text),
-                Value::Array(inner) => match inner.as_slice() {
-                    [Value::String(text)] => Ok(text.clone()),
-                    _ => Err(wrong("inputs", expected, &Value::Array(inner))),
-                },
-                other => Err(wrong("inputs", expected, &other)),
-            };
-            (
-                list.into_iter().map(one).collect::<Result<Vec<_>, _>>()?,
-                true,
-            )
+            let texts = list.iter().map(|inner| match inner {
+                Value::Array(inner) => one(inner),
+                other => Err(wrong("inputs", expected, other)),
+            });
+            (texts.collect::<Result<Vec<_>, _>>()?, true)
         }
-        other => return Err(wrong("inputs", expected, &other)),
+        Value::Array(list) => (vec![one(list)?], false),
+        other => return Err(wrong("inputs", expected, other)),
     };
     if texts.is_empty() {
         return Err(Refusal::bad("`inputs` has no text").in_field("inputs"));
@@ -303,39 +306,57 @@ pub(crate) async fn tokenize(call: Call) -> Result<Response, Refusal> {
         return Err(Refusal::bad("`prompt_name` is not supported here").in_field("prompt_name"));
     }
     fields.nothing_left()?;
-    let characters = texts.texts.iter().map(|text| text.chars().count()).sum();
-    call.caller.count_characters(characters)?;
     let model = tokenizer_of(&call)?;
     let tokenizer = model.encoder_tokenizer().ok_or_else(internal)?;
-    let of_text = |text: &String| -> Result<Value, Refusal> {
+    let tokens = count_tokens(tokenizer, &texts.texts)?;
+    let _permit = call.admit(&model, &texts.texts, tokens)?;
+    let of_text = |text: &String| -> Result<Vec<Told>, Refusal> {
         let whole = tokenizer.finish(tokenizer.tokens(text)?, None)?;
+        // Offsets are counted in characters there; bytes only go on.
+        let (mut bytes, mut characters) = (0, 0);
+        let mut count = |to: usize| {
+            if to < bytes {
+                (bytes, characters) = (0, 0);
+            }
+            characters += text.get(bytes..to).map_or(0, |part| part.chars().count());
+            bytes = to;
+            characters
+        };
         let mut all = Vec::new();
-        for (id, bytes) in whole.ids.iter().zip(&whole.bytes) {
-            // Offsets are counted in characters there, and what stands around a text has none.
-            let characters = |end: usize| text.get(..end).map_or(0, |text| text.chars().count());
-            let is_special = bytes.is_empty();
+        for (id, range) in whole.ids.iter().zip(&whole.bytes) {
+            // What stands around a text has no place in it.
+            let is_special = range.is_empty();
             if is_special && !special {
                 continue;
             }
-            all.push(json!({
-                "id": id,
-                "text": match is_special {
+            all.push(Told {
+                id: *id,
+                text: match is_special {
                     true => tokenizer.id_to_token(*id).unwrap_or_default(),
-                    false => text.get(bytes.clone()).unwrap_or_default().to_string(),
+                    false => text.get(range.clone()).unwrap_or_default().to_string(),
                 },
-                "special": is_special,
-                "start": (!is_special).then(|| characters(bytes.start)),
-                "stop": (!is_special).then(|| characters(bytes.end)),
-            }));
+                special: is_special,
+                start: (!is_special).then(|| count(range.start)),
+                stop: (!is_special).then(|| count(range.end)),
+            });
         }
-        Ok(Value::Array(all))
+        Ok(all)
     };
-    let all = texts
-        .texts
-        .iter()
-        .map(of_text)
-        .collect::<Result<Vec<_>, _>>()?;
-    Ok(answered(&model, 0, &Value::Array(all)))
+    let all = tokio::task::block_in_place(|| {
+        let all = texts.texts.iter().map(of_text);
+        all.collect::<Result<Vec<_>, _>>()
+    })?;
+    Ok(answered(&model, tokens, &all))
+}
+
+/// A token, as TEI tells it.
+#[derive(Serialize)]
+struct Told {
+    id: u32,
+    text: String,
+    special: bool,
+    start: Option<usize>,
+    stop: Option<usize>,
 }
 
 /// `POST /decode`.

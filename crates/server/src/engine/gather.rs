@@ -164,7 +164,7 @@ impl<K: Eq, T> State<K, T> {
         while let Some(mut jobs) = self.take() {
             let counts: Vec<usize> = jobs.iter().map(|job| job.texts.texts.len()).collect();
             let whole = match jobs.as_mut_slice() {
-                [only] => guarded(&only.texts.way, &only.texts.texts),
+                [only] => self.in_parts(only, &guarded),
                 all => {
                     let texts: Vec<String> = all
                         .iter()
@@ -194,6 +194,32 @@ impl<K: Eq, T> State<K, T> {
                 }
             }
         }
+    }
+}
+
+impl<K: Eq, T> State<K, T> {
+    /// Computes what is one's alone, some texts at a time, for as long as somebody waits for it.
+    fn in_parts(
+        &self,
+        job: &Job<K, T>,
+        compute: &impl Fn(&K, &[String]) -> Result<Vec<T>>,
+    ) -> Result<Vec<T>> {
+        let texts = &job.texts.texts;
+        let parts = job.texts.tokens.div_ceil(TOGETHER).max(1);
+        let part = texts.len().div_ceil(parts).max(1);
+        let mut found = Vec::with_capacity(texts.len());
+        for (number, texts) in texts.chunks(part).enumerate() {
+            if job.answer.is_closed() {
+                return Err(failed());
+            }
+            self.waiting().since = Instant::now();
+            let these = compute(&job.texts.way, texts);
+            found.extend(these.map_err(|e| match e.item() {
+                Some(item) => e.in_item(number * part + item),
+                None => e,
+            })?);
+        }
+        Ok(found)
     }
 }
 

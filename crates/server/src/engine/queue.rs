@@ -62,7 +62,10 @@ impl<T> Queue<T> {
         let ((turn, _), Waiting { tokens, work }) = self.waiting.pop_first()?;
         self.now = self.now.max(turn);
         self.tokens -= tokens;
-        // Whoever is not ahead is as one who was never here.
+        // Where nobody waits nobody owes anything; whoever is not ahead is as one who was never here.
+        if self.waiting.is_empty() {
+            self.next.clear();
+        }
         if self.next.len() > 2 * self.waiting.len() {
             self.next.retain(|_, next| *next > self.now);
         }

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hexapla::generate::running::{Model, RunningBatch};
 use hexapla::generate::{Hypothesis, Progress, SearchOptions};
@@ -18,6 +18,8 @@ use super::queue::{Client, Queue};
 const BATCH: usize = 64;
 /// Tokens that a batch takes in between two steps, or a single longer request: the others wait no longer than that.
 const TAKEN_AT_ONCE: usize = 1024;
+/// How often those that nobody waits for are let go.
+const SWEPT: Duration = Duration::from_millis(100);
 
 /// A request, and who waits for it.
 pub(crate) struct Job<R> {
@@ -81,6 +83,8 @@ struct Waiting<R> {
     queue: Queue<Job<R>>,
     /// Tokens in each batch.
     running: Vec<usize>,
+    /// When those that nobody waits for were let go.
+    swept: Instant,
     closed: bool,
 }
 
@@ -107,6 +111,7 @@ impl<S: Serves> Scheduler<S> {
             waiting: Mutex::new(Waiting {
                 queue: Queue::new(),
                 running: vec![0; batches],
+                swept: Instant::now(),
                 closed: false,
             }),
             awake: Condvar::new(),
@@ -136,7 +141,13 @@ impl<S: Serves> Scheduler<S> {
         let model = state.server.model();
         model.check(&job.request)?;
         job.options.validate(model.transformer().vocab_size())?;
-        state.waiting().queue.push(client, job.tokens, job);
+        let mut waiting = state.waiting();
+        if waiting.queue.len() == 0 && waiting.running.iter().all(|tokens| *tokens == 0) {
+            // What has had nothing to do has not been stalled.
+            state.has_stepped();
+        }
+        waiting.queue.push(client, job.tokens, job);
+        drop(waiting);
         state.awake.notify_one();
         Ok(())
     }
@@ -191,7 +202,11 @@ impl<S: Serves> State<S> {
     ) -> Option<(Vec<Job<RequestOf<S>>>, bool)> {
         let mut waiting = self.waiting();
         loop {
-            waiting.queue.retain(|job| !job.listener.is_gone());
+            // Whoever is gone is passed over when their turn comes; now and then all of them are let go.
+            if waiting.swept.elapsed() > SWEPT {
+                waiting.queue.retain(|job| !job.listener.is_gone());
+                waiting.swept = Instant::now();
+            }
             waiting.running[batch] = tokens;
             // A batch takes its share, so that no thread is without work while another has a lot.
             let all = waiting.queue.tokens() + waiting.running.iter().sum::<usize>();
@@ -203,6 +218,9 @@ impl<S: Serves> State<S> {
                 && (new == 0 || new + next <= TAKEN_AT_ONCE)
                 && let Some((_, job)) = waiting.queue.pop()
             {
+                if job.listener.is_gone() {
+                    continue;
+                }
                 taken.push(job);
                 (requests, tokens, new) = (requests + 1, tokens + next, new + next);
             }

@@ -104,6 +104,22 @@ impl Asked {
         })
     }
 
+    /// Refuses what a translation cannot be told. (`temperature` and `max_tokens`, which most clients send in any case, change
+    /// nothing there.)
+    pub(super) fn refuse_for_translation(&self) -> Result<(), Refusal> {
+        let field = match self {
+            asked if asked.log_probs => "logprobs",
+            asked if !asked.stop.is_empty() => "stop",
+            asked if !asked.logit_bias.is_empty() => "logit_bias",
+            asked if asked.best_of > asked.n => "best_of",
+            _ => return Ok(()),
+        };
+        let refused = Refusal::bad(format!(
+            "`{field}` cannot be asked of a model that translates"
+        ));
+        Err(refused.in_field(field))
+    }
+
     /// Reads `logprobs` as completions have it: a number.
     pub(super) fn read_completion_log_probs(&mut self, fields: &mut Fields) -> Result<(), Refusal> {
         if let Some(count) = fields.count("logprobs", 0..=LIKELIEST)? {

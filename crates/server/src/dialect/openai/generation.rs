@@ -58,14 +58,17 @@ pub(crate) async fn completions(call: Call) -> Result<Response, Refusal> {
     };
     let mut options = asked.options(language.model.options())?;
     options.max_new_tokens = Some(asked.max_tokens.unwrap_or(COMPLETION_TOKENS).max(1));
-    let made = given.iter().enumerate().map(|(number, given)| match given {
+    let mut made = given.iter().enumerate().map(|(number, given)| match given {
         Given::Text(text) => {
             let prompt = language.model.text_prompt(text, number as u64, &options)?;
             Ok((prompt, text.clone()))
         }
         Given::Ids(ids) => ids_prompt(language, ids, number, &options),
     });
-    let made = made.collect::<Result<Vec<(Prompt, String)>, Refusal>>()?;
+    let made = tokio::task::block_in_place(|| {
+        made.by_ref()
+            .collect::<Result<Vec<(Prompt, String)>, Refusal>>()
+    })?;
     if asked.max_tokens == Some(0) && !echo {
         return Err(Refusal::of_field(
             "max_tokens",
@@ -137,9 +140,14 @@ pub(crate) async fn chat(call: Call) -> Result<Response, Refusal> {
         Refusal::bad(format!("the model has no chat template: {}", e.message)).in_field("model")
     })?;
     let conversation = (messages.as_slice(), &values);
-    let mut prompt = language
+    let prompt = language
         .model
-        .conversation(&template, conversation, 0, &options)?;
+        .conversation(&template, conversation, 0, &options);
+    // What a template refuses is the conversation's.
+    let mut prompt = prompt.map_err(|e| {
+        let refused = Refusal::from(e);
+        Refusal::bad(refused.message).in_field("messages")
+    })?;
     if asked.max_tokens.is_none() {
         // What its folder says may be more than there is room for.
         let room = language
@@ -323,6 +331,7 @@ async fn echoed(
         prompts.iter().map(|prompt| prompt.ids.clone()),
     );
     let ids: Vec<Vec<u32>> = ids.collect();
+    let likeliest = asked.likeliest > 0;
     let work = move || {
         let Work::Language(language) = &model.work else {
             return Vec::new();
@@ -332,12 +341,13 @@ async fn echoed(
             .map(|ids| language.model.generator().losses(ids, 1));
         let found = losses.zip(&ids).map(|(losses, ids)| {
             let losses = losses?;
-            // Of the first token nothing is known.
-            let log_probs = std::iter::once(0.0).chain(losses.iter().map(|loss| -loss));
+            // Of the first token nothing is known, and JSON has no number for that.
+            let first = std::iter::once(f32::NAN);
+            let log_probs = first.chain(losses.iter().map(|loss| -loss));
             Ok(Tokens {
                 ids: ids.clone(),
                 log_probs: log_probs.collect(),
-                likeliest: Vec::new(),
+                likeliest: vec![Vec::new(); ids.len() * usize::from(likeliest)],
             })
         });
         let found: Vec<hexapla::Result<Tokens>> = found.collect();

@@ -65,12 +65,7 @@ pub(super) async fn answer(
     kind: Kind,
     texts: Vec<String>,
 ) -> Result<Response, Refusal> {
-    if asked.log_probs {
-        return Err(
-            Refusal::bad("a translation tells no probabilities here: `/translate` does")
-                .in_field("logprobs"),
-        );
-    }
+    asked.refuse_for_translation()?;
     let head = head(&call, &model, kind);
     if asked.is_streamed {
         // What is wrong with the request is told before the stream begins.
@@ -152,7 +147,10 @@ async fn translate_lines(
     let chunk = |choice| event(&head.chunk(vec![choice], usage_part.clone()));
     let mut usage = Usage::default();
     for (number, text) in texts.iter().enumerate() {
-        let translating = translating(model, asked, text)?;
+        let mut translating = translating(model, asked, text)?;
+        // As the whole text is translated: in its language, and every line of it.
+        translating.source = Some(translating.source_of(call, text)?);
+        translating.is_part = true;
         let lines: Vec<&str> = text.split('\n').collect();
         for (place, line) in lines.iter().enumerate() {
             let line = [(*line).to_string()];
