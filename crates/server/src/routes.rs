@@ -71,6 +71,7 @@ pub(crate) const ROUTES: &[Route] = routes! {
     GET "/health" Own Open own::health;
     GET "/health/live" Own Open own::live;
     GET "/health/ready" Own Open own::ready;
+    GET "/openapi.json" Own Open own::openapi;
     GET "/metrics" Own Admin own::metrics;
     GET "/models" Own Admin own::models;
     POST "/models/load" Own Admin own::load;
@@ -151,7 +152,46 @@ mod tests {
                 "{}",
                 route.path
             );
-            assert!(route.access != Access::Open || route.path.starts_with("/health"));
+            let is_known = route.path.starts_with("/health") || route.path == "/openapi.json";
+            assert!(route.access != Access::Open || is_known);
+        }
+    }
+
+    #[test]
+    fn every_route_is_described_and_nothing_else_is() {
+        let document: serde_json::Value = serde_json::from_str(own::OPENAPI).unwrap();
+        assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
+        let mut described = Vec::new();
+        for (path, operations) in document["paths"].as_object().unwrap() {
+            for (method, operation) in operations.as_object().unwrap() {
+                described.push(format!("{} {path}", method.to_uppercase()));
+                assert!(operation["responses"]["default"].is_object(), "{path}");
+                let is_open = operation["security"] == serde_json::json!([]);
+                let route = ROUTES
+                    .iter()
+                    .find(|r| r.path == path && r.method.as_str().eq_ignore_ascii_case(method));
+                assert_eq!(
+                    route.map(|r| r.access == Access::Open),
+                    Some(is_open),
+                    "{path}"
+                );
+            }
+        }
+        let mut routes: Vec<String> = ROUTES
+            .iter()
+            .map(|r| format!("{} {}", r.method, r.path))
+            .collect();
+        routes.sort();
+        described.sort();
+        assert_eq!(described, routes);
+        // What is referred to is there.
+        let text = own::OPENAPI;
+        for part in text.split("#/components/schemas/").skip(1) {
+            let name = part.split('"').next().unwrap();
+            assert!(
+                document["components"]["schemas"][name].is_object(),
+                "{name}"
+            );
         }
     }
 }

@@ -52,6 +52,14 @@ pub(crate) async fn ready(call: Call) -> Result<Response, Refusal> {
     Ok(json_response(StatusCode::OK, &json!({"status": "ready"})))
 }
 
+/// The description of all that is answered (OpenAPI 3.1).
+pub(crate) const OPENAPI: &str = include_str!("../openapi.json");
+
+/// `GET /openapi.json`.
+pub(crate) async fn openapi(_: Call) -> Result<Response, Refusal> {
+    Ok(with_type(StatusCode::OK, "application/json", OPENAPI))
+}
+
 /// `GET /metrics`.
 pub(crate) async fn metrics(call: Call) -> Result<Response, Refusal> {
     let text = call.app.metrics.text(&call.app.models.all());
