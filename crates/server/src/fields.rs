@@ -33,10 +33,15 @@ impl Fields {
         let Value::Object(fields) = value else {
             return Err(Refusal::bad("the body must be a JSON object"));
         };
-        Ok(Fields {
+        Ok(Fields::of_object(fields))
+    }
+
+    /// Those of an object that was read already.
+    pub(crate) fn of_object(fields: Map<String, Value>) -> Self {
+        Fields {
             fields,
             is_form: false,
-        })
+        }
     }
 
     /// Those of a form, or of a query string. A field that comes several times is a list.

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 
 use axum::http::{HeaderMap, Uri, header};
 
+use crate::secret::{drawn, is_equal};
+
 /// The names under which a server on this machine may be asked for, and the first part of its paths.
 #[derive(Debug, Clone)]
 pub(crate) struct Guard {
@@ -17,8 +19,6 @@ impl Guard {
     /// # Errors
     /// The system gives no random numbers.
     pub(crate) fn new(address: SocketAddr) -> Result<Self, String> {
-        let mut bytes = [0u8; 16];
-        getrandom::fill(&mut bytes).map_err(|e| e.to_string())?;
         let port = address.port();
         let mut hosts = vec![address.to_string(), format!("localhost:{port}")];
         if port == 80 {
@@ -26,7 +26,7 @@ impl Guard {
         }
         Ok(Guard {
             hosts,
-            secret: bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+            secret: drawn::<16>()?,
         })
     }
 
@@ -58,12 +58,6 @@ impl Guard {
         let (secret, rest) = uri.path().strip_prefix('/')?.split_once('/')?;
         is_equal(secret.as_bytes(), self.secret.as_bytes()).then_some(rest)
     }
-}
-
-/// Whether two texts are equal, in a time that does not tell how far.
-fn is_equal(a: &[u8], b: &[u8]) -> bool {
-    let difference = a.iter().zip(b).fold(0, |all, (a, b)| all | (a ^ b));
-    a.len() == b.len() && difference == 0
 }
 
 #[cfg(test)]

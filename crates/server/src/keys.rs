@@ -12,10 +12,10 @@ use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
 
 use crate::engine::queue::Client;
 use crate::refusal::Refusal;
+use crate::secret::{drawn, hexadecimal, is_equal};
 
 /// What somebody may take; without a number there is no bound.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -163,7 +163,7 @@ impl Keys {
         let hash: [u8; 32] = Sha256::digest(key.as_bytes()).into();
         let mut found = None;
         for (number, known) in self.keys.iter().enumerate() {
-            if bool::from(known.hash.ct_eq(&hash)) {
+            if is_equal(&known.hash, &hash) {
                 found = Some((number, known));
             }
         }
@@ -337,10 +337,7 @@ fn hash_of(address: &IpAddr) -> Client {
 /// # Errors
 /// The system gives no random numbers.
 pub fn new_key() -> Result<(String, String), String> {
-    let mut bytes = [0u8; 24];
-    getrandom::fill(&mut bytes).map_err(|e| e.to_string())?;
-    let hexadecimal = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
-    let key = format!("hx-{}", hexadecimal(&bytes));
+    let key = format!("hx-{}", drawn::<24>()?);
     let hash = hexadecimal(&Sha256::digest(key.as_bytes()));
     Ok((key, hash))
 }

@@ -20,6 +20,7 @@ mod metrics;
 mod models;
 mod refusal;
 mod routes;
+mod secret;
 mod serve;
 mod settings;
 mod translating;

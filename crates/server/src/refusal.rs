@@ -17,8 +17,8 @@ pub(crate) struct Refusal {
     pub(crate) field: Option<String>,
     /// When it is worth asking again.
     pub(crate) retry_after: Option<Duration>,
-    /// What is asked for is larger than anything that would be taken.
-    pub(crate) is_code: Option<&'static str>,
+    /// What programs know it by.
+    pub(crate) code: Option<&'static str>,
 }
 
 impl Refusal {
@@ -28,7 +28,7 @@ impl Refusal {
             message: message.into(),
             field: None,
             retry_after: None,
-            is_code: None,
+            code: None,
         }
     }
 
@@ -64,7 +64,7 @@ impl Refusal {
     /// The same with what programs know it by.
     pub(crate) fn with_code(self, code: &'static str) -> Self {
         Refusal {
-            is_code: Some(code),
+            code: Some(code),
             ..self
         }
     }

@@ -14,6 +14,7 @@ use tokio::time::sleep;
 use crate::accept::{Limits, accept};
 use crate::app::{App, answer};
 use crate::models::OpenFolder;
+use crate::secret::drawn;
 use crate::settings::ServeSettings;
 
 /// What the server is told while it runs.
@@ -57,7 +58,8 @@ pub fn serve_models(
     told: impl Fn(Told) + Send + Sync + 'static,
 ) -> Result<()> {
     settings.check()?;
-    settings.instance = instance()?;
+    settings.instance =
+        drawn::<6>().map_err(|e| Error::internal("the system gives no random numbers").found(e))?;
     let listen = settings.listen;
     let failed = |e: std::io::Error| Error::io("cannot listen", Path::new(&listen.to_string()), &e);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -163,12 +165,4 @@ async fn reload_all<T: Fn(Told) + Send + Sync + 'static>(app: &Arc<App>, told: &
             Err(_) => (),
         }
     }
-}
-
-/// What this server's request ids begin with.
-fn instance() -> Result<String> {
-    let mut bytes = [0u8; 6];
-    getrandom::fill(&mut bytes)
-        .map_err(|e| Error::internal("the system gives no random numbers").found(e.to_string()))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

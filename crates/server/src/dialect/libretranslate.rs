@@ -15,7 +15,7 @@ use crate::translating::{Asked, Translating};
 
 /// A refusal as LibreTranslate tells it.
 pub(super) fn refusal(refusal: &Refusal) -> (StatusCode, Value) {
-    let (status, message) = match (refusal.status, refusal.is_code) {
+    let (status, message) = match (refusal.status, refusal.code) {
         // A key that is missing is a bad request to it, and a wrong one is forbidden.
         (StatusCode::UNAUTHORIZED, Some("missing_api_key")) => (
             StatusCode::BAD_REQUEST,

@@ -18,7 +18,7 @@ use super::translation;
 use crate::app::{App, MODEL};
 use crate::call::{Call, internal};
 use crate::dialect::json_response;
-use crate::fields::{bounded, missing, wrong};
+use crate::fields::{Fields, bounded, missing, wrong};
 use crate::generating::{Event, Generating, Tokens, count_finished};
 use crate::models::{Language, Served, Work};
 use crate::refusal::Refusal;
@@ -247,11 +247,10 @@ fn messages(value: Value) -> Result<Vec<Message>, Refusal> {
         .enumerate()
         .map(|(number, value)| {
             let name = format!("messages[{number}]");
-            let Value::Object(_) = &value else {
+            let Value::Object(fields) = value else {
                 return Err(wrong(&name, "an object", &value));
             };
-            let bytes = value.to_string();
-            let mut fields = crate::fields::Fields::of_json(bytes.as_bytes())?;
+            let mut fields = Fields::of_object(fields);
             fields.ignore(&["name"]);
             let role = fields
                 .text("role")?

@@ -32,7 +32,7 @@ pub(super) fn refusal(refusal: &Refusal) -> (StatusCode, Value) {
         "message": refusal.message,
         "type": kind,
         "param": refusal.field,
-        "code": refusal.is_code,
+        "code": refusal.code,
     }});
     (refusal.status, body)
 }
